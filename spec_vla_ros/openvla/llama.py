@@ -1,0 +1,146 @@
+"""A Llama decoder with a static key/value cache and a free attention mask.
+
+Rows may be anything: a prompt, one token, or the rows of a draft tree. The caller says at which position every row
+stands and which cache slots it may see; that is all that speculative verification needs.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from .config import LlamaConfig
+
+
+class KVCache:
+    """Keys and values of all layers in one tensor (layers, 2, batch, heads, slots, head_dim), allocated once."""
+
+    def __init__(self, config: LlamaConfig, slots: int, device: torch.device | str, dtype: torch.dtype) -> None:
+        shape = (config.num_hidden_layers, 2, 1, config.num_attention_heads, slots, config.head_dim)
+        self.data = torch.zeros(shape, device=device, dtype=dtype)
+        self.slots = slots
+
+    def write(self, layer: int, start: int, k: Tensor, v: Tensor, end: int) -> tuple[Tensor, Tensor]:
+        """Store k, v (1, heads, N, head_dim) at ``start`` and return the slots 0..end of this layer."""
+        self.data[layer, 0, :, :, start : start + k.shape[2]] = k
+        self.data[layer, 1, :, :, start : start + v.shape[2]] = v
+        return self.data[layer, 0, :, :, :end], self.data[layer, 1, :, :, :end]
+
+
+class RMSNorm(nn.Module):
+    """Root-mean-square norm, computed in float32 as the reference does."""
+
+    def __init__(self, width: int, eps: float) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(width))
+        self.eps = eps
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = x.float()
+        h = h * torch.rsqrt(h.pow(2).mean(-1, keepdim=True) + self.eps)
+        return self.weight * h.to(x.dtype)
+
+
+def rope_tables(config: LlamaConfig, positions: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+    """Cosine and sine (..., 1, N, head_dim) for integer ``positions`` (..., N); angles in float32, rotate-half."""
+    half = torch.arange(0, config.head_dim, 2, device=positions.device, dtype=torch.float32)
+    angles = positions.float()[..., None] * (config.rope_theta ** (-half / config.head_dim))
+    angles = torch.cat([angles, angles], dim=-1).unsqueeze(-3)
+    return angles.cos().to(dtype), angles.sin().to(dtype)
+
+
+def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+    """Apply the rotary embedding to x (B, heads, N, head_dim)."""
+    low, high = x.chunk(2, dim=-1)
+    return x * cos + torch.cat([-high, low], dim=-1) * sin
+
+
+class _SelfAttention(nn.Module):
+    def __init__(self, config: LlamaConfig) -> None:
+        super().__init__()
+        width = config.hidden_size
+        self.heads = config.num_attention_heads
+        self.q_proj = nn.Linear(width, width, bias=False)
+        self.k_proj = nn.Linear(width, width, bias=False)
+        self.v_proj = nn.Linear(width, width, bias=False)
+        self.o_proj = nn.Linear(width, width, bias=False)
+
+
+class _Mlp(nn.Module):
+    def __init__(self, config: LlamaConfig) -> None:
+        super().__init__()
+        self.gate_proj = nn.Linear(config.hidden_size, config.intermediate_size, bias=False)
+        self.up_proj = nn.Linear(config.hidden_size, config.intermediate_size, bias=False)
+        self.down_proj = nn.Linear(config.intermediate_size, config.hidden_size, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.down_proj(F.silu(self.gate_proj(x)) * self.up_proj(x))
+
+
+class _Layer(nn.Module):
+    def __init__(self, config: LlamaConfig, index: int) -> None:
+        super().__init__()
+        self.index = index
+        self.input_layernorm = RMSNorm(config.hidden_size, config.rms_norm_eps)
+        self.self_attn = _SelfAttention(config)
+        self.post_attention_layernorm = RMSNorm(config.hidden_size, config.rms_norm_eps)
+        self.mlp = _Mlp(config)
+
+    def forward(
+        self, x: Tensor, cos: Tensor, sin: Tensor, mask: Tensor | None, cache: KVCache | None, start: int
+    ) -> Tensor:
+        b, n, width = x.shape
+        attn, h = self.self_attn, self.input_layernorm(x)
+        q, k, v = (p(h).view(b, n, attn.heads, -1).transpose(1, 2) for p in (attn.q_proj, attn.k_proj, attn.v_proj))
+        q, k = rotate(q, cos, sin), rotate(k, cos, sin)
+        if cache is not None:
+            k, v = cache.write(self.index, start, k, v, start + n)
+        h = F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
+        x = x + attn.o_proj(h.transpose(1, 2).reshape(b, n, width))
+        return x + self.mlp(self.post_attention_layernorm(x))
+
+
+class _Decoder(nn.Module):
+    def __init__(self, config: LlamaConfig) -> None:
+        super().__init__()
+        self.embed_tokens = nn.Embedding(config.vocab_size, config.hidden_size)
+        self.layers = nn.ModuleList(_Layer(config, i) for i in range(config.num_hidden_layers))
+        self.norm = RMSNorm(config.hidden_size, config.rms_norm_eps)
+
+
+class Llama(nn.Module):
+    """Language model with checkpoint names ``model.*`` and ``lm_head``."""
+
+    def __init__(self, config: LlamaConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.model = _Decoder(config)
+        self.lm_head = nn.Linear(config.hidden_size, config.vocab_size, bias=False)
+
+    def forward(
+        self,
+        embeds: Tensor,
+        positions: Tensor,
+        mask: Tensor | None,
+        cache: KVCache | None = None,
+        start: int = 0,
+    ) -> Tensor:
+        """Hidden states after the final norm, (B, N, C).
+
+        ``embeds`` (B, N, C); ``positions`` (N,) or (B, N) int; ``mask`` boolean, True = may see, broadcastable to
+        (B, heads, N, S) with S = ``start`` + N when a cache is given, else N. Rows are written to the cache slots
+        ``start`` .. ``start`` + N - 1; every row must see at least one slot.
+        """
+        cos, sin = rope_tables(self.config, positions, embeds.dtype)
+        for layer in self.model.layers:
+            embeds = layer(embeds, cos, sin, mask, cache, start)
+        return self.model.norm(embeds)
+
+    def embed(self, ids: Tensor) -> Tensor:
+        """Input embeddings of token ids."""
+        return self.model.embed_tokens(ids)
+
+    def logits(self, hidden: Tensor) -> Tensor:
+        """Logits over the whole vocabulary, float32."""
+        return self.lm_head(hidden).float()

@@ -1,0 +1,108 @@
+"""What crosses the border between a policy and whoever executes its actions. No torch, no ROS.
+
+A policy is anything with the two methods of :class:`Policy`. The node, the replay tool, the benchmarks and the
+simulator's closed loop all speak to that protocol only.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal, Protocol, runtime_checkable
+
+import numpy as np
+
+Emit = Literal["verifier", "draft"]
+Decoder = Literal["autoregressive", "speculative"]
+
+
+@dataclass(frozen=True)
+class DecodeSettings:
+    """Everything about decoding that may change while running; read once per inference.
+
+    ``acceptance_radius``: bins; a draft token is accepted within this distance of the verifier's argmax.
+    ``gripper_radius``: bins, same rule for the last dimension (0 = exact).
+    ``radius_per_dimension``: optional A values in bins, replaces both of the above.
+    ``draft_depth``: at most this many drafted tokens per pass (0 = none, A - 1 = all).
+    ``emit``: at accepted positions emit the verifier's argmax (default) or the draft's token (the paper's rule).
+    """
+
+    decoder: Decoder = "speculative"
+    drafters: tuple[str, ...] = ("hold", "refine")
+    acceptance_radius: int = 9
+    gripper_radius: int = 0
+    draft_depth: int = 6
+    emit: Emit = "verifier"
+    radius_per_dimension: tuple[int, ...] | None = None
+
+    def radii(self, action_dim: int) -> tuple[int, ...]:
+        """Radius in bins for each of the ``action_dim`` dimensions."""
+        if self.radius_per_dimension is not None:
+            if len(self.radius_per_dimension) != action_dim:
+                raise ValueError(
+                    f"radius_per_dimension has {len(self.radius_per_dimension)} values, the action has {action_dim}"
+                )
+            return tuple(self.radius_per_dimension)
+        return (self.acceptance_radius,) * (action_dim - 1) + (self.gripper_radius,)
+
+
+@dataclass(frozen=True)
+class DecodeReport:
+    """What one action cost.
+
+    ``verifier_passes``: forward passes of the language model, the prefill included (autoregressive: A).
+    ``accepted_per_pass``: drafted tokens accepted in each pass.
+    ``drafter_per_pass``: name of the drafter whose tokens each pass verified ("" = nothing was drafted).
+    ``token_source``: for each of the A tokens "verifier" (bonus or plain decoding) or the accepted drafter's name.
+    ``max_accepted_distance``: bins between an accepted draft token and the verifier's argmax, maximum.
+    Times in milliseconds: image preprocessing, vision towers + projector, first pass, remaining passes, total.
+    """
+
+    decoder: Decoder
+    verifier_passes: int
+    accepted_per_pass: tuple[int, ...]
+    drafted_per_pass: tuple[int, ...]
+    drafter_per_pass: tuple[str, ...]
+    token_source: tuple[str, ...]
+    max_accepted_distance: int
+    acceptance_radius: tuple[int, ...]
+    draft_depth: int
+    emit: Emit
+    preprocess_ms: float = 0.0
+    vision_ms: float = 0.0
+    prefill_ms: float = 0.0
+    decode_ms: float = 0.0
+    total_ms: float = 0.0
+
+
+@dataclass(frozen=True)
+class PolicyResult:
+    """One action.
+
+    ``values``: (A,) float64, un-normalised: metres, radians, gripper (1 = open, 0 = closed), per ``step_dt``.
+    ``tokens``: (A,) int64 token ids. ``bins``: (A,) int64 decoded bin index, 0 = -1 ... 254 = +1.
+    """
+
+    values: np.ndarray
+    tokens: np.ndarray
+    bins: np.ndarray
+    report: DecodeReport
+    extra: dict[str, float] = field(default_factory=dict)
+
+
+@runtime_checkable
+class Policy(Protocol):
+    """Observation and instruction in, action out. One thread calls it; it is not re-entrant."""
+
+    action_dim: int
+
+    def infer(self, image: np.ndarray, instruction: str, settings: DecodeSettings) -> PolicyResult:
+        """Return the next action for ``image`` (H, W, 3) uint8 RGB.
+
+        Raises a :class:`spec_vla_ros.errors.SpecVlaError`; never returns a partial or non-finite action.
+        """
+
+    def reset(self) -> None:
+        """Forget the action history (new episode, new instruction, re-activation)."""
+
+    def describe(self) -> dict[str, str]:
+        """Model id, statistics key, device, dtype and so on, for logs and diagnostics."""
