@@ -1,16 +1,16 @@
-"""A checkpoint folder in the Hugging Face layout of ``openvla/openvla-7b``: read its description, or write one.
+"""Checkpoint folders in the Hugging Face layout of ``openvla/openvla-7b``: find, describe, write.
 
-The weights themselves are read by :mod:`.weights`.
+``config.json`` is translated by :mod:`.config_json`; the weights are read by :mod:`.weights`.
 """
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import os
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from safetensors.torch import save_file
@@ -18,16 +18,108 @@ from tokenizers import Tokenizer
 
 from spec_vla_ros.errors import CheckpointError
 
-from .config import DINOV2_VIT_L, SIGLIP_SO400M, OpenVLAConfig
-from .model import OpenVLA
+from .config import OpenVLAConfig
+from .config_json import check_preprocessor, config_from_json, config_to_json, preprocessor_to_json
 
-CONFIG_FILE, STATISTICS_FILE, TOKENIZER_FILE = "config.json", "dataset_statistics.json", "tokenizer.json"
-WEIGHTS_FILE = "model.safetensors"
-KNOWN_BACKBONES = {
-    "dinosiglip-vit-so-224px": (DINOV2_VIT_L, SIGLIP_SO400M),
-    "siglip-vit-so400m": (SIGLIP_SO400M,),
-}
-CUSTOM_BACKBONE = "custom"
+if TYPE_CHECKING:
+    from .model import OpenVLA
+
+CONFIG_FILE, PREPROCESSOR_FILE = "config.json", "preprocessor_config.json"
+STATISTICS_FILE, TOKENIZER_FILE, WEIGHTS_FILE = "dataset_statistics.json", "tokenizer.json", "model.safetensors"
+ADAPTER_CONFIG_FILE = "adapter_config.json"
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A checkpoint folder without its weights.
+
+    ``statistics``: ``{key: {"action": {...}}}`` of ``dataset_statistics.json``, else of ``config.json``.
+    ``adapter``: folder of an un-merged LoRA adapter to be added to the weights in ``folder``, or None.
+    """
+
+    folder: Path
+    config: OpenVLAConfig
+    statistics: Mapping[str, Any]
+    tokenizer: Tokenizer
+    adapter: Path | None = None
+
+
+def resolve(path_or_id: str | os.PathLike[str], revision: str | None = None) -> Path:
+    """A local folder: ``path_or_id`` itself, or the downloaded files of a hub id such as "openvla/openvla-7b".
+
+    ``revision`` (branch, tag or commit) applies to hub ids. Raises :class:`CheckpointError`.
+    """
+    folder = Path(path_or_id).expanduser()
+    if folder.is_dir():
+        return folder
+    name = os.fspath(path_or_id)
+    if folder.exists():
+        hint = "a Prismatic training file" if folder.suffix == ".pt" else "a file"
+        raise CheckpointError(f"{name} is {hint}, expected a folder in the Hugging Face layout")
+    if name.startswith((".", "/", "~")) or name.count("/") != 1:
+        raise CheckpointError(f"{name} does not exist, and it is not a hub id of the form owner/name")
+    from huggingface_hub import snapshot_download  # only needed for hub ids
+
+    try:
+        return Path(snapshot_download(name, revision=revision, allow_patterns=["*.json", "*.safetensors"]))
+    except Exception as error:  # the hub client raises many unrelated types (HTTP, cache, offline, validation)
+        raise CheckpointError(f"could not obtain {name!r} from the hub: {error}") from error
+
+
+def read_checkpoint(folder: Path, revision: str | None = None) -> Checkpoint:
+    """Describe the checkpoint in ``folder``. A LoRA folder brings its base model along. Raises CheckpointError."""
+    if (folder / ADAPTER_CONFIG_FILE).is_file():
+        return _read_adapter(folder, revision)
+    if not (folder / CONFIG_FILE).is_file():
+        if list(folder.glob("*.pt")) or list(folder.glob("checkpoints/*.pt")):
+            raise CheckpointError(
+                f"{folder} holds Prismatic training files (*.pt); convert them to the Hugging Face layout first "
+                "(convert_openvla_weights_to_hf.py of the OpenVLA repository)"
+            )
+        raise CheckpointError(f"{folder} has no {CONFIG_FILE}: not a checkpoint, or its download is unfinished")
+    data = read_json(folder / CONFIG_FILE)
+    config = config_from_json(data)
+    if (folder / PREPROCESSOR_FILE).is_file():
+        check_preprocessor(read_json(folder / PREPROCESSOR_FILE), config)
+    # Fine-tunes keep the base model's statistics in config.json, so the separate file replaces them altogether.
+    statistics = data.get("norm_stats") or {}
+    if (folder / STATISTICS_FILE).is_file():
+        statistics = read_json(folder / STATISTICS_FILE)
+    return Checkpoint(folder, config, statistics, _read_tokenizer(folder))
+
+
+def _read_adapter(folder: Path, revision: str | None) -> Checkpoint:
+    base_name = read_json(folder / ADAPTER_CONFIG_FILE).get("base_model_name_or_path")
+    if not base_name:
+        raise CheckpointError(f"{folder / ADAPTER_CONFIG_FILE} does not name its base model")
+    base = read_checkpoint(resolve(base_name, revision))
+    if base.adapter is not None:
+        raise CheckpointError(f"{folder}: the base model {base_name} is itself an un-merged adapter")
+    statistics = base.statistics
+    if (folder / STATISTICS_FILE).is_file():
+        statistics = read_json(folder / STATISTICS_FILE)
+    return Checkpoint(base.folder, base.config, statistics, base.tokenizer, adapter=folder)
+
+
+def _read_tokenizer(folder: Path) -> Tokenizer:
+    path = folder / TOKENIZER_FILE
+    if not path.is_file():
+        raise CheckpointError(f"{folder} has no {TOKENIZER_FILE}")
+    try:
+        return Tokenizer.from_file(str(path))
+    except Exception as error:  # the tokenizers library raises plain Exception
+        raise CheckpointError(f"{path} is unreadable: {error}") from error
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """The JSON object in ``path``; :class:`CheckpointError` if it is missing, cut short or not an object."""
+    try:
+        data = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise CheckpointError(f"{path} is unreadable: {error}") from error
+    if not isinstance(data, dict):
+        raise CheckpointError(f"{path} holds no JSON object")
+    return data
 
 
 def save_checkpoint(
@@ -37,7 +129,7 @@ def save_checkpoint(
     tokenizer: Tokenizer,
     dtype: torch.dtype = torch.bfloat16,
 ) -> Path:
-    """Write ``model`` as a checkpoint folder that :func:`.loader.load_model` reads; returns the folder.
+    """Write ``model`` as a folder that :func:`.model.load_model` reads; returns the folder.
 
     ``statistics``: ``{key: {"action": {"q01": [...], "q99": [...], "mask": [...], ...}}}``, written as
     ``dataset_statistics.json``. The weights are cast to ``dtype`` and written last, under a temporary name that is
@@ -47,7 +139,7 @@ def save_checkpoint(
     folder = Path(path)
     folder.mkdir(parents=True, exist_ok=True)
     _write_json(folder / CONFIG_FILE, config_to_json(model.config, dtype))
-    _write_json(folder / "preprocessor_config.json", _preprocessor_json(model.config))
+    _write_json(folder / PREPROCESSOR_FILE, preprocessor_to_json(model.config))
     _write_json(folder / STATISTICS_FILE, dict(statistics))
     tokenizer.save(str(folder / TOKENIZER_FILE))
     state = {name: tensor.detach().to("cpu", dtype).contiguous() for name, tensor in model.state_dict().items()}
@@ -56,51 +148,6 @@ def save_checkpoint(
     temporary.chmod(0o644)
     os.replace(temporary, folder / WEIGHTS_FILE)
     return folder
-
-
-def config_to_json(config: OpenVLAConfig, dtype: torch.dtype) -> dict[str, Any]:
-    """``config.json`` of a checkpoint; towers that are not a published pair are spelled out."""
-    torch_dtype = str(dtype).removeprefix("torch.")
-    data = {
-        "model_type": "openvla",
-        "architectures": ["OpenVLAForActionPrediction"],
-        "vision_backbone_id": config.vision_backbone_id,
-        "llm_backbone_id": config.llm_backbone_id,
-        "arch_specifier": "no-align+fused-gelu-mlp" if config.fused else "no-align+gelu-mlp",
-        "use_fused_vision_backbone": config.fused,
-        "image_resize_strategy": config.image_resize_strategy,
-        "image_sizes": [tower.image_size for tower in config.towers],
-        "pad_token_id": config.pad_token_id,
-        "pad_to_multiple_of": config.pad_to_multiple_of,
-        "n_action_bins": config.n_action_bins,
-        "torch_dtype": torch_dtype,
-        "text_config": {
-            "model_type": "llama",
-            "pad_token_id": config.pad_token_id,
-            "torch_dtype": torch_dtype,
-            **dataclasses.asdict(config.llama),
-            "num_key_value_heads": config.llama.num_attention_heads,
-        },
-    }
-    if KNOWN_BACKBONES.get(config.vision_backbone_id) != config.towers:
-        if config.vision_backbone_id in KNOWN_BACKBONES:
-            raise CheckpointError(
-                f"the towers are not those of {config.vision_backbone_id!r}; choose an id that starts with "
-                f"{CUSTOM_BACKBONE!r}, such as 'custom-dinosiglip'"
-            )
-        data["vision_towers"] = [dataclasses.asdict(tower) for tower in config.towers]
-    return data
-
-
-def _preprocessor_json(config: OpenVLAConfig) -> dict[str, Any]:
-    return {
-        "use_fused_vision_backbone": config.fused,
-        "image_resize_strategy": config.image_resize_strategy,
-        "input_sizes": [[3, tower.image_size, tower.image_size] for tower in config.towers],
-        "interpolations": ["bicubic" for _ in config.towers],
-        "means": [list(tower.mean) for tower in config.towers],
-        "stds": [list(tower.std) for tower in config.towers],
-    }
 
 
 def _write_json(path: Path, data: Mapping[str, Any]) -> None:

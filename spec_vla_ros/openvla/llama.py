@@ -50,6 +50,11 @@ def rope_tables(config: LlamaConfig, positions: Tensor, dtype: torch.dtype) -> t
     return angles.cos().to(dtype), angles.sin().to(dtype)
 
 
+def causal_mask(rows: int, device: torch.device | str) -> Tensor:
+    """(rows, rows) boolean: every row sees itself and the rows before it."""
+    return torch.ones(rows, rows, dtype=torch.bool, device=device).tril()
+
+
 def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
     """Apply the rotary embedding to x (B, heads, N, head_dim)."""
     low, high = x.chunk(2, dim=-1)

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from .config import OpenVLAConfig
-from .llama import Llama
+from .llama import Llama, causal_mask
 from .vision import Projector, VisionBackbone
 
 
@@ -43,5 +43,5 @@ class OpenVLA(nn.Module):
         """Logits (B, patches + n, vocabulary), float32, of a plain causal pass without a cache."""
         rows = self.prompt_embeds(self.embed_image(pixels), ids)
         positions = torch.arange(rows.shape[1], device=rows.device)
-        mask = positions[:, None] >= positions[None, :]
+        mask = causal_mask(len(positions), rows.device)
         return self.language_model.logits(self.language_model(rows, positions, mask))

@@ -1,0 +1,106 @@
+"""From a checkpoint folder or hub id to a model that is ready to act, self-checked."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from spec_vla_ros.errors import NonFiniteError, SelfCheckError
+
+from .action_tokens import ActionStatistics, ActionTokens, choose_statistics
+from .checkpoint import read_checkpoint, resolve
+from .config import OpenVLAConfig
+from .image import ImageTransform
+from .lora import merge_adapter
+from .model import OpenVLA
+from .prompt import Prompt
+from .weights import load_weights
+
+SELF_CHECK_INSTRUCTIONS = ("pick up the red block", "close the top drawer and then push the blue mug")
+SELF_CHECK_MIN_CHANGE = 1e-6  # of the largest logit
+
+
+@dataclass(frozen=True)
+class LoadedModel:
+    """Everything that turns an image and an instruction into logits, and tokens into an action."""
+
+    model: OpenVLA
+    config: OpenVLAConfig
+    transform: ImageTransform
+    prompt: Prompt
+    tokens: ActionTokens
+    statistics: ActionStatistics
+    source: str
+
+    @torch.inference_mode()
+    def first_logits(self, image: np.ndarray, instruction: str) -> torch.Tensor:
+        """(vocabulary,) float32 logits of the first action token, without a cache."""
+        pixels = self.transform(image)[None].to(self.model.device)
+        ids = torch.tensor([self.prompt.ids(instruction)], device=self.model.device)
+        return self.model(pixels, ids)[0, -1]
+
+
+def load_model(
+    path_or_id: str | os.PathLike[str],
+    device: str | torch.device = "cpu",
+    dtype: torch.dtype | None = None,
+    unnorm_key: str | None = None,
+    revision: str | None = None,
+    *,
+    prompt_template: str | None = None,
+    centre_crop: bool = False,
+    lanczos_first: bool = False,
+    self_check: bool = True,
+) -> LoadedModel:
+    """Load a folder or hub id (``revision``: branch, tag or commit), merging a LoRA adapter if it is one.
+
+    ``dtype`` defaults to bfloat16 on an accelerator and float32 on the CPU; ``unnorm_key`` may be omitted only where
+    the checkpoint has a single key. Raises :class:`CheckpointError`, :class:`StatisticsError`,
+    :class:`SelfCheckError`, :class:`NonFiniteError`.
+    """
+    device = torch.device(device)
+    if dtype is None:
+        dtype = torch.float32 if device.type == "cpu" else torch.bfloat16
+    checkpoint = read_checkpoint(resolve(path_or_id, revision), revision)
+    config = checkpoint.config
+    # The cheap parts first: a wrong key should not cost the minutes that the weights take.
+    statistics = choose_statistics(checkpoint.statistics, unnorm_key)
+    prompt = Prompt(checkpoint.tokenizer, config.action_vocab_end, config.llm_backbone_id, prompt_template)
+    model = load_weights(checkpoint.folder, config, device, dtype)
+    if checkpoint.adapter is not None:
+        merge_adapter(model, checkpoint.adapter)
+    loaded = LoadedModel(
+        model=model,
+        config=config,
+        transform=ImageTransform(config, centre_crop, lanczos_first),
+        prompt=prompt,
+        tokens=ActionTokens(config.action_vocab_end, config.n_action_bins),
+        statistics=statistics,
+        source=os.fspath(path_or_id),
+    )
+    if self_check:
+        check_loaded(loaded)
+    return loaded
+
+
+def check_loaded(loaded: LoadedModel) -> None:
+    """Refuse a model whose first logits ignore the image or the instruction, or are not finite.
+
+    Such a model loads, runs and moves the arm without looking; nothing else would report it.
+    """
+    size = loaded.config.image_size
+    black, white = (np.full((size, size, 3), level, dtype=np.uint8) for level in (0, 255))
+    first, second = SELF_CHECK_INSTRUCTIONS
+    reference = loaded.first_logits(black, first)
+    for what, other in (
+        ("image", loaded.first_logits(white, first)),
+        ("instruction", loaded.first_logits(black, second)),
+    ):
+        if not (reference.isfinite().all() and other.isfinite().all()):
+            raise NonFiniteError("the self-check gave logits that are NaN or infinite")
+        change = (reference - other).abs().max() / reference.abs().max().clamp_min(1e-12)
+        if change < SELF_CHECK_MIN_CHANGE:
+            raise SelfCheckError(f"the model ignores the {what}: its first logits change by {change:.1e} only")
