@@ -142,7 +142,7 @@ def save_checkpoint(
     _write_json(folder / PREPROCESSOR_FILE, preprocessor_to_json(model.config))
     _write_json(folder / STATISTICS_FILE, dict(statistics))
     tokenizer.save(str(folder / TOKENIZER_FILE))
-    state = {name: tensor.detach().to("cpu", dtype).contiguous() for name, tensor in model.state_dict().items()}
+    state = {name: tensor.detach().to("cpu", dtype, copy=True) for name, tensor in model.state_dict().items()}
     temporary = folder / (WEIGHTS_FILE + ".part")
     save_file(state, temporary, metadata={"format": "pt"})
     temporary.chmod(0o644)

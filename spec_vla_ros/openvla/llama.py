@@ -37,9 +37,7 @@ class RMSNorm(nn.Module):
         self.eps = eps
 
     def forward(self, x: Tensor) -> Tensor:
-        h = x.float()
-        h = h * torch.rsqrt(h.pow(2).mean(-1, keepdim=True) + self.eps)
-        return self.weight * h.to(x.dtype)
+        return self.weight * F.rms_norm(x.float(), x.shape[-1:], None, self.eps).to(x.dtype)
 
 
 def rope_tables(config: LlamaConfig, positions: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
@@ -61,6 +59,14 @@ def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
     return x * cos + torch.cat([-high, low], dim=-1) * sin
 
 
+def _fuse(*layers: nn.Linear) -> Tensor:
+    """One matrix of several; the layers keep their names and become views of it."""
+    fused = torch.cat([layer.weight.detach() for layer in layers])
+    for layer, part in zip(layers, fused.split([layer.out_features for layer in layers]), strict=True):
+        layer.weight = nn.Parameter(part, requires_grad=False)
+    return fused
+
+
 class _SelfAttention(nn.Module):
     def __init__(self, config: LlamaConfig) -> None:
         super().__init__()
@@ -70,6 +76,15 @@ class _SelfAttention(nn.Module):
         self.k_proj = nn.Linear(width, width, bias=False)
         self.v_proj = nn.Linear(width, width, bias=False)
         self.o_proj = nn.Linear(width, width, bias=False)
+        self.register_buffer("qkv", None, persistent=False)
+
+    def project(self, x: Tensor) -> Tensor:
+        """Queries, keys and values (B, heads, N, head_dim), stacked as (3, ...)."""
+        if self.qkv is None:
+            parts = torch.stack([self.q_proj(x), self.k_proj(x), self.v_proj(x)], dim=2)
+        else:
+            parts = F.linear(x, self.qkv)
+        return parts.view(*x.shape[:2], 3, self.heads, -1).permute(2, 0, 3, 1, 4)
 
 
 class _Mlp(nn.Module):
@@ -78,9 +93,14 @@ class _Mlp(nn.Module):
         self.gate_proj = nn.Linear(config.hidden_size, config.intermediate_size, bias=False)
         self.up_proj = nn.Linear(config.hidden_size, config.intermediate_size, bias=False)
         self.down_proj = nn.Linear(config.intermediate_size, config.hidden_size, bias=False)
+        self.register_buffer("gate_up", None, persistent=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.down_proj(F.silu(self.gate_proj(x)) * self.up_proj(x))
+        if self.gate_up is None:
+            gate, up = self.gate_proj(x), self.up_proj(x)
+        else:
+            gate, up = F.linear(x, self.gate_up).chunk(2, dim=-1)
+        return self.down_proj(F.silu(gate) * up)
 
 
 class _Layer(nn.Module):
@@ -96,9 +116,9 @@ class _Layer(nn.Module):
         self, x: Tensor, cos: Tensor, sin: Tensor, mask: Tensor | None, cache: KVCache | None, start: int
     ) -> Tensor:
         b, n, width = x.shape
-        attn, h = self.self_attn, self.input_layernorm(x)
-        q, k, v = (p(h).view(b, n, attn.heads, -1).transpose(1, 2) for p in (attn.q_proj, attn.k_proj, attn.v_proj))
-        q, k = rotate(q, cos, sin), rotate(k, cos, sin)
+        attn = self.self_attn
+        qkv = attn.project(self.input_layernorm(x))
+        (q, k), v = rotate(qkv[:2], cos, sin), qkv[2]
         if cache is not None:
             k, v = cache.write(self.index, start, k, v, start + n)
         h = F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
@@ -130,17 +150,31 @@ class Llama(nn.Module):
         mask: Tensor | None,
         cache: KVCache | None = None,
         start: int = 0,
+        rope: tuple[Tensor, Tensor] | None = None,
     ) -> Tensor:
         """Hidden states after the final norm, (B, N, C).
 
         ``embeds`` (B, N, C); ``positions`` (N,) or (B, N) int; ``mask`` boolean, True = may see, broadcastable to
         (B, heads, N, S) with S = ``start`` + N when a cache is given, else N. Rows are written to the cache slots
-        ``start`` .. ``start`` + N - 1; every row must see at least one slot.
+        ``start`` .. ``start`` + N - 1; every row must see at least one slot. ``rope``: the tables of ``positions``
+        where the caller has them already.
         """
-        cos, sin = rope_tables(self.config, positions, embeds.dtype)
+        cos, sin = rope or rope_tables(self.config, positions, embeds.dtype)
         for layer in self.model.layers:
             embeds = layer(embeds, cos, sin, mask, cache, start)
         return self.model.norm(embeds)
+
+    @torch.no_grad()
+    def fuse(self) -> None:
+        """Join q|k|v and gate|up into one matrix each: fewer, larger multiplications with the same result.
+
+        For inference only, once the weights are on their device: the separate layers stay as views, so names and
+        ``state_dict`` are as before.
+        """
+        for layer in self.model.layers:
+            attn, mlp = layer.self_attn, layer.mlp
+            attn.qkv = _fuse(attn.q_proj, attn.k_proj, attn.v_proj)
+            mlp.gate_up = _fuse(mlp.gate_proj, mlp.up_proj)
 
     def embed(self, ids: Tensor) -> Tensor:
         """Input embeddings of token ids."""

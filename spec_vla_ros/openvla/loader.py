@@ -72,6 +72,7 @@ def load_model(
     model = load_weights(checkpoint.folder, config, device, dtype)
     if checkpoint.adapter is not None:
         merge_adapter(model, checkpoint.adapter)
+    model.language_model.fuse()
     loaded = LoadedModel(
         model=model,
         config=config,

@@ -1,0 +1,197 @@
+"""Policies: observation and instruction in, action out (see :class:`.policy_types.Policy`).
+
+Torch is imported only with :class:`OpenVLAPolicy`, so a node and its tests run without it.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from .errors import ImageError, InstructionError, NonFiniteError
+from .policy_types import DecodeReport, DecodeSettings, PolicyResult
+
+if TYPE_CHECKING:
+    from .openvla.loader import LoadedModel
+
+HISTORY = 2  # actions that drafters may look back on
+
+
+class OpenVLAPolicy:
+    """OpenVLA behind :class:`.policy_types.Policy`; keeps the last actions of the episode for the drafters."""
+
+    def __init__(self, loaded: LoadedModel) -> None:
+        import torch
+
+        from .decoding.verifier import Verifier
+        from .openvla.prompt import MAX_PROMPT_IDS
+
+        self._torch = torch
+        self.loaded = loaded
+        self.action_dim = loaded.statistics.action_dim
+        slots = loaded.config.towers[0].patches + MAX_PROMPT_IDS + self.action_dim
+        self._verifier = Verifier(loaded.model, loaded.tokens, slots=-(-slots // 64) * 64)
+        self._history: deque[tuple[int, ...]] = deque(maxlen=HISTORY)
+        self._prompt_of: tuple[str, list[int]] = ("", [])
+
+    def infer(self, image: np.ndarray, instruction: str, settings: DecodeSettings) -> PolicyResult:
+        """The next action for ``image`` (H, W, 3) uint8 RGB.
+
+        Raises a :class:`.errors.SpecVlaError`, and ``ValueError`` for settings that name an unknown drafter or do
+        not fit the action. The history is left as it was when anything is raised.
+        """
+        from .decoding.decoder import decode_autoregressive, decode_speculative
+        from .decoding.drafters import make_drafters
+
+        began = time.perf_counter()
+        model, drafters = self.loaded.model, make_drafters(settings.drafters)
+        pixels = self.loaded.transform(image)[None]
+        ids = self._ids(instruction)
+        preprocessed = time.perf_counter()
+        with self._torch.inference_mode():
+            watch = _VisionWatch(self._torch, model.device)
+            patches = model.embed_image(pixels.to(model.device))
+            watch.stop()
+            prompt = model.prompt_embeds(patches, self._torch.tensor([ids], device=model.device))
+            if settings.decoder == "autoregressive":
+                decoded = decode_autoregressive(self._verifier, prompt, self.action_dim, settings)
+            else:
+                history = tuple(self._history)
+                decoded = decode_speculative(self._verifier, prompt, self.action_dim, drafters, settings, history)
+        bins = self.loaded.tokens.to_bins(decoded.tokens)
+        values = self.loaded.statistics.unnormalise(self.loaded.tokens.centres[bins])
+        if not np.isfinite(values).all():
+            raise NonFiniteError(f"the action is not finite: {values}")
+        self._history.append(decoded.tokens)
+        ended, vision_ms = time.perf_counter(), watch.milliseconds()
+        report = replace(
+            decoded.report,
+            preprocess_ms=1e3 * (preprocessed - began),
+            vision_ms=vision_ms,
+            prefill_ms=1e3 * (decoded.first_pass_end - preprocessed) - vision_ms,
+            decode_ms=1e3 * (decoded.end - decoded.first_pass_end),
+            total_ms=1e3 * (ended - began),
+        )
+        return PolicyResult(values, np.asarray(decoded.tokens, dtype=np.int64), bins, report)
+
+    def reset(self) -> None:
+        """Forget the earlier actions."""
+        self._history.clear()
+
+    def describe(self) -> dict[str, str]:
+        """Model, statistics key, precision and device."""
+        model = self.loaded.model
+        return {
+            "policy": "openvla",
+            "model": self.loaded.source,
+            "unnorm_key": self.loaded.statistics.key,
+            "action_dim": str(self.action_dim),
+            "device": str(model.device),
+            "dtype": str(model.dtype).removeprefix("torch."),
+            "parameters": str(sum(parameter.numel() for parameter in model.parameters())),
+            "vision_backbone": self.loaded.config.vision_backbone_id,
+        }
+
+    def _ids(self, instruction: str) -> list[int]:
+        """Prompt ids; an instruction usually stays the same for a whole episode."""
+        if self._prompt_of[0] != instruction or not self._prompt_of[1]:
+            self._prompt_of = (instruction, self.loaded.prompt.ids(instruction))
+        return self._prompt_of[1]
+
+
+class _VisionWatch:
+    """Times the vision towers; on a GPU by events, so that measuring does not stall the passes queued behind."""
+
+    def __init__(self, torch, device) -> None:
+        self._events = None
+        if device.type == "cuda":
+            self._events = [torch.cuda.Event(enable_timing=True) for _ in range(2)]
+            self._events[0].record()
+        self._began = time.perf_counter()
+
+    def stop(self) -> None:
+        """The last operation of the towers has been issued."""
+        if self._events:
+            self._events[1].record()
+        self._ended = time.perf_counter()
+
+    def milliseconds(self) -> float:
+        """Duration; to be asked once the passes behind are done."""
+        if self._events:
+            return self._events[0].elapsed_time(self._events[1])
+        return 1e3 * (self._ended - self._began)
+
+
+Step = Sequence[float] | np.ndarray | Exception | Callable[[np.ndarray, str], Sequence[float]]
+
+
+class ScriptedPolicy:
+    """Plays back a script, for tests and for bringing up an arm without a model.
+
+    ``steps``: one entry per inference, repeated from the start at the end when ``repeat`` is set, else the last
+    one stays. An entry is an action (A,) in action units (NaN allowed, to test those who receive it), an exception
+    to raise, or a function of image and instruction that returns an action.
+    ``delay``: seconds that an inference takes, slept by ``sleep``.
+    """
+
+    def __init__(
+        self,
+        steps: Sequence[Step],
+        action_dim: int = 7,
+        delay: float = 0.0,
+        repeat: bool = False,
+        sleep: Callable[[float], None] = time.sleep,
+    ) -> None:
+        if not steps:
+            raise ValueError("a scripted policy needs at least one step")
+        self.action_dim, self.delay = action_dim, delay
+        self.inferences, self.resets = 0, 0
+        self.instructions: list[str] = []
+        self._steps, self._repeat, self._sleep, self._next = list(steps), repeat, sleep, 0
+
+    def infer(self, image: np.ndarray, instruction: str, settings: DecodeSettings) -> PolicyResult:
+        """The next entry of the script; raises what the script says, and errors for unusable input."""
+        began = time.perf_counter()
+        if not isinstance(image, np.ndarray) or image.ndim != 3 or image.shape[2] != 3 or image.size == 0:
+            raise ImageError(f"expected (H, W, 3) uint8 RGB, got {getattr(image, 'shape', type(image).__name__)}")
+        if not instruction.strip():
+            raise InstructionError("the instruction is empty")
+        self.inferences += 1
+        self.instructions.append(instruction)
+        if self.delay:
+            self._sleep(self.delay)
+        step = self._steps[self._next % len(self._steps) if self._repeat else min(self._next, len(self._steps) - 1)]
+        self._next += 1
+        if isinstance(step, Exception):
+            raise step
+        values = np.asarray(step(image, instruction) if callable(step) else step, dtype=np.float64)
+        if values.shape != (self.action_dim,):
+            raise ValueError(f"the scripted action has shape {values.shape}, expected ({self.action_dim},)")
+        bins = np.clip(np.round((np.nan_to_num(values) + 1) * 127.5 - 0.5), 0, 254).astype(np.int64)
+        report = DecodeReport(
+            decoder=settings.decoder,
+            verifier_passes=1,
+            accepted_per_pass=(0,),
+            drafted_per_pass=(0,),
+            drafter_per_pass=("",),
+            token_source=("verifier",) * self.action_dim,
+            max_accepted_distance=0,
+            acceptance_radius=settings.radii(self.action_dim),
+            draft_depth=settings.draft_depth,
+            emit=settings.emit,
+            total_ms=1e3 * (time.perf_counter() - began),
+        )
+        return PolicyResult(values, 31999 - bins, bins, report)
+
+    def reset(self) -> None:
+        """Count the reset; the script goes on where it was, as the arm does."""
+        self.resets += 1
+
+    def describe(self) -> dict[str, str]:
+        """Name and length of the script."""
+        return {"policy": "scripted", "steps": str(len(self._steps)), "action_dim": str(self.action_dim)}
