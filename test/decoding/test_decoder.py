@@ -1,0 +1,243 @@
+"""Speculative decoding against greedy decoding, on a random model in the layout of the published checkpoints."""
+
+import itertools
+
+import pytest
+import torch
+
+from spec_vla_ros.decoding.decoder import decode_autoregressive, decode_speculative
+from spec_vla_ros.decoding.drafters import make_drafters
+from spec_vla_ros.decoding.verifier import Verifier
+from spec_vla_ros.errors import InstructionError, NonActionTokenError, NonFiniteError
+from spec_vla_ros.openvla.action_tokens import ActionTokens
+from spec_vla_ros.openvla.example import example_config, example_model
+from spec_vla_ros.policy_types import DecodeSettings
+
+A = 7
+CONFIG = example_config()
+TOKENS = ActionTokens(CONFIG.action_vocab_end, CONFIG.n_action_bins)
+GREEDY = DecodeSettings(decoder="autoregressive")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_thread():
+    """Small matrices are faster on one thread."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture(scope="module")
+def verifier():
+    """A verifier over the example model."""
+    return make_verifier()
+
+
+def make_verifier(edit=lambda model: None):
+    """Verifier over an example model that ``edit`` may change."""
+    model = example_model(CONFIG)
+    edit(model)
+    model.language_model.fuse()
+    return Verifier(model, TOKENS, slots=64)
+
+
+@torch.inference_mode()
+def prompt_of(verifier, seed):
+    """Input rows of a random image and a random text of random length."""
+    generator = torch.Generator().manual_seed(seed)
+    pixels = torch.randn(1, 6, 56, 56, generator=generator)
+    ids = torch.randint(3, 512, (1, int(torch.randint(2, 20, (), generator=generator))), generator=generator)
+    return verifier.model.prompt_embeds(verifier.model.embed_image(pixels), ids)
+
+
+def history_near(tokens, seed, spread=6):
+    """Two past actions: the answer itself, disturbed in some dimensions. Good drafts with some mistakes."""
+    generator = torch.Generator().manual_seed(seed)
+    history = []
+    for _ in range(2):
+        noise = torch.randint(-spread, spread + 1, (len(tokens),), generator=generator)
+        noise *= torch.rand(len(tokens), generator=generator) < 0.3
+        history.append(tuple(int(t) for t in (torch.tensor(tokens) + noise).clamp(TOKENS.first, TOKENS.vocab_end - 1)))
+    return history
+
+
+CASES = 150  # observations for each set of drafters
+DRAFTER_SETS = [(), ("hold",), ("velocity",), ("refine",), ("hold", "refine"), ("velocity", "hold", "refine")]
+
+
+@pytest.mark.parametrize("names", DRAFTER_SETS, ids=lambda names: "+".join(names) or "none")
+def test_radius_zero_gives_the_greedy_tokens(verifier, names):
+    drafters, cases = make_drafters(names), itertools.cycle(itertools.product(range(7), ("verifier", "draft")))
+    passes = 0
+    for seed in range(CASES):
+        prompt = prompt_of(verifier, seed)
+        greedy = decode_autoregressive(verifier, prompt, A, GREEDY)
+        depth, emit = next(cases)
+        settings = DecodeSettings(acceptance_radius=0, gripper_radius=0, draft_depth=depth, emit=emit)
+        history = history_near(greedy.tokens, seed)
+        decoded = decode_speculative(verifier, prompt, A, drafters, settings, history)
+        assert decoded.tokens == greedy.tokens, f"seed {seed}, depth {depth}, emit {emit}"
+        assert decoded.report.max_accepted_distance == 0
+        passes += decoded.report.verifier_passes
+    assert passes <= CASES * A
+    if "hold" in names:
+        assert passes < CASES * A
+
+
+def test_a_perfect_draft_finishes_in_the_pass_over_the_prompt(verifier):
+    prompt = prompt_of(verifier, 3)
+    greedy = decode_autoregressive(verifier, prompt, A, GREEDY)
+    settings = DecodeSettings(acceptance_radius=0)
+    decoded = decode_speculative(verifier, prompt, A, make_drafters(["hold"]), settings, [greedy.tokens])
+    assert decoded.report.verifier_passes == 1
+    assert decoded.report.accepted_per_pass == (A - 1,)
+    assert decoded.report.token_source == ("hold",) * (A - 1) + ("verifier",)
+    assert decoded.tokens == greedy.tokens
+
+
+def test_greedy_decoding_takes_one_pass_per_token(verifier):
+    report = decode_autoregressive(verifier, prompt_of(verifier, 0), A, GREEDY).report
+    assert (report.verifier_passes, report.drafted_per_pass) == (A, (0,) * A)
+
+
+def test_drafts_never_cost_more_passes_than_greedy_decoding(verifier):
+    for seed in range(20):
+        history = [[TOKENS.first + (seed * 7 + i) % 256 for i in range(A)]]
+        decoded = decode_speculative(
+            verifier, prompt_of(verifier, seed), A, make_drafters(["hold", "refine"]), DecodeSettings(), history
+        )
+        assert 1 <= decoded.report.verifier_passes <= A
+
+
+@pytest.mark.parametrize("emit", ["verifier", "draft"])
+@pytest.mark.parametrize("radius", [1, 5, 9, 255])
+def test_what_is_emitted_stays_within_the_radius_of_the_verifier(verifier, emit, radius):
+    settings = DecodeSettings(acceptance_radius=radius, gripper_radius=0, emit=emit)
+    for seed in range(25):
+        prompt = prompt_of(verifier, seed)
+        history = history_near(decode_autoregressive(verifier, prompt, A, GREEDY).tokens, seed, spread=12)
+        decoded = decode_speculative(verifier, prompt, A, make_drafters(["hold", "refine"]), settings, history)
+        report = decoded.report
+        assert len(decoded.tokens) == A and all(TOKENS.is_action(token) for token in decoded.tokens)
+        assert report.max_accepted_distance <= radius
+        assert sum(report.accepted_per_pass) + report.verifier_passes == A
+        assert all(a <= d for a, d in zip(report.accepted_per_pass, report.drafted_per_pass, strict=True))
+        assert report.token_source[-1] == "verifier"
+        if emit == "draft":
+            check_draft_emission(verifier, prompt, decoded, settings)
+
+
+def check_draft_emission(verifier, prompt, decoded, settings):
+    """Every emitted token lies within its radius of the greedy choice after the tokens emitted before it."""
+    radii = settings.radii(A)
+    for dimension, (token, source) in enumerate(zip(decoded.tokens, decoded.report.token_source, strict=True)):
+        with torch.inference_mode():
+            ids = torch.tensor([decoded.tokens[:dimension]], dtype=torch.long)
+            rows = torch.cat([prompt, verifier.model.language_model.embed(ids)], dim=1)
+            choice = verifier.run(rows, 0).greedy[0]
+        gap = abs(int(TOKENS.to_bins(token)) - int(TOKENS.to_bins(choice)))
+        assert gap <= (0 if source == "verifier" else radii[dimension])
+
+
+def test_emitting_the_verifier_equals_its_argmax_after_the_accepted_draft(verifier):
+    # The first dimension is conditioned on the prompt alone, so there the verifier's emission is the greedy token.
+    settings = DecodeSettings(acceptance_radius=255, gripper_radius=255, emit="verifier")
+    for seed in range(10):
+        prompt = prompt_of(verifier, seed)
+        greedy = decode_autoregressive(verifier, prompt, A, GREEDY)
+        history = history_near(greedy.tokens, seed, spread=40)
+        decoded = decode_speculative(verifier, prompt, A, make_drafters(["hold"]), settings, history)
+        draft = list(history[-1][: A - 1])
+        with torch.inference_mode():
+            embeds = verifier.model.language_model.embed(torch.tensor([draft]))
+            expected = [verifier.run(torch.cat([prompt, embeds[:, :n]], dim=1), 0).greedy[0] for n in range(A)]
+        assert decoded.report.verifier_passes == 1
+        assert list(decoded.tokens) == expected
+        assert decoded.tokens[0] == greedy.tokens[0]
+
+
+@pytest.mark.parametrize("action_dim", [1, 2, 4, 8, 14])
+def test_other_action_sizes_are_never_overrun(verifier, action_dim):
+    for seed, depth in itertools.product(range(5), (0, 1, 3, 6, 20)):
+        prompt = prompt_of(verifier, seed)
+        greedy = decode_autoregressive(verifier, prompt, action_dim, GREEDY)
+        settings = DecodeSettings(acceptance_radius=0, draft_depth=depth)
+        history = history_near(greedy.tokens, seed)
+        decoded = decode_speculative(
+            verifier, prompt, action_dim, make_drafters(["hold", "refine"]), settings, history
+        )
+        assert decoded.tokens == greedy.tokens
+        assert max(decoded.report.drafted_per_pass) <= max(0, min(depth, action_dim - 1))
+
+
+def test_a_draft_that_is_no_action_is_cut_off(verifier):
+    prompt = prompt_of(verifier, 0)
+    greedy = decode_autoregressive(verifier, prompt, A, GREEDY)
+    history = [[*greedy.tokens[:2], 2, *greedy.tokens[3:]]]
+    decoded = decode_speculative(verifier, prompt, A, make_drafters(["hold"]), DecodeSettings(), history)
+    assert decoded.report.drafted_per_pass[0] == 2
+    assert all(TOKENS.is_action(token) for token in decoded.tokens)
+
+
+@pytest.mark.parametrize("token", [2, TOKENS.first - 1, TOKENS.vocab_end])
+@pytest.mark.parametrize("decoder", ["autoregressive", "speculative"])
+def test_a_token_that_is_no_action_is_refused(token, decoder):
+    def always(model):
+        # With the final norm constant, the head gives one token a logit that nothing else reaches.
+        head = model.language_model.lm_head.weight
+        model.language_model.model.norm.weight.zero_()
+        model.language_model.model.norm.register_forward_hook(lambda module, args, out: out + 1)
+        head.zero_()
+        head[token] = 1
+
+    verifier = make_verifier(always)
+    prompt = prompt_of(verifier, 0)
+    history = [[TOKENS.first + 10] * A]
+    with pytest.raises(NonActionTokenError, match=f"token {token}"):
+        if decoder == "autoregressive":
+            decode_autoregressive(verifier, prompt, A, GREEDY)
+        else:
+            decode_speculative(verifier, prompt, A, make_drafters(["hold"]), DecodeSettings(), history)
+
+
+def test_ties_go_to_the_lowest_id():
+    def tie(model):
+        head = model.language_model.lm_head.weight
+        head.zero_()
+        head[TOKENS.first + 9] = head[TOKENS.first + 4] = head[TOKENS.first + 200] = 1
+        model.language_model.model.norm.weight.zero_()
+        model.language_model.model.norm.register_forward_hook(lambda module, args, out: out + 1)
+
+    verifier = make_verifier(tie)
+    decoded = decode_autoregressive(verifier, prompt_of(verifier, 0), A, GREEDY)
+    assert decoded.tokens == (TOKENS.first + 4,) * A
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_non_finite_logits_are_refused(value):
+    def spoil(model):
+        model.language_model.lm_head.weight[TOKENS.first + 3, 0] = value
+
+    verifier = make_verifier(spoil)
+    with pytest.raises(NonFiniteError):
+        decode_speculative(verifier, prompt_of(verifier, 0), A, make_drafters(["hold"]), DecodeSettings(), [])
+
+
+def test_a_prompt_that_does_not_fit_the_cache_is_refused():
+    verifier = Verifier(example_model(CONFIG), TOKENS, slots=16)
+    with pytest.raises(InstructionError, match="16"):
+        decode_autoregressive(verifier, prompt_of(verifier, 0), A, GREEDY)
+
+
+def test_rows_of_a_rejected_draft_leave_no_trace(verifier):
+    prompt = prompt_of(verifier, 5)
+    clean = decode_autoregressive(verifier, prompt, A, GREEDY)
+    verifier.cache.data.normal_()
+    assert decode_autoregressive(verifier, prompt, A, GREEDY).tokens == clean.tokens
+
+
+def test_radii_must_fit_the_action(verifier):
+    settings = DecodeSettings(radius_per_dimension=(1, 2, 3))
+    with pytest.raises(ValueError, match="radius_per_dimension has 3 values, the action has 7"):
+        decode_speculative(verifier, prompt_of(verifier, 0), A, (), settings, [])
