@@ -67,6 +67,14 @@ def _fuse(*layers: nn.Linear) -> Tensor:
     return fused
 
 
+def attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
+    """Attention (B, heads, N, head_dim); in float32 under CPU autocast, whose bf16 backward pass is several times slower."""
+    if q.device.type == "cpu" and torch.is_autocast_enabled("cpu"):
+        with torch.autocast("cpu", enabled=False):
+            return F.scaled_dot_product_attention(q.float(), k.float(), v.float(), attn_mask=mask)
+    return F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
+
+
 class _SelfAttention(nn.Module):
     def __init__(self, config: LlamaConfig) -> None:
         super().__init__()
@@ -121,7 +129,7 @@ class _Layer(nn.Module):
         (q, k), v = rotate(qkv[:2], cos, sin), qkv[2]
         if cache is not None:
             k, v = cache.write(self.index, start, k, v, start + n)
-        h = F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
+        h = attend(q, k, v, mask)
         x = x + attn.o_proj(h.transpose(1, 2).reshape(b, n, width))
         return x + self.mlp(self.post_attention_layernorm(x))
 

@@ -44,7 +44,7 @@ def expert_action(arm: TabletopArm, task: Task) -> np.ndarray:
         if around:
             target[2] = 0.10
     elif task.kind == "put" and _on_plate(arm, task):
-        target, yaw = tool + [0.0, 0.0, 0.05], _yaw(arm)
+        target, yaw = tool + np.array([0.0, 0.0, 0.05]), _yaw(arm)
     elif held == task.block and opening < 0.75:
         target, gripper, yaw = _carry(arm, task, tool)
     else:

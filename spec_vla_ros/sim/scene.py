@@ -95,5 +95,6 @@ def scene_xml() -> str:
     )
     actuators = "".join(f'<position class="arm" joint="{j}"/>' for j in ARM_JOINTS)
     actuators += "".join(f'<position class="finger" joint="{j}"/>' for j in FINGER_JOINTS)
-    exclude = '<contact><exclude body1="hand" body2="finger_left"/><exclude body1="hand" body2="finger_right"/></contact>'
-    return f"{_HEADER}{_ARM}{plate}{blocks}</worldbody>{exclude}<actuator>{actuators}</actuator></mujoco>"
+    exclude = "".join(f'<exclude body1="hand" body2="{j}"/>' for j in FINGER_JOINTS)
+    world = f"{_HEADER}{_ARM}{plate}{blocks}</worldbody>"
+    return f"{world}<contact>{exclude}</contact><actuator>{actuators}</actuator></mujoco>"

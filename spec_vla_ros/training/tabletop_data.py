@@ -64,7 +64,8 @@ def shrink(image: np.ndarray, size: int) -> np.ndarray:
 def true_state(arm: TabletopArm) -> np.ndarray:
     """Ground truth in the order of ``STATE_NAMES``."""
     held = arm.held()
-    state = [*arm.tool_position, *rotation_to_euler(arm.tool_rotation), arm.opening, *(float(held == c) for c in COLORS)]
+    state = [*arm.tool_position, *rotation_to_euler(arm.tool_rotation), arm.opening]
+    state += [float(held == c) for c in COLORS]
     for color in COLORS:
         position, yaw = arm.block_pose(color)
         state += [*position, np.sin(4 * yaw), np.cos(4 * yaw)]
@@ -90,10 +91,8 @@ def collect(frames: int, seed: int, image_size: int, actor: Actor | None = None,
             image = arm.render()
             labels = np.stack([expert_action(arm, t) for t in TASKS]).astype(np.float32)
             rows.append((shrink(image, image_size), true_state(arm), labels, index))
-            if actor is None or rng.random() < 0.05:
-                action = labels[index].astype(float)
-            else:
-                action = actor(image, TASKS[index])
+            by_expert = actor is None or rng.random() < 0.05
+            action = labels[index].astype(float) if by_expert else actor(image, TASKS[index])
             action[:3] += level * rng.normal(size=3) * 0.018
             action[3:6] += level * rng.normal(size=3) * [0.03, 0.03, 0.08]
             if rng.random() < 0.04 * level:

@@ -133,9 +133,10 @@ def train_vision(
                     read = heads.state(features).mean(1)
                     error = (read - states[rows]).abs().median(0).values.numpy() * std
                 tool, block = error[:3] * 1e3, error[10:12] * 1e3
+                place = pixels.item() * config.towers[0].patch_size
                 log(
                     f"vision {progress:5.1%} step {step} frames {len(data)} loss {loss.item():.3f} key point "
-                    f"{pixels.item() * config.towers[0].patch_size:.2f} px, tool {tool.round(1)} mm, red {block.round(1)} mm"
+                    f"{place:.2f} px, tool {tool.round(1)} mm, red {block.round(1)} mm"
                 )
         torch.save(backbone.state_dict(), checkpoint)
     return backbone

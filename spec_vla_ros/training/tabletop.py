@@ -1,0 +1,248 @@
+"""``spec-vla train-tabletop`` and ``eval-tabletop``: the small policy from nothing, and what it is worth.
+
+Training has three parts that overlap: one process drives the expert and records, the main process trains first the
+towers and then the decoder, and once a decoder exists another process lets it drive and has the expert label what it
+met (DAgger, Ross et al. 2011). Every part continues from the files in the work folder if it is started again.
+"""
+
+from __future__ import annotations
+
+import argparse
+import ctypes
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from ..openvla.checkpoint import save_checkpoint
+from ..openvla.loader import load_model
+from ..openvla.model import OpenVLA
+from ..openvla.prompt import Prompt
+from ..openvla.tokenizer_small import build_small_tokenizer
+from ..openvla.vision import VisionBackbone
+from ..policy import OpenVLAPolicy
+from ..policy_types import DecodeSettings
+from ..sim.tasks import TASKS
+from .tabletop_data import Frames, collect
+from .tabletop_model import IMAGE_SIZE, STATISTICS_KEY, TABLETOP
+from .tabletop_policy import FrameBank, PolicyTrainer, train_policy
+from .tabletop_rollout import evaluate, summarize
+from .tabletop_vision import train_vision
+
+FRAMES_PER_FILE = 2000
+EXPERT_SEED, LEARNER_SEED = 10_000, 700_000
+AUTOREGRESSIVE = DecodeSettings(decoder="autoregressive", drafters=())
+# Range of one action per dimension (m, rad per step): the expert's limits, and its 1st and 99th percentile for tilt.
+ACTION_LOW = np.array([-0.05, -0.05, -0.05, -0.07, -0.07, -0.25, 0.0])
+ACTION_HIGH = -ACTION_LOW + np.array([0, 0, 0, 0, 0, 0, 1.0])
+
+
+def keep_freed_memory() -> None:
+    """Stop glibc from returning large blocks to the system between steps.
+
+    Every training step frees and asks again for hundreds of megabytes; with the default thresholds the page faults
+    take four times as long as the arithmetic (measured).
+    """
+    libc = ctypes.CDLL(None)
+    if hasattr(libc, "mallopt"):
+        libc.mallopt(-4, 0)  # M_MMAP_MAX: everything from the heap
+        libc.mallopt(-1, 2**31 - 1)  # M_TRIM_THRESHOLD: which never shrinks
+
+
+def statistics(frames: Frames | None = None) -> dict[str, object]:
+    """``dataset_statistics.json`` of the small policy."""
+    actions = frames.actions[np.arange(len(frames)), frames.task] if frames is not None else None
+    entry: dict[str, object] = {
+        "q01": ACTION_LOW.tolist(),
+        "q99": ACTION_HIGH.tolist(),
+        "mask": [True] * 6 + [False],
+    }
+    if actions is not None:
+        entry |= {name: getattr(actions, name)(0).tolist() for name in ("mean", "std", "min", "max")}
+    count = len(frames) if frames is not None else 0
+    return {STATISTICS_KEY: {"action": entry, "num_transitions": count, "num_trajectories": 0}}
+
+
+def export(trainer: PolicyTrainer, backbone: VisionBackbone, folder: Path, frames: Frames | None = None) -> None:
+    """Write a checkpoint folder in the published layout."""
+    model = OpenVLA(TABLETOP)
+    model.vision_backbone.load_state_dict(backbone.state_dict())
+    model.projector.load_state_dict(trainer.folded_projector().state_dict())
+    model.language_model.load_state_dict(trainer.llama.state_dict())
+    save_checkpoint(model, folder, statistics(frames), build_small_tokenizer(t.instruction for t in TASKS))
+
+
+def collect_files(work: Path, kind: str, files: int, seed: int) -> None:
+    """Write ``files`` files of frames; kind "learner" drives with the newest snapshot, waiting for the first one."""
+    data = work / "data"
+    data.mkdir(parents=True, exist_ok=True)
+    for i in range(files):
+        path = data / f"{kind}_{seed + i:07d}.npz"
+        if path.exists():
+            continue
+        if kind == "expert":
+            collect(FRAMES_PER_FILE, seed + i, IMAGE_SIZE).save(path)
+            continue
+        newest = _newest_snapshot(work)
+        while newest is None:
+            time.sleep(5)
+            newest = _newest_snapshot(work)
+        policy = OpenVLAPolicy(load_model(newest, device="cpu", unnorm_key=STATISTICS_KEY))
+        collect(
+            FRAMES_PER_FILE,
+            seed + i,
+            IMAGE_SIZE,
+            actor=lambda image, task: policy.infer(image, task.instruction, AUTOREGRESSIVE).values.copy(),  # noqa: B023
+            noise=0.5,
+        ).save(path)
+
+
+def _newest_snapshot(work: Path) -> Path | None:
+    done = [p for p in (work / "snapshots").glob("*") if (p / "model.safetensors").exists()]
+    return max(done, key=lambda p: p.stat().st_mtime, default=None)
+
+
+def train(args: argparse.Namespace, log: Callable[[str], None]) -> None:
+    """All stages; see the module docstring."""
+    work = args.work
+    work.mkdir(parents=True, exist_ok=True)
+    children = [_spawn(work, "expert", args.expert_files, EXPERT_SEED)]
+    try:
+        backbone = _vision_stage(args, log)
+        children.append(_spawn(work, "learner", 10_000, LEARNER_SEED))
+        trainer = _policy_stage(args, backbone, log)
+    finally:
+        for child in children:
+            child.terminate()
+    frames = Frames.load([_data_files(work)[0]])
+    export(trainer, backbone, args.out, frames)
+    log(f"wrote {args.out}")
+
+
+def _spawn(work: Path, kind: str, files: int, seed: int) -> subprocess.Popen[bytes]:
+    command = [sys.executable, "-m", "spec_vla_ros.training.tabletop", "collect", "--work", str(work)]
+    return subprocess.Popen([*command, "--kind", kind, "--files", str(files), "--seed", str(seed)])
+
+
+def _data_files(work: Path, pattern: str = "*.npz") -> list[Path]:
+    return sorted(p for p in (work / "data").glob(pattern) if ".partial" not in p.name)
+
+
+def _vision_stage(args: argparse.Namespace, log: Callable[[str], None]) -> VisionBackbone:
+    path = args.work / "vision.pt"
+    if not path.exists():
+        while len(_data_files(args.work)) < min(4, args.expert_files):
+            time.sleep(2)
+        partial = path.with_suffix(".partial")
+        train_vision(
+            lambda: Frames.load(_data_files(args.work, "expert_*.npz")),
+            TABLETOP, args.vision_minutes, args.seed, log, partial,
+        )  # fmt: skip
+        partial.rename(path)
+    backbone = VisionBackbone(TABLETOP.towers)
+    backbone.load_state_dict(torch.load(path, weights_only=True))
+    return backbone.eval().requires_grad_(False)
+
+
+def _policy_stage(args: argparse.Namespace, backbone: VisionBackbone, log: Callable[[str], None]) -> PolicyTrainer:
+    prompt = Prompt(build_small_tokenizer(t.instruction for t in TASKS), TABLETOP.action_vocab_end)
+    bank = FrameBank(backbone, TABLETOP, ACTION_LOW, ACTION_HIGH)
+
+    def refresh(bank: FrameBank) -> None:
+        fresh = [p for p in _data_files(args.work) if p not in bank.seen]
+        for path in fresh:
+            bank.add(path, weight=1.0 if path.name.startswith("expert") else args.learner_weight)
+
+    def snapshot(trainer: PolicyTrainer, progress: float) -> None:
+        torch.save(trainer.state_dict(), args.work / "policy.pt")
+        if progress < 0.08:
+            return  # what a beginner does teaches nothing
+        folder = args.work / "snapshots" / f"{time.strftime('%H%M%S')}"
+        export(trainer, backbone, folder)
+        log(f"snapshot {folder.name} at {progress:.1%}")
+
+    initial = torch.load(args.resume, weights_only=True) if args.resume else None
+    prompts = [prompt.ids(t.instruction) for t in TASKS]
+    return train_policy(
+        bank, refresh, prompts, args.policy_minutes, args.seed, log, snapshot, initial=initial, peak_rate=args.rate
+    )
+
+
+def evaluate_command(args: argparse.Namespace, log: Callable[[str], None]) -> list[dict[str, object]]:
+    """Closed loop without ROS, one row per decoder."""
+    policy = OpenVLAPolicy(load_model(args.model, device="cpu", unnorm_key=args.unnorm_key))
+    rows = []
+    for decoder in args.decoders:
+        settings = AUTOREGRESSIVE
+        if decoder != "autoregressive":
+            settings = DecodeSettings(
+                drafters=tuple(args.drafters), acceptance_radius=args.radius, draft_depth=args.depth, emit=args.emit
+            )
+        wins: list[bool] = []
+
+        def progress(episode: object, wins: list[bool] = wins, decoder: str = decoder) -> None:
+            wins.append(episode.success)  # type: ignore[attr-defined]
+            if len(wins) % 30 == 0:
+                log(f"{decoder}: {len(wins)} of {args.episodes} episodes, success {np.mean(wins):.1%}")
+
+        rows.append(summarize(evaluate(policy, settings, args.episodes, args.first_seed, progress), settings))
+        log(json.dumps(rows[-1]))
+    if args.json:
+        args.json.write_text(json.dumps({"rows": rows}, indent=1))
+    return rows
+
+
+def main(argv: list[str]) -> int:
+    """Command line: ``train-tabletop``, ``eval-tabletop`` or (for its own child processes) ``collect``."""
+    parser = argparse.ArgumentParser(prog="spec-vla")
+    sub = parser.add_subparsers(dest="command", required=True)
+    p = sub.add_parser("train-tabletop", help="train the small table-top policy (CPU, hours)")
+    p.add_argument("--out", type=Path, default=Path("out/tabletop"), help="checkpoint folder to write")
+    p.add_argument("--work", type=Path, default=Path("out/train-tabletop"), help="frames and snapshots, reused")
+    p.add_argument("--vision-minutes", type=float, default=28)
+    p.add_argument("--policy-minutes", type=float, default=75)
+    p.add_argument("--expert-files", type=int, default=30, help=f"files of {FRAMES_PER_FILE} frames")
+    p.add_argument("--learner-weight", type=float, default=2.0, help="how often learner frames are drawn")
+    p.add_argument("--rate", type=float, default=1.5e-3, help="peak learning rate of the policy stage")
+    p.add_argument("--resume", type=Path, help="policy.pt of an earlier run to continue from")
+    p.add_argument("--seed", type=int, default=0)
+    p = sub.add_parser("collect")
+    p.add_argument("--work", type=Path, required=True)
+    p.add_argument("--kind", choices=("expert", "learner"), required=True)
+    p.add_argument("--files", type=int, required=True)
+    p.add_argument("--seed", type=int, required=True)
+    p = sub.add_parser("eval-tabletop", help="closed-loop success and passes on the simulated arm, without ROS")
+    p.add_argument("--model", type=Path, default=Path("models/tabletop"))
+    p.add_argument("--unnorm-key", default=STATISTICS_KEY)
+    p.add_argument("--episodes", type=int, default=300)
+    p.add_argument("--first-seed", type=int, default=5_000_000)
+    p.add_argument("--decoders", nargs="+", default=["autoregressive", "speculative"])
+    p.add_argument("--drafters", nargs="+", default=["hold", "refine"])
+    p.add_argument("--radius", type=int, default=9, help="acceptance radius in bins")
+    p.add_argument("--depth", type=int, default=6, help="drafted tokens per pass")
+    p.add_argument("--emit", choices=("verifier", "draft"), default="verifier")
+    p.add_argument("--json", type=Path)
+    args = parser.parse_args(argv)
+    torch.set_num_threads(1)  # on shared cores one thread is faster than two
+
+    def log(text: str) -> None:
+        sys.stdout.write(text + "\n")
+        sys.stdout.flush()
+
+    if args.command == "train-tabletop":
+        keep_freed_memory()
+        train(args, log)
+    elif args.command == "collect":
+        collect_files(args.work, args.kind, args.files, args.seed)
+    else:
+        evaluate_command(args, log)
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main(sys.argv[1:]))
