@@ -1,0 +1,429 @@
+"""The act node: image and instruction in, velocities and gripper commands out, as a managed node.
+
+This file connects :class:`.cycle.Cycle` to topics, timers and lifecycle states; it holds no maths. It is written for
+rclpy and runs unchanged on the embedded subset where ROS 2 is not installed.
+
+Rules that every path through this file keeps:
+
+1. Nothing is published to the arm unless the node is active and ``dry_run`` is false.
+2. Zero is the last message on the command topic: on deactivate, shutdown, fault, SIGINT and SIGTERM.
+3. A fault is latched; only deactivate and activate clear it.
+4. Control runs on the steady clock. The ROS clock makes stamps, nothing else.
+"""
+
+from __future__ import annotations
+
+import functools
+import signal
+import sys
+import threading
+import time
+import traceback
+from collections.abc import Callable
+from typing import Any
+
+from spec_vla_ros.embedded_ros.doorway import ensure_rclpy
+
+ensure_rclpy()  # before the first import of rclpy or of a message package
+
+import rclpy
+from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
+from geometry_msgs.msg import TwistStamped
+from rclpy.clock import Clock, ClockType
+from rclpy.exceptions import ParameterException
+from rclpy.executors import SingleThreadedExecutor
+from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
+from rclpy.logging import get_logger
+from rclpy.qos import QoSProfile, ReliabilityPolicy
+from rclpy.signals import SignalHandlerOptions
+from sensor_msgs.msg import Image
+from std_msgs.msg import Float64, String
+
+from spec_vla_ros.errors import ImageError, SpecVlaError
+from spec_vla_ros.motion.watchdog import Fault
+from spec_vla_ros.msg import DecodeStats, DeltaAction
+from spec_vla_ros.policy_types import Policy
+
+from . import conversions, diagnostics, parameters
+from .cycle import ACTION_DIM, Action, Cycle, Frame
+from .policy_factory import make_policy
+from .worker import Worker
+
+SUCCESS, FAILURE = TransitionCallbackReturn.SUCCESS, TransitionCallbackReturn.FAILURE
+DISCOVERY = 0.5  # s after the node's birth before an empty graph means that nobody else commands the arm
+FUTURE_STAMP = 0.05  # s; an image from further ahead comes from another clock, and its stamp is ignored
+ZERO = (0.0,) * 6
+
+
+def guarded(callback: Callable[..., None]) -> Callable[..., None]:
+    """Turn an exception in ``callback`` into a latched fault.
+
+    An exception that leaves a callback ends the executor, while the last command stands at the sink.
+    """
+
+    @functools.wraps(callback)
+    def wrapper(self: ActNode, *args: Any) -> None:
+        try:
+            callback(self, *args)
+        except Exception as error:  # noqa: BLE001
+            self.get_logger().error(traceback.format_exc())
+            self._fail(Fault("INTERNAL_ERROR", f"{type(error).__name__}: {error}", SpecVlaError.remedy))
+
+    return wrapper
+
+
+class ActNode(LifecycleNode):
+    """See the module. ``policy_factory`` and ``stop`` (set when the process has to end) are for main and tests."""
+
+    def __init__(
+        self,
+        policy_factory: Callable[[parameters.Fixed], Policy] = make_policy,
+        stop: threading.Event | None = None,
+        **node_arguments: Any,
+    ) -> None:
+        super().__init__("act", **node_arguments)
+        self._born = time.monotonic()
+        self._policy_factory, self._stop = policy_factory, stop or threading.Event()
+        self._state = "unconfigured"
+        self._cycle: Cycle | None = None
+        self._worker: Worker | None = None
+        self._on_wire = False  # whether the arm has heard from us since activation or since the end of a dry run
+        self._reported: Fault | None = None
+        self._initial_instruction = ""
+        self._window, self._ticks = diagnostics.DecodeWindow(), diagnostics.TickWindow()
+        parameters.declare(self)
+
+        self._steady = Clock(clock_type=ClockType.STEADY_TIME)
+        self._stream_timer: Any = None
+        self._arm_publishers: dict[str, Any] = {}
+        self._answered = self.create_guard_condition(self._on_answer)
+        self._diagnostics = self.create_publisher(DiagnosticArray, "/diagnostics", 10)
+        self._report_timer = self.create_timer(1.0, self._report, clock=self._steady)
+        newest = QoSProfile(depth=1, reliability=ReliabilityPolicy.BEST_EFFORT)  # matches every camera
+        self._subscriptions_ = (
+            self.create_subscription(Image, "image", self._on_image, newest),
+            self.create_subscription(String, "instruction", self._on_instruction, 10),
+        )
+        self._autostart_timer = None
+        if self.get_parameter("autostart").value:
+            self._autostart_timer = self.create_timer(0.01, self._autostart, clock=self._steady)
+
+    # -- lifecycle ---------------------------------------------------------------------------------------------------
+
+    def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Load and warm up the policy, create the publishers."""
+        try:
+            fixed = parameters.read_fixed(self)
+            self._load(fixed)
+        except Exception as error:  # noqa: BLE001 - each wrong configuration has its own line and fails configure
+            fault = Fault("CONFIGURATION_INVALID", str(error), "Correct the parameter.")
+            if not isinstance(error, ValueError):
+                fault = Fault.of(error)
+            self._release()
+            self.get_logger().error(f"configure failed: {fault}")
+            if not isinstance(error, SpecVlaError | ValueError):
+                self.get_logger().error("".join(traceback.format_exception(error)))
+            self._report_line("ERROR", f"configure failed: {fault}", {"fault": fault.name, "remedy": fault.remedy})
+            return FAILURE
+        self._fixed = fixed
+        self._cycle = Cycle(1.0 / fixed.publish_rate, fixed.step_dt)
+        self._window = diagnostics.DecodeWindow()
+        self._arm_publishers = {
+            "twist": self.create_lifecycle_publisher(TwistStamped, "delta_twist_cmds", 10),
+            "gripper": self.create_lifecycle_publisher(Float64, "gripper_command", 10),
+            "action": self.create_lifecycle_publisher(DeltaAction, "~/action", 10),
+            "stats": self.create_lifecycle_publisher(DecodeStats, "~/decode_stats", 10),
+        }
+        return self._enter("inactive", super().on_configure(state))
+
+    def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Start streaming, unless somebody else commands the arm."""
+        time.sleep(max(0.0, self._born + DISCOVERY - time.monotonic()))
+        if rivals := self._rivals():
+            line = f"{rivals} other publishers on {self._arm_publishers['twist'].topic_name}"
+            self.get_logger().error(f"activate refused: {line}; two sources of velocity would fight over the arm")
+            fault = {"fault": "SECOND_PUBLISHER", "remedy": "Stop every other publisher of velocity commands."}
+            self._report_line("ERROR", f"activate refused: SECOND_PUBLISHER: {line}", fault)
+            return FAILURE
+        result = super().on_activate(state)
+        self._cycle.start(time.monotonic())
+        self._reported, self._on_wire = None, False
+        self._initial_instruction = ""
+        self._stream_timer = self.create_timer(1.0 / self._fixed.publish_rate, self._on_tick, clock=self._steady)
+        return self._enter("active", result)
+
+    def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Stop, then zero, then let go of the publishers: a managed publisher drops what comes after."""
+        self._halt()
+        return self._enter("inactive", super().on_deactivate(state))
+
+    def on_cleanup(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Free the model and remove the publishers."""
+        self._release()
+        return self._enter("unconfigured", super().on_cleanup(state))
+
+    def on_shutdown(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """From any state; shutdown from active does not pass through deactivate."""
+        self._halt()
+        result = super().on_shutdown(state)
+        self._release(wait=0.0)
+        return self._enter("finalized", result)
+
+    def on_error(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """An exception in a transition: the same way out, back to unconfigured."""
+        self._halt()
+        self._release()
+        self._enter("unconfigured", SUCCESS)
+        return SUCCESS
+
+    def stop_for_good(self) -> None:
+        """Zero, shutdown and destruction, however far the node has come. For the end of the process."""
+        if self._state != "finalized":
+            self.trigger_shutdown()  # destroy_node() alone never runs on_shutdown
+        self.destroy_node()
+
+    @guarded
+    def _autostart(self) -> None:
+        self.destroy_timer(self._autostart_timer)
+        if self._state == "unconfigured" and self.trigger_configure() == SUCCESS and not self._stop.is_set():
+            self.trigger_activate()
+
+    def _enter(self, state: str, result: TransitionCallbackReturn) -> TransitionCallbackReturn:
+        self._state = state
+        self.get_logger().info(f"{state}{self._mode()}")
+        self._report()
+        return result
+
+    def _mode(self) -> str:
+        return ", dry run: nothing is sent to the arm" if self._state == "active" and self._dry_run() else ""
+
+    def _load(self, fixed: parameters.Fixed) -> None:
+        """Wait for the worker to load the policy, saying so; gives up when the process has to end."""
+        self.get_logger().info(f"loading policy {fixed.policy} {fixed.model if fixed.policy == 'openvla' else ''}")
+        if "libero" in f"{fixed.unnorm_key} {fixed.model}".lower():
+            self.get_logger().warning("LIBERO actions are controller inputs in -1..1, not metres: simulator only")
+        self._report_line("OK", "configuring: loading the policy", {"policy": fixed.policy, "model": fixed.model})
+        began = time.monotonic()
+        self._worker = Worker(functools.partial(self._policy_factory, fixed), self._notify)
+        while not self._worker.wait_loaded(0.1):
+            if self._stop.is_set():
+                raise InterruptedError("stopped while loading")
+            waited = time.monotonic() - began
+            self.get_logger().info(f"still loading after {waited:.0f} s", throttle_duration_sec=5.0, skip_first=True)
+        if self._worker.action_dim != ACTION_DIM:
+            raise ValueError(
+                f"actions have {self._worker.action_dim} dimensions, this node needs {ACTION_DIM}"
+            )
+        self.get_logger().info(f"loaded in {time.monotonic() - began:.1f} s: {self._worker.description}")
+
+    def _halt(self) -> None:
+        """Stop the timer, then send zero, in this order: a late tick must not have the last word."""
+        if self._stream_timer is not None:
+            self._stream_timer.cancel()
+            self.destroy_timer(self._stream_timer)
+            self._stream_timer = None
+        self._ticks.pause()
+        if self._cycle is not None:
+            self._cycle.stop()
+        if self._on_wire:
+            self._send_twist(ZERO)
+            self._on_wire = False
+
+    def _release(self, wait: float = 2.0) -> None:
+        """Drop the publishers and the policy. ``wait``: s that the worker gets to free the GPU."""
+        for publisher in self._arm_publishers.values():
+            self.destroy_publisher(publisher)
+        self._arm_publishers, self._cycle = {}, None
+        worker, self._worker = self._worker, None
+        if worker is not None and not worker.close(wait) and wait:
+            self.get_logger().warning("the worker is still busy; its memory is freed when it answers")
+
+    # -- inputs ------------------------------------------------------------------------------------------------------
+
+    @guarded
+    def _on_image(self, message: Image) -> None:
+        if self._state != "active":
+            return
+        try:
+            conversions.check_image(message)
+        except ImageError as error:
+            self._fail(Fault.of(error))
+            return
+        frame = Frame(
+            rgb=functools.partial(conversions.rgb_from_image, message),
+            captured_at=time.monotonic() - self._age_on_arrival(message.header.stamp),
+            header=message.header,
+        )
+        self._cycle.observe(frame)
+        self._infer_if_due()
+
+    def _age_on_arrival(self, stamp: Any) -> float:
+        """Seconds from capture to now by the stamp; 0 for stamps that cannot be this clock's."""
+        if stamp.sec == 0 and stamp.nanosec == 0:
+            return 0.0
+        age = conversions.stamp_seconds(self.get_clock().now().to_msg()) - conversions.stamp_seconds(stamp)
+        if age < -FUTURE_STAMP:
+            text = f"image stamp {-age:.3f} s ahead of this clock: ignored, arrival counts (clocks or use_sim_time)"
+            self.get_logger().warning(text, throttle_duration_sec=10.0)
+        return max(age, 0.0)
+
+    @guarded
+    def _on_instruction(self, message: String) -> None:
+        if self._state == "active":
+            self._instruct(message.data)
+
+    def _instruct(self, text: str) -> None:
+        if not self._cycle.instruct(text):
+            return
+        if self._cycle.refused is not None:
+            self.get_logger().error(f"instruction refused, holding: {self._cycle.refused}")
+        else:
+            self.get_logger().info(f"instruction: {self._cycle.instruction!r}")
+        self._report()
+        self._infer_if_due()
+
+    # -- the cycle ---------------------------------------------------------------------------------------------------
+
+    @guarded
+    def _on_tick(self) -> None:
+        """Publish what the stream says; 100 Hz."""
+        if self._state != "active":
+            return
+        now = time.monotonic()
+        if (initial := self.get_parameter("instruction").value) != self._initial_instruction:
+            self._initial_instruction = initial
+            self._instruct(initial)
+        twist = self._cycle.tick(now, parameters.read_limits(self))
+        self._report_new_fault()
+        if not self._dry_run():
+            self._send_twist(twist)
+            self._on_wire = True
+            self._ticks.add(now)
+        elif self._on_wire:  # the dry run begins: leave the arm standing
+            self._send_twist(ZERO)
+            self._on_wire = False
+            self._ticks.pause()
+        self._infer_if_due()
+
+    def _infer_if_due(self) -> None:
+        request = self._cycle.next_request(time.monotonic(), functools.partial(parameters.read_tunables, self))
+        if request is not None:
+            self._worker.submit(request)
+
+    def _notify(self) -> None:
+        """Called by the worker's thread."""
+        if self._state != "finalized":
+            self._answered.trigger()
+
+    @guarded
+    def _on_answer(self) -> None:
+        """The worker has an outcome: act at once, tell about it afterwards."""
+        outcome = None if self._worker is None else self._worker.take()
+        if outcome is None:
+            return
+        action = self._cycle.conclude(outcome)
+        if action is not None:
+            self._act(action)
+            return
+        if outcome.error is not None:
+            self.get_logger().error("".join(traceback.format_exception(outcome.error)))
+        self._report_new_fault()
+        if self._cycle.refused is not None:
+            self.get_logger().error(f"instruction refused, holding: {self._cycle.refused}")
+            self._report()
+        self._infer_if_due()
+
+    def _act(self, action: Action) -> None:
+        age = time.monotonic() - action.outcome.request.captured_at
+        self._on_tick()  # the first velocity leaves now, and the following ones a period apart
+        self._stream_timer.reset()
+        commanded = not self._dry_run()
+        if commanded:
+            command = self._cycle.gripper.command(action.outcome.request.tunables.gripper_invert)
+            if command is not None:
+                self._arm_publishers["gripper"].publish(Float64(data=command))
+        frame, width = self._fixed.command_frame, self._worker.bin_width
+        message = conversions.action_message(DeltaAction, action, commanded, frame)
+        self._arm_publishers["action"].publish(message)
+        self._arm_publishers["stats"].publish(conversions.stats_message(DecodeStats, action, frame, age, width))
+        self._window.add(action.outcome)
+
+    def _send_twist(self, twist: Any) -> None:
+        stamp = self.get_clock().now().to_msg()  # now, never the image's: sinks compare it with their clock
+        frame = self._fixed.command_frame
+        self._arm_publishers["twist"].publish(conversions.twist_message(TwistStamped, twist, stamp, frame))
+
+    def _dry_run(self) -> bool:
+        return self.get_parameter("dry_run").value
+
+    def _rivals(self) -> int:
+        """Other publishers on the command topic."""
+        publisher = self._arm_publishers.get("twist")
+        return 0 if publisher is None else max(0, self.count_publishers(publisher.topic_name) - 1)
+
+    # -- faults and diagnostics ----------------------------------------------------------------------------------------
+
+    def _fail(self, fault: Fault) -> None:
+        """Latch ``fault`` and send zero now rather than at the next tick."""
+        if self._state != "active" or self._cycle is None:
+            self.get_logger().error(str(fault))
+            return
+        self._cycle.trip(fault)
+        if self._on_wire:
+            self._send_twist(ZERO)
+        self._report_new_fault()
+
+    def _report_new_fault(self) -> None:
+        fault = self._cycle.fault
+        if fault is not None and fault is not self._reported:
+            self._reported = fault
+            self.get_logger().error(f"stopped: {fault}")
+            self._report()
+
+    @guarded
+    def _report(self) -> None:
+        """Diagnostics, once a second and on every change."""
+        now = time.monotonic()
+        level, text, values = diagnostics.control_summary(
+            self._state, self._cycle, self._dry_run(), self._rivals(), now
+        )
+        self._report_line(level, text, values | self._ticks.take())
+
+    def _report_line(self, level: str, text: str, values: dict[str, str]) -> None:
+        array = DiagnosticArray()
+        array.header.stamp = self.get_clock().now().to_msg()
+        name = self.get_fully_qualified_name().lstrip("/")
+        lines = [diagnostics.status(DiagnosticStatus, KeyValue, level, f"{name}: control", text, values)]
+        if self._worker is not None and self._worker.description:
+            decoding = self._worker.description | self._window.values(self._worker.bin_width)
+            lines.append(diagnostics.status(DiagnosticStatus, KeyValue, "OK", f"{name}: decoding", "", decoding))
+        array.status = lines
+        self._diagnostics.publish(array)
+
+
+def main(args: list[str] | None = None) -> int:
+    """Run the node until SIGINT or SIGTERM; zero is the last command either way.
+
+    rclpy's own signal handlers invalidate the context before this code runs again, which would make the last zero
+    impossible; hence ours, which only set an event. A second signal finds them still in place.
+    """
+    rclpy.init(args=args, signal_handler_options=SignalHandlerOptions.NO)
+    stop = threading.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: stop.set())
+    sys.setswitchinterval(0.001)  # s; with 5 ms the worker's Python code makes a 100 Hz stream jitter by half a period
+    try:
+        node = ActNode(stop=stop)
+    except ParameterException as error:
+        get_logger("act").fatal(f"{type(error).__name__}: {error}")
+        rclpy.try_shutdown()
+        return 1
+    executor = SingleThreadedExecutor()
+    executor.add_node(node)
+    try:
+        while not stop.is_set():
+            executor.spin_once(timeout_sec=0.1)  # returns to Python, so that a signal handler can run
+    finally:
+        node.stop_for_good()
+        rclpy.try_shutdown()
+    return 0

@@ -1,0 +1,127 @@
+"""What an operator sees in ``/diagnostics``: what the node is doing, what stopped it, and what decoding costs.
+
+Plain functions over plain data and an ordinary publisher; ``diagnostic_updater`` would be one more dependency.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from .cycle import Cycle
+from .worker import Outcome
+
+WINDOW = 100  # inferences that mean and percentile look back on
+
+
+class DecodeWindow:
+    """Cost of the last inferences."""
+
+    def __init__(self) -> None:
+        self._outcomes: deque[Outcome] = deque(maxlen=WINDOW)
+
+    def add(self, outcome: Outcome) -> None:
+        """Take a successful outcome into account."""
+        self._outcomes.append(outcome)
+
+    def values(self, bin_width: tuple[float, ...]) -> dict[str, str]:
+        """Latency, passes, acceptance and the settings of the last inference; empty before the first one."""
+        if not self._outcomes:
+            return {}
+        times = 1e3 * np.array([outcome.seconds for outcome in self._outcomes])
+        reports = [outcome.result.report for outcome in self._outcomes]
+        last = reports[-1]
+        accepted = np.mean([sum(report.accepted_per_pass) for report in reports])
+        values = {
+            "inference_ms mean": f"{times.mean():.1f}",
+            "inference_ms p95": f"{np.percentile(times, 95):.1f}",
+            "verifier_passes mean": f"{np.mean([report.verifier_passes for report in reports]):.2f}",
+            "accepted tokens per action": f"{accepted:.2f}",
+            "decoder": last.decoder,
+            "draft_depth": str(last.draft_depth),
+            "emit": last.emit,
+            "acceptance_radius bins": " ".join(map(str, last.acceptance_radius)),
+        }
+        if len(bin_width) == len(last.acceptance_radius) >= 6:
+            si = 1e3 * np.array(bin_width) * last.acceptance_radius
+            values["acceptance_radius mm"] = " ".join(f"{value:.2f}" for value in si[:3])
+            values["acceptance_radius mrad"] = " ".join(f"{value:.2f}" for value in si[3:6])
+        return values
+
+
+class TickWindow:
+    """Regularity of the published stream since the last look."""
+
+    def __init__(self) -> None:
+        self._last: float | None = None
+        self._intervals: list[float] = []
+
+    def add(self, now: float) -> None:
+        """A message was sent at steady time ``now`` (s)."""
+        if self._last is not None:
+            self._intervals.append(now - self._last)
+        self._last = now
+
+    def pause(self) -> None:
+        """The stream stopped on purpose; the gap is no jitter."""
+        self._last = None
+
+    def take(self) -> dict[str, str]:
+        """Interval between messages in ms, then start over."""
+        intervals, self._intervals = 1e3 * np.array(self._intervals), []
+        if intervals.size == 0:
+            return {}
+        return {
+            "publish interval_ms median": f"{np.median(intervals):.2f}",
+            "publish interval_ms max": f"{intervals.max():.2f}",
+        }
+
+
+def control_summary(
+    state: str, cycle: Cycle | None, dry_run: bool, rivals: int, now: float
+) -> tuple[str, str, dict[str, str]]:
+    """Level ("OK", "WARN", "ERROR"), one line, and the values behind it. ``rivals``: other command publishers."""
+    values = {"state": state, "dry_run": str(dry_run).lower()}
+    if cycle is None:
+        return "OK", state, values
+    age = cycle.watchdog.image_age(now)
+    values |= {
+        "instruction": cycle.instruction,
+        "image_age s": "" if age is None else f"{age:.3f}",
+        "frames received": str(cycle.counters.frames),
+        "frames before end of step": str(cycle.counters.early),
+        "frames overwritten": str(cycle.counters.overwritten),
+        "inferences": str(cycle.counters.inferences),
+        "outcomes dropped": str(cycle.counters.dropped),
+        "speed limit hits": str(cycle.limit.hits),
+        "gripper": {None: "undecided", True: "open", False: "closed"}[cycle.gripper.open],
+        "other command publishers": str(rivals),
+    }
+    if cycle.fault is not None:
+        values |= {"fault": cycle.fault.name, "detail": cycle.fault.detail, "remedy": cycle.fault.remedy}
+        return "ERROR", str(cycle.fault), values
+    if state != "active":
+        return "OK", state, values
+    if rivals:
+        values |= {"fault": "SECOND_PUBLISHER", "remedy": "Stop every other publisher of velocity commands."}
+        return "WARN", f"SECOND_PUBLISHER: {rivals} other publishers of velocity commands", values
+    if cycle.refused is not None:
+        values |= {"fault": cycle.refused.name, "detail": cycle.refused.detail, "remedy": cycle.refused.remedy}
+        return "WARN", f"holding: {cycle.refused}", values
+    if age is None:
+        return "WARN", "NO_IMAGE: waiting for the first image", values
+    if not cycle.instruction:
+        return "WARN", "NO_INSTRUCTION: holding until an instruction arrives", values
+    return "OK", "dry run" if dry_run else "driving the arm", values
+
+
+def status(message_type: type, value_type: type, level: str, name: str, text: str, values: Mapping[str, str]) -> Any:
+    """One diagnostic_msgs/DiagnosticStatus."""
+    message = message_type()
+    message.level = getattr(message_type, level)
+    message.name, message.message, message.hardware_id = name, text, "spec_vla_ros"
+    message.values = [value_type(key=key, value=value) for key, value in values.items()]
+    return message

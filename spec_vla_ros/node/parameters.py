@@ -1,0 +1,195 @@
+"""Every parameter of the act node in one table, and the snapshots that the node takes of it.
+
+The table is the reference: ``config/act.yaml`` repeats its defaults and a test holds the two together. No ROS is
+imported until the parameters are declared.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from spec_vla_ros.errors import InstructionError
+from spec_vla_ros.motion.watchdog import Limits
+from spec_vla_ros.policy_types import DecodeSettings
+
+from .instruction import clean_instruction
+
+DECODERS = ("autoregressive", "speculative")
+EMITS = ("verifier", "draft")
+
+
+@dataclass(frozen=True)
+class Spec:
+    """One parameter. ``range``: inclusive (low, high) of a number, which becomes a slider in rqt."""
+
+    name: str
+    default: Any
+    description: str
+    range: tuple[float, float] | None = None
+    choices: tuple[str, ...] = ()
+    read_only: bool = False
+
+
+def _fixed(name: str, default: Any, description: str, **more: Any) -> Spec:
+    """A parameter that is read by configure and cannot change afterwards."""
+    return Spec(name, default, description, read_only=True, **more)
+
+
+PARAMETERS: tuple[Spec, ...] = (
+    # The model. Fixed, because loading it takes minutes.
+    _fixed("policy", "openvla", "The model, or canned moves for bringing up an arm", choices=("openvla", "scripted")),
+    _fixed("model", "openvla/openvla-7b", "Checkpoint folder or hub id"),
+    _fixed("revision", "", "Branch, tag or commit of a hub id; empty = its default"),
+    _fixed("unnorm_key", "", "Data set whose statistics make m and rad of actions; empty = the checkpoint's only one"),
+    _fixed("device", "auto", "auto = cuda where there is one, else cpu; or a torch device such as cuda:1"),
+    _fixed(
+        "dtype",
+        "auto",
+        "Precision of the weights; auto = bfloat16 on a GPU, float32 on the CPU",
+        choices=("auto", "bfloat16", "float16", "float32"),
+    ),
+    _fixed("centre_crop", False, "Use the centre 90 % of the image, for checkpoints trained with image augmentation"),
+    _fixed("script", "axes", "Moves of the scripted policy", choices=("axes", "still", "nan")),
+    _fixed("script_delay", 0.1, "s that the scripted policy pretends to think", range=(0.0, 10.0)),
+    # The arm.
+    _fixed("command_frame", "base_link", "Frame of the velocities: the robot's base, whose axes actions refer to"),
+    _fixed("step_dt", 0.2, "s that one action takes: the data set's period (bridge_orig 0.2)", range=(0.02, 2.0)),
+    _fixed("publish_rate", 100.0, "Hz at which velocities are sent while active", range=(20.0, 500.0)),
+    _fixed("autostart", False, "Configure and activate without a lifecycle manager"),
+    # What to do.
+    Spec("instruction", "", "Instruction at activation, until one arrives on the topic; empty = hold and wait"),
+    Spec("dry_run", True, "Send nothing to the arm; everything else is published"),
+    # Decoding. Read once per inference, so that no change lands between draft and verification.
+    Spec("decoder", "speculative", "How tokens are decoded", choices=DECODERS),
+    Spec("drafters", ["hold", "refine"], "Who drafts, in the order in which they are asked"),
+    Spec(
+        "acceptance_radius",
+        9,
+        "bins within which a drafted motion token is accepted; 0 = exact; bridge_orig: 1 bin is 0.2-0.3 mm per step",
+        range=(0, 20),
+    ),
+    Spec("gripper_radius", 0, "bins, the same for the gripper; 0 = exact, which costs little", range=(0, 20)),
+    Spec("draft_depth", 6, "drafted tokens per pass at most; 0 = none; 7 tokens leave 6 to draft", range=(0, 6)),
+    Spec("emit", "verifier", "Whose token is emitted where a draft is accepted", choices=EMITS),
+    # From action to velocity. Read once per inference.
+    Spec("action_scale", 0.5, "Share of each motion that is executed; start low on a new robot", range=(0.0, 1.0)),
+    Spec("max_linear_speed", 0.10, "m/s; faster steps are slowed as a whole and keep direction", range=(0.0, 0.5)),
+    Spec("max_angular_speed", 0.5, "rad/s; likewise", range=(0.0, 2.0)),
+    Spec("gripper_threshold", 0.5, "Gripper value above which the gripper opens (1 = open)", range=(0.0, 1.0)),
+    Spec("gripper_hysteresis", 0.1, "Half width of the band around it in which nothing changes", range=(0.0, 0.5)),
+    Spec("gripper_invert", False, "Command 0 = open, 1 = closed, for grippers that count that way"),
+    # The dead-man. In force at once.
+    Spec("image_timeout", 0.5, "s; an image older than this stops the arm (fault IMAGE_STALE)", range=(0.05, 5.0)),
+    Spec(
+        "first_image_timeout",
+        5.0,
+        "s after activation to wait for the first image (fault NO_IMAGE); cameras start later than nodes",
+        range=(0.1, 60.0),
+    ),
+    Spec(
+        "inference_timeout",
+        5.0,
+        "s; an inference that takes longer stops the arm (fault WORKER_HUNG)",
+        range=(0.1, 600.0),
+    ),
+)
+
+
+@dataclass(frozen=True)
+class Fixed:
+    """The read-only parameters, as configure saw them. Units as in the table."""
+
+    policy: str
+    model: str
+    revision: str
+    unnorm_key: str
+    device: str
+    dtype: str
+    centre_crop: bool
+    script: str
+    script_delay: float
+    command_frame: str
+    step_dt: float
+    publish_rate: float
+    autostart: bool
+
+
+@dataclass(frozen=True)
+class Tunables:
+    """The dynamic parameters of one inference, read together. Units as in the table."""
+
+    decode: DecodeSettings
+    action_scale: float
+    max_linear_speed: float
+    max_angular_speed: float
+    gripper_threshold: float
+    gripper_hysteresis: float
+    gripper_invert: bool
+
+
+def declare(node: Any) -> None:
+    """Declare the whole table on ``node`` and refuse values that the table does not allow from now on."""
+    from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescriptor, SetParametersResult
+
+    for spec in PARAMETERS:
+        text = f"{spec.description} ({' | '.join(spec.choices)})" if spec.choices else spec.description
+        descriptor = ParameterDescriptor(description=text, read_only=spec.read_only)
+        if spec.range is not None:
+            low, high = spec.range
+            if isinstance(spec.default, float):  # step 0.0: sliders produce values on no grid
+                descriptor.floating_point_range = [FloatingPointRange(from_value=float(low), to_value=float(high))]
+            else:
+                descriptor.integer_range = [IntegerRange(from_value=int(low), to_value=int(high), step=1)]
+        node.declare_parameter(spec.name, spec.default, descriptor)
+
+    def validate(changes: Iterable[Any]) -> Any:
+        reason = refusal({parameter.name: parameter.value for parameter in changes})
+        return SetParametersResult(successful=not reason, reason=reason)
+
+    node.add_on_set_parameters_callback(validate)
+
+
+def refusal(changes: dict[str, Any]) -> str:
+    """Why these values cannot be set, or an empty string. Types and ranges are the runtime's business."""
+    for spec in PARAMETERS:
+        if spec.choices and spec.name in changes and changes[spec.name] not in spec.choices:
+            return f"{spec.name} must be one of {', '.join(spec.choices)}, got {changes[spec.name]!r}"
+    if changes.get("instruction"):  # empty is allowed: hold
+        try:
+            clean_instruction(changes["instruction"])
+        except InstructionError as error:
+            return str(error)
+    if "drafters" in changes:
+        from spec_vla_ros.decoding.drafters import DRAFTERS
+
+        if unknown := [name for name in changes["drafters"] if name not in DRAFTERS]:
+            return f"unknown drafters {', '.join(unknown)}; available: {', '.join(sorted(DRAFTERS))}"
+    return ""
+
+
+def read_fixed(node: Any) -> Fixed:
+    """The read-only parameters; raises ``ValueError`` for a value that is none of the choices."""
+    values = {spec.name: node.get_parameter(spec.name).value for spec in PARAMETERS}
+    if reason := refusal(values):  # a value from a file has passed no callback yet
+        raise ValueError(reason)
+    return Fixed(**{name: values[name] for name in Fixed.__dataclass_fields__})
+
+
+def read_tunables(node: Any) -> Tunables:
+    """One consistent snapshot for one inference."""
+    names = ("decoder", "drafters", "acceptance_radius", "gripper_radius", "draft_depth", "emit")
+    decode = {name: node.get_parameter(name).value for name in names}
+    decode["drafters"] = tuple(decode["drafters"])
+    others = [name for name in Tunables.__dataclass_fields__ if name != "decode"]
+    return Tunables(DecodeSettings(**decode), **{name: node.get_parameter(name).value for name in others})
+
+
+def read_limits(node: Any) -> Limits:
+    """Ages at which the dead-man acts; read at every tick because a safety limit must not wait for an inference."""
+    return Limits(
+        image=node.get_parameter("image_timeout").value,
+        first_image=node.get_parameter("first_image_timeout").value,
+        inference=node.get_parameter("inference_timeout").value,
+    )

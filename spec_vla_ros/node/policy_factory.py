@@ -1,0 +1,67 @@
+"""From parameters to a policy. Runs in the worker's thread; torch is imported here and not before."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from spec_vla_ros.policy import ScriptedPolicy
+from spec_vla_ros.policy_types import DecodeSettings, Policy
+
+from .parameters import Fixed
+
+CENTIMETRE = 0.01  # m; the canned moves are small enough to watch and large enough to see
+WARM_UP_INSTRUCTION = "pick up the block"
+
+
+def make_policy(fixed: Fixed) -> Policy:
+    """Load and warm up the policy that ``fixed`` asks for. Raises a :class:`SpecVlaError` that says what is wrong."""
+    if fixed.policy == "scripted":
+        return ScriptedPolicy(script(fixed.script), delay=fixed.script_delay, repeat=True)
+    return load_openvla(fixed)
+
+
+def script(name: str) -> list[np.ndarray]:
+    """Canned actions (7,) for bringing up an arm without a model.
+
+    "axes": 1 cm there and back along x, y and z, then 0.1 rad about each, with the gripper opening and closing.
+    A frame mistake is visible before any model has a say. "still": zeros. "nan": rehearses a refused action.
+    """
+    if name == "still":
+        return [np.array([0, 0, 0, 0, 0, 0, 1.0])]
+    if name == "nan":
+        return [np.full(7, np.nan)]
+    actions = []
+    for axis in range(6):
+        for sign in (1, -1):
+            action = np.zeros(7)
+            action[axis] = sign * (CENTIMETRE if axis < 3 else 0.1)
+            action[6] = float(sign > 0)
+            actions.append(action)
+    return actions
+
+
+def load_openvla(fixed: Fixed) -> Policy:
+    """The model, self-checked by its loader, after one inference on a grey image.
+
+    The first inference compiles kernels and allocates memory; it must not happen while the dead-man watches.
+    """
+    import torch
+
+    from spec_vla_ros.openvla.loader import load_model
+    from spec_vla_ros.policy import OpenVLAPolicy
+
+    device = fixed.device
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    loaded = load_model(
+        fixed.model,
+        device=device,
+        dtype=None if fixed.dtype == "auto" else getattr(torch, fixed.dtype),
+        unnorm_key=fixed.unnorm_key or None,
+        revision=fixed.revision or None,
+        centre_crop=fixed.centre_crop,
+    )
+    policy = OpenVLAPolicy(loaded)
+    policy.infer(np.full((224, 224, 3), 128, dtype=np.uint8), WARM_UP_INSTRUCTION, DecodeSettings())
+    policy.reset()
+    return policy

@@ -1,0 +1,164 @@
+"""The one thread that owns the policy, and with it torch, from loading to the end.
+
+Compiled graphs and CUDA contexts do not like to move between threads, and an inference inside a ROS callback would
+keep the executor from the dead-man. The thread is a daemon: a process that has to stop never waits for it.
+"""
+
+from __future__ import annotations
+
+import gc
+import logging
+import sys
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from spec_vla_ros.policy_types import Policy, PolicyResult
+
+from .parameters import Tunables
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Request:
+    """One inference. ``image`` is converted by the worker, off the executor's thread.
+
+    ``number`` counts requests. ``image``: called without arguments, returns (H, W, 3) uint8 RGB or raises.
+    ``captured_at``: steady time (s). ``header``: of the image, opaque here. ``fresh``: forget the history first.
+    ``frames_skipped``: frames since the previous request that were not used.
+    """
+
+    number: int
+    image: Callable[[], np.ndarray]
+    captured_at: float
+    header: Any
+    instruction: str
+    tunables: Tunables
+    fresh: bool
+    frames_skipped: int = 0
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of a request: a result or an error, and the seconds it took."""
+
+    request: Request
+    result: PolicyResult | None
+    error: BaseException | None
+    seconds: float
+
+
+class Worker:
+    """Runs requests one at a time; a newer request replaces one that has not started.
+
+    ``notify`` is called from the worker's thread whenever :meth:`take` has something new.
+    """
+
+    def __init__(self, factory: Callable[[], Policy], notify: Callable[[], None]) -> None:
+        """Start the thread, which builds the policy with ``factory`` first of all."""
+        self._factory, self._notify = factory, notify
+        self._change = threading.Condition()
+        self._loaded = threading.Event()
+        self._load_error: BaseException | None = None
+        self._request: Request | None = None
+        self._outcome: Outcome | None = None
+        self._running = False
+        self._closed = False
+        self.description: dict[str, str] = {}
+        self.action_dim = 0
+        self.bin_width: tuple[float, ...] = ()  # m, rad, gripper units per bin and step; empty if unknown
+        self._thread = threading.Thread(target=self._run, name="policy", daemon=True)
+        self._thread.start()
+
+    @property
+    def busy(self) -> bool:
+        """Whether an inference is under way or waiting."""
+        with self._change:
+            return self._running or self._request is not None
+
+    def wait_loaded(self, timeout: float) -> bool:
+        """Whether the policy is ready within ``timeout`` seconds. Raises what the factory raised."""
+        ready = self._loaded.wait(timeout)
+        if self._load_error is not None:
+            raise self._load_error
+        return ready
+
+    def submit(self, request: Request) -> None:
+        """Run ``request`` as soon as the thread is free."""
+        with self._change:
+            self._request = request
+            self._change.notify()
+
+    def take(self) -> Outcome | None:
+        """The newest outcome, once."""
+        with self._change:
+            outcome, self._outcome = self._outcome, None
+            return outcome
+
+    def close(self, wait: float = 2.0) -> bool:
+        """Free the policy and end the thread; returns whether that happened within ``wait`` seconds.
+
+        A thread that hangs in an inference cannot be ended; it is left behind and its answer is never looked at.
+        """
+        with self._change:
+            self._closed, self._request = True, None
+            self._change.notify()
+        self._thread.join(wait)
+        return not self._thread.is_alive()
+
+    def _run(self) -> None:
+        try:
+            policy = self._factory()
+            self.description, self.action_dim = dict(policy.describe()), policy.action_dim
+            if (loaded := getattr(policy, "loaded", None)) is not None:
+                self.bin_width = tuple(float(width) for width in loaded.statistics.bin_width())
+        except BaseException as error:  # noqa: BLE001 - whatever it is, configure must hear of it
+            self._load_error = error
+            return
+        finally:
+            self._loaded.set()
+        while (request := self._next()) is not None:
+            outcome = _infer(policy, request)
+            with self._change:
+                self._running = False
+                if self._closed:
+                    break
+                self._outcome = outcome
+            self._notify()
+        del policy
+        _free_memory()
+
+    def _next(self) -> Request | None:
+        with self._change:
+            self._change.wait_for(lambda: self._closed or self._request is not None)
+            if self._closed:
+                return None
+            request, self._request, self._running = self._request, None, True
+            return request
+
+
+def _infer(policy: Policy, request: Request) -> Outcome:
+    """Run one request; every exception becomes part of the outcome, because nobody else would see it."""
+    began = time.monotonic()
+    result = error = None
+    try:
+        if request.fresh:
+            policy.reset()
+        result = policy.infer(request.image(), request.instruction, request.tunables.decode)
+    except BaseException as caught:  # noqa: BLE001
+        _log.debug("inference failed", exc_info=True)
+        error = caught
+    return Outcome(request, result, error, time.monotonic() - began)
+
+
+def _free_memory() -> None:
+    """Give the memory of a dropped model back to the GPU. Torch is not imported for it."""
+    gc.collect()
+    torch = sys.modules.get("torch")
+    if torch is not None and torch.cuda.is_available():
+        torch.cuda.empty_cache()
