@@ -20,7 +20,8 @@ from .acceptance import accepted_length
 @dataclass(frozen=True)
 class Verdict:
     """``greedy``: the verifier's argmax after the last known row and after each drafted token (D + 1 ids).
-    ``accepted``: how many drafted tokens stand. ``finished``: when the pass was over, ``time.perf_counter()``."""
+    ``accepted``: how many drafted tokens stand. ``finished``: when the pass was over, ``time.perf_counter()``.
+    """
 
     greedy: list[int]
     accepted: int

@@ -103,7 +103,8 @@ class ActionStatistics:
 
     def radii_within(self, mm: float, mrad: float, gripper: int = 0) -> tuple[int, ...]:
         """The largest whole radii in bins that stay within ``mm`` and ``mrad``; dimensions after the sixth get
-        ``gripper`` bins. A dimension of zero width gets the full range, since no choice of bin moves it."""
+        ``gripper`` bins. A dimension of zero width gets the full range, since no choice of bin moves it.
+        """
         limits = np.array([mm] * TRANSLATIONS + [mrad] * ROTATIONS)[: self.action_dim] / 1000
         width = self.bin_width()[: len(limits)]
         bins = np.where(width > 0, np.floor(limits / np.where(width > 0, width, 1) + 1e-9), 255)

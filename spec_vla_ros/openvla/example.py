@@ -25,7 +25,7 @@ def example_config(
 ) -> OpenVLAConfig:
     """Two small towers (or SigLIP alone) and a Llama of ``width`` x ``layers`` with 512 text ids and 256 actions."""
     vocab_end = (vocab_size or TEXT_VOCAB + ACTION_BINS + PADDING) - PADDING
-    small = dict(width=width, depth=3, heads=2, mlp_width=2 * width, image_size=image_size)
+    small = {"width": width, "depth": 3, "heads": 2, "mlp_width": 2 * width, "image_size": image_size}
     dino = TowerConfig(**small, registers=4, class_token=True, layer_scale=True, mean=IMAGENET_MEAN, std=IMAGENET_STD)
     siglip = TowerConfig(**small)
     llama = LlamaConfig(

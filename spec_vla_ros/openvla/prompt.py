@@ -58,9 +58,8 @@ class Prompt:
         if not isinstance(instruction, str):
             raise InstructionError(f"the instruction is a {type(instruction).__name__}, expected a string")
         text = "".join(c if c.isprintable() else " " for c in instruction).lower()
-        while any(control in text for control in self.control_strings):
-            for control in self.control_strings:
-                text = text.replace(control, " ")
+        for control in self.control_strings:
+            text = text.replace(control, " ")  # a space, so that no new control string can close up around it
         text = " ".join(text.split()).rstrip(".?! ")
         if not text:
             raise InstructionError(f"the instruction {instruction!r} is empty after cleaning")

@@ -42,7 +42,7 @@ def build_small_tokenizer(instructions: Iterable[str], text_vocab: int = 512) ->
         raise ValueError(f"the instructions need {len(pieces)} text ids, text_vocab allows {text_vocab}")
 
     vocab = {piece: index for index, piece in enumerate(pieces)}
-    tokenizer = Tokenizer(BPE(vocab, merges, unk_token="<unk>", fuse_unk=True, byte_fallback=True))
+    tokenizer = Tokenizer(BPE(vocab, merges, unk_token="<unk>", fuse_unk=True, byte_fallback=True))  # noqa: S106
     tokenizer.normalizer = normalizers.Sequence([normalizers.Prepend("▁"), normalizers.Replace(" ", "▁")])
     tokenizer.post_processor = processors.TemplateProcessing(
         single="<s> $A", pair="<s> $A <s> $B", special_tokens=[("<s>", vocab["<s>"])]

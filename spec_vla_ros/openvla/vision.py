@@ -84,6 +84,7 @@ class Tower(nn.Module):
         self.blocks = nn.ModuleList(_Block(config) for _ in range(config.used_depth))
 
     def forward(self, pixels: Tensor) -> Tensor:
+        """Patch features without class token and registers."""
         x = self.patch_embed(pixels) + self.pos_embed
         tokens = [getattr(self, name) for name in ("cls_token", "reg_token") if hasattr(self, name)]
         if tokens:
@@ -103,6 +104,7 @@ class VisionBackbone(nn.Module):
             self.fused_featurizer = Tower(towers[1])
 
     def forward(self, pixels: Tensor) -> Tensor:
+        """Features of the towers side by side, each fed its own three channels."""
         if not hasattr(self, "fused_featurizer"):
             return self.featurizer(pixels)
         return torch.cat([self.featurizer(pixels[:, :3]), self.fused_featurizer(pixels[:, 3:])], dim=2)
@@ -121,5 +123,6 @@ class Projector(nn.Module):
             self.fc3 = nn.Linear(hidden, hidden)
 
     def forward(self, features: Tensor) -> Tensor:
+        """(B, patches, vision width) -> (B, patches, hidden)."""
         x = self.fc2(F.gelu(self.fc1(features)))
         return self.fc3(F.gelu(x)) if self.fused else x

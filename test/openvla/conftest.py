@@ -1,0 +1,29 @@
+"""An example checkpoint, written once."""
+
+import shutil
+
+import pytest
+import torch
+
+from spec_vla_ros.openvla.example import write_example_checkpoint
+
+
+@pytest.fixture(scope="package", autouse=True)
+def one_thread():
+    """Small matrices are faster on one thread, above all on shared cores."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture(scope="session")
+def written(tmp_path_factory):
+    """Folder of the example checkpoint; not to be changed."""
+    return write_example_checkpoint(tmp_path_factory.mktemp("checkpoint") / "example")
+
+
+@pytest.fixture
+def folder(written, tmp_path):
+    """A copy of the example checkpoint that a test may damage."""
+    return shutil.copytree(written, tmp_path / "copy")

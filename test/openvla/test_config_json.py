@@ -1,0 +1,124 @@
+"""``config.json``: defaults, overlay, and refusal of what is not implemented."""
+
+import pytest
+import torch
+
+from spec_vla_ros.errors import CheckpointError
+from spec_vla_ros.openvla.config import DINOV2_VIT_L, SIGLIP_SO400M, LlamaConfig
+from spec_vla_ros.openvla.config_json import (
+    check_preprocessor,
+    config_from_json,
+    config_to_json,
+    preprocessor_to_json,
+)
+from spec_vla_ros.openvla.example import example_config
+from spec_vla_ros.openvla.model import OpenVLA
+
+PUBLISHED = {
+    "model_type": "openvla",
+    "architectures": ["OpenVLAForActionPrediction"],
+    "auto_map": {"AutoConfig": "configuration_prismatic.OpenVLAConfig"},
+    "vision_backbone_id": "dinosiglip-vit-so-224px",
+    "use_fused_vision_backbone": True,
+    "image_sizes": [224, 224],
+    "image_resize_strategy": "resize-naive",
+    "llm_backbone_id": "llama2-7b-pure",
+    "arch_specifier": "no-align+fused-gelu-mlp",
+    "pad_token_id": 32000,
+    "pad_to_multiple_of": 64,
+    "n_action_bins": 256,
+    "torch_dtype": "bfloat16",
+    "text_config": {"model_type": "llama", "pad_token_id": 32000, "torch_dtype": "bfloat16", "vocab_size": 32064},
+}
+
+
+def changed(text=None, **changes):
+    """The published config with changes; ``text`` changes ``text_config``."""
+    return {**PUBLISHED, **changes, "text_config": {**PUBLISHED["text_config"], **(text or {})}}
+
+
+def test_the_published_config():
+    config = config_from_json(PUBLISHED)
+    assert config.towers == (DINOV2_VIT_L, SIGLIP_SO400M)
+    assert config.llama == LlamaConfig()
+    assert config.action_vocab_end == 32000
+
+
+def test_the_published_sizes():
+    # 7 541 237 184 parameters in the files, less the dead last blocks, final norms and pooling head.
+    with torch.device("meta"):
+        shapes = {name: tuple(t.shape) for name, t in OpenVLA(config_from_json(PUBLISHED)).state_dict().items()}
+    assert len(shapes) == 982 - 43
+    assert shapes["projector.fc1.weight"] == (8704, 2176)
+    assert shapes["vision_backbone.fused_featurizer.blocks.25.mlp.fc1.weight"] == (4304, 1152)
+    assert shapes["language_model.model.layers.31.mlp.down_proj.weight"] == (4096, 11008)
+
+
+def test_version_01_has_one_tower_and_two_projector_layers():
+    data = changed(
+        vision_backbone_id="siglip-vit-so400m",
+        use_fused_vision_backbone=False,
+        arch_specifier="no-align+gelu-mlp",
+        image_sizes=[224],
+        llm_backbone_id="vicuna-v15-7b",
+    )
+    with torch.device("meta"):
+        names = set(OpenVLA(config_from_json(data)).state_dict())
+    assert "projector.fc2.weight" in names
+    assert "projector.fc3.weight" not in names
+    assert not any("fused_featurizer" in name or "scale_factor" in name for name in names)
+
+
+@pytest.mark.parametrize("towers", [1, 2])
+def test_round_trip_of_a_small_model(towers):
+    config = example_config(towers=towers)
+    assert config_from_json(config_to_json(config, torch.bfloat16)) == config
+    check_preprocessor(preprocessor_to_json(config), config)
+
+
+def test_theta_where_newer_libraries_write_it():
+    text = {"rope_parameters": {"rope_theta": 5000.0, "rope_type": "default"}, "dtype": "bfloat16"}
+    assert config_from_json(changed(text)).llama.rope_theta == 5000.0
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"model_type": "prismatic"}, "model_type"),
+        ({"vision_backbone_id": "dinosiglip-vit-so-384px"}, "dinosiglip-vit-so-384px"),
+        ({"vision_backbone_id": "custom-x"}, "vision_towers"),
+        ({"use_fused_vision_backbone": False}, "use_fused_vision_backbone"),
+        ({"arch_specifier": "no-align+gelu-mlp"}, "arch_specifier"),
+        ({"image_sizes": [384, 384]}, "image_sizes"),
+        ({"image_resize_strategy": "stretch"}, "stretch"),
+        ({"quantization_config": {"bits": 4}}, "quantised"),
+        ({"text": {"model_type": "mistral"}}, "mistral"),
+        ({"text": {"num_key_value_heads": 8}}, "num_key_value_heads"),
+        ({"text": {"hidden_act": "gelu"}}, "hidden_act"),
+        ({"text": {"attention_bias": True}}, "attention_bias"),
+        ({"text": {"tie_word_embeddings": True}}, "tie_word_embeddings"),
+        ({"text": {"rope_scaling": {"type": "linear", "factor": 2}}}, "rope_scaling"),
+        ({"text": {"head_dim": 64}}, "head_dim"),
+        ({"text": {"vocab_size": 300}}, "no room"),
+    ],
+)
+def test_what_is_not_implemented_is_refused_by_name(changes, message):
+    with pytest.raises(CheckpointError, match=message):
+        config_from_json(changed(**changes))
+
+
+@pytest.mark.parametrize(
+    "tower",
+    [{"width": 30, "heads": 4}, {"image_size": 57}, {"depth": 1}, {"colour": "red"}],
+)
+def test_impossible_towers_are_refused(tower):
+    data = config_to_json(example_config(), torch.float32)
+    data["vision_towers"][0].update(tower)
+    with pytest.raises(CheckpointError):
+        config_from_json(data)
+
+
+def test_a_contradicting_preprocessor_is_refused():
+    config = example_config()
+    with pytest.raises(CheckpointError, match="means"):
+        check_preprocessor({"means": [[0, 0, 0], [0, 0, 0]]}, config)

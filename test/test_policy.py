@@ -1,0 +1,171 @@
+"""The policies: what crosses the border to the node."""
+
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+
+from spec_vla_ros.errors import ImageError, InstructionError, NonFiniteError
+from spec_vla_ros.openvla.example import write_example_checkpoint
+from spec_vla_ros.openvla.loader import load_model
+from spec_vla_ros.policy import OpenVLAPolicy, ScriptedPolicy
+from spec_vla_ros.policy_types import DecodeSettings, Policy
+
+SETTINGS, GREEDY = DecodeSettings(acceptance_radius=0), DecodeSettings(decoder="autoregressive")
+TEXT = "pick up the red block"
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_thread():
+    """Small matrices are faster on one thread, above all on shared cores."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture(scope="module")
+def loaded(tmp_path_factory):
+    """The example model, loaded once."""
+    return load_model(write_example_checkpoint(tmp_path_factory.mktemp("policy") / "example"))
+
+
+@pytest.fixture
+def policy(loaded):
+    """A fresh policy."""
+    return OpenVLAPolicy(loaded)
+
+
+def frames(count, seed=0):
+    """Pictures that differ in brightness and content."""
+    generator = np.random.default_rng(seed)
+    for _ in range(count):
+        low = generator.integers(0, 256, (4, 4, 3))
+        yield np.kron(low, np.ones((20, 20, 1), dtype=np.int64)).astype(np.uint8)
+
+
+def test_both_policies_speak_the_protocol(policy):
+    assert isinstance(policy, Policy)
+    assert isinstance(ScriptedPolicy([[0] * 7]), Policy)
+
+
+def test_speculative_and_greedy_agree_over_an_episode(loaded):
+    speculative, greedy = OpenVLAPolicy(loaded), OpenVLAPolicy(loaded)
+    actions = set()
+    for image in frames(40):
+        ours, theirs = speculative.infer(image, TEXT, SETTINGS), greedy.infer(image, TEXT, GREEDY)
+        assert ours.tokens.tolist() == theirs.tokens.tolist()
+        np.testing.assert_array_equal(ours.values, theirs.values)
+        actions.add(tuple(ours.tokens))
+    assert len(actions) > 5
+
+
+def test_the_result_is_complete_and_consistent(policy, loaded):
+    result = policy.infer(next(frames(1)), TEXT, SETTINGS)
+    assert result.values.shape == result.tokens.shape == result.bins.shape == (7,)
+    assert (result.values.dtype, result.tokens.dtype, result.bins.dtype) == (np.float64, np.int64, np.int64)
+    np.testing.assert_allclose(result.values, loaded.statistics.unnormalise(loaded.tokens.decode(result.tokens)))
+    report = result.report
+    assert report.verifier_passes == 7 - sum(report.accepted_per_pass)
+    parts = (report.preprocess_ms, report.vision_ms, report.prefill_ms, report.decode_ms)
+    assert min(parts) >= 0
+    assert sum(parts) <= report.total_ms + 1e-6
+
+
+def test_an_unchanged_view_takes_one_pass_until_the_reset(policy):
+    image = next(frames(1))
+    policy.infer(image, TEXT, SETTINGS)
+    again = policy.infer(image, TEXT, SETTINGS)
+    assert again.report.verifier_passes == 1
+    assert again.report.drafter_per_pass == ("hold",)
+    policy.reset()
+    assert policy.infer(image, TEXT, SETTINGS).report.drafter_per_pass[0] == ""
+
+
+def test_a_failed_inference_leaves_the_history_alone(policy):
+    image = next(frames(1))
+    policy.infer(image, TEXT, SETTINGS)
+    with pytest.raises(ImageError):
+        policy.infer(image[..., :2], TEXT, SETTINGS)
+    with pytest.raises(InstructionError):
+        policy.infer(image, "  ", SETTINGS)
+    with pytest.raises(ValueError, match="unknown drafters"):
+        policy.infer(image, TEXT, DecodeSettings(drafters=("oracle",)))
+    assert policy.infer(image, TEXT, SETTINGS).report.verifier_passes == 1
+
+
+def test_another_instruction_is_heard(policy):
+    image = next(frames(1))
+    texts = (TEXT, "put the green block on the plate", "push the blue block to the left", TEXT)
+    tokens = [tuple(policy.infer(image, text, GREEDY).tokens) for text in texts]
+    assert tokens[0] == tokens[3]
+    assert len(set(tokens)) > 1
+
+
+@pytest.mark.parametrize("action_dim", [4, 8])
+def test_the_statistics_decide_the_number_of_dimensions(tmp_path, action_dim):
+    policy = OpenVLAPolicy(load_model(write_example_checkpoint(tmp_path / "model", action_dim=action_dim)))
+    image = next(frames(1))
+    for settings in (SETTINGS, SETTINGS, GREEDY):
+        assert policy.infer(image, TEXT, settings).values.shape == (action_dim,)
+
+
+def test_the_description_names_model_and_key(policy):
+    described = policy.describe()
+    assert described["unnorm_key"] == "example"
+    assert described["dtype"] == "float32"
+    assert all(isinstance(value, str) for value in described.values())
+
+
+IMAGE = np.zeros((4, 4, 3), np.uint8)
+
+
+def test_a_script_is_played_in_order_and_stays_at_its_end():
+    policy = ScriptedPolicy([[0.1] * 7, [0.2] * 7])
+    assert [policy.infer(IMAGE, "go", SETTINGS).values[0] for _ in range(3)] == [0.1, 0.2, 0.2]
+    assert policy.inferences == 3
+    assert policy.instructions == ["go"] * 3
+
+
+def test_a_script_may_start_over():
+    policy = ScriptedPolicy([[0.1] * 7, [0.2] * 7], repeat=True)
+    assert [policy.infer(IMAGE, "go", SETTINGS).values[0] for _ in range(3)] == [0.1, 0.2, 0.1]
+
+
+def test_a_script_may_raise_compute_and_give_nan():
+    script = [NonFiniteError("as told"), lambda image, text: np.full(7, image.mean()), [float("nan")] * 7]
+    policy = ScriptedPolicy(script)
+    with pytest.raises(NonFiniteError, match="as told"):
+        policy.infer(IMAGE, "go", SETTINGS)
+    assert policy.infer(IMAGE + 3, "go", SETTINGS).values[0] == 3
+    result = policy.infer(IMAGE, "go", SETTINGS)
+    assert np.isnan(result.values).all()
+    assert (result.bins >= 0).all()
+
+
+def test_a_script_takes_its_time_through_the_given_sleep():
+    slept = []
+    ScriptedPolicy([[0] * 7], delay=0.25, sleep=slept.append).infer(IMAGE, "go", SETTINGS)
+    assert slept == [0.25]
+
+
+def test_a_script_checks_its_input_like_a_model():
+    policy = ScriptedPolicy([[0] * 7])
+    with pytest.raises(ImageError):
+        policy.infer(IMAGE[0], "go", SETTINGS)
+    with pytest.raises(InstructionError):
+        policy.infer(IMAGE, " ", SETTINGS)
+    with pytest.raises(ValueError, match="shape"):
+        ScriptedPolicy([[0] * 6]).infer(IMAGE, "go", SETTINGS)
+    with pytest.raises(ValueError, match="at least one"):
+        ScriptedPolicy([])
+
+
+def test_a_scripted_policy_needs_no_torch():
+    code = (
+        "import sys; from spec_vla_ros.policy import ScriptedPolicy; ScriptedPolicy([[0] * 7]); "
+        "sys.exit('torch' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
