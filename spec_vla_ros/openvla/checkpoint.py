@@ -66,10 +66,10 @@ def resolve(path_or_id: str | os.PathLike[str], revision: str | None = None) -> 
         raise CheckpointError(f"could not obtain {name!r} from the hub: {error}") from error
 
 
-def read_checkpoint(folder: Path, revision: str | None = None) -> Checkpoint:
+def read_checkpoint(folder: Path) -> Checkpoint:
     """Describe the checkpoint in ``folder``. A LoRA folder brings its base model along. Raises CheckpointError."""
     if (folder / ADAPTER_CONFIG_FILE).is_file():
-        return _read_adapter(folder, revision)
+        return _read_adapter(folder)
     if not (folder / CONFIG_FILE).is_file():
         if list(folder.glob("*.pt")) or list(folder.glob("checkpoints/*.pt")):
             raise CheckpointError(
@@ -88,11 +88,12 @@ def read_checkpoint(folder: Path, revision: str | None = None) -> Checkpoint:
     return Checkpoint(folder, config, statistics, _read_tokenizer(folder))
 
 
-def _read_adapter(folder: Path, revision: str | None) -> Checkpoint:
-    base_name = read_json(folder / ADAPTER_CONFIG_FILE).get("base_model_name_or_path")
+def _read_adapter(folder: Path) -> Checkpoint:
+    adapter = read_json(folder / ADAPTER_CONFIG_FILE)
+    base_name = adapter.get("base_model_name_or_path")
     if not base_name:
         raise CheckpointError(f"{folder / ADAPTER_CONFIG_FILE} does not name its base model")
-    base = read_checkpoint(resolve(base_name, revision))
+    base = read_checkpoint(resolve(base_name, adapter.get("revision")))
     if base.adapter is not None:
         raise CheckpointError(f"{folder}: the base model {base_name} is itself an un-merged adapter")
     statistics = base.statistics

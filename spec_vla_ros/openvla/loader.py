@@ -64,7 +64,7 @@ def load_model(
     device = torch.device(device)
     if dtype is None:
         dtype = torch.float32 if device.type == "cpu" else torch.bfloat16
-    checkpoint = read_checkpoint(resolve(path_or_id, revision), revision)
+    checkpoint = read_checkpoint(resolve(path_or_id, revision))
     config = checkpoint.config
     # The cheap parts first: a wrong key should not cost the minutes that the weights take.
     statistics = choose_statistics(checkpoint.statistics, unnorm_key)
