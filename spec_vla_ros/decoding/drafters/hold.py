@@ -9,13 +9,17 @@ from .base import DraftContext
 
 
 class Hold:
-    """Tokens of the previous action. Strong at rest and in steady motion, wrong when the motion changes."""
+    """Tokens of the previous action. Strong at rest and in steady motion, wrong when the motion changes.
+
+    Before the first action the arm stood still, so that is the guess: the middle bin, no motion. It is rarely right,
+    but it puts drafted rows into the first pass, and without such rows ``refine`` has nothing to go on from.
+    """
 
     name: ClassVar[str] = "hold"
     from_verifier: ClassVar[bool] = False
 
     def propose(self, context: DraftContext) -> Sequence[int]:
-        """The previous action's tokens; nothing without a previous action."""
+        """The previous action's tokens, or no motion without a previous action."""
         if not context.history:
-            return ()
+            return context.tokens.to_ids([(context.tokens.bins - 1) // 2] * context.count).tolist()
         return context.history[-1][context.first : context.first + context.count]
