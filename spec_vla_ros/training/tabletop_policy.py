@@ -165,7 +165,7 @@ class PolicyTrainer(nn.Module):
         mask: Tensor,
         readout: Tensor,
     ) -> tuple[Tensor, Tensor]:
-        """Logits over the 256 bins in id order (B, branches, 7, 256) and auxiliary read-outs (B, branches, 9)."""
+        """Logits over the vocabulary (B, branches, 7, V) and auxiliary read-outs (B, branches, 9)."""
         b = features.shape[0]
         patches = self.projector((features.float() - self.mean) / self.std)
         start = self.llama.embed(prefix).expand(b, -1, -1)
@@ -178,9 +178,7 @@ class PolicyTrainer(nn.Module):
             if i + 1 == AUX_LAYER:
                 auxiliary = self.auxiliary(x[:, readout[:, 0]])
         x = self.llama.model.norm(x[:, readout.flatten()])
-        end = self.config.action_vocab_end
-        logits = x @ self.llama.lm_head.weight[end - self.config.n_action_bins : end].T
-        return logits.unflatten(1, readout.shape), auxiliary
+        return self.llama.lm_head(x).unflatten(1, readout.shape), auxiliary
 
     def folded_projector(self) -> Projector:
         """The projector with the feature standardisation folded into its first layer, as the checkpoint stores it."""
@@ -192,18 +190,23 @@ class PolicyTrainer(nn.Module):
         return folded
 
 
-def policy_loss(logits: Tensor, auxiliary: Tensor, bins: Tensor, aux: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
-    """Soft cross-entropy around the true bin plus the error of the expected bin; returns loss and exact accuracy.
+def policy_loss(
+    logits: Tensor, auxiliary: Tensor, bins: Tensor, aux: Tensor, weight: Tensor, first_id: int
+) -> tuple[Tensor, Tensor]:
+    """Soft cross-entropy around the true bin plus the error of the expected bin.
 
-    ``logits`` (B, K, 7, 256) in ascending id order, that is descending bins; ``bins`` (B, K, 7) 1..256.
+    ``logits`` (B, K, 7, V); the 256 action ids start at ``first_id``, the highest bin first; ``bins`` (B, K, 7) 1..256.
+    Returns the loss and the share of tokens within 9 bins per dimension.
     """
-    target = 256 - bins  # column of the logits
+    target = 256 - bins  # place among the action ids
     columns = torch.arange(256, dtype=torch.float32)
     distance = (columns - target[..., None]).abs()
     width = torch.tensor([2.0] * 6 + [0.25])[:, None]
     soft = torch.softmax(-0.5 * (distance / width) ** 2, dim=-1)
-    logits = logits.float()
-    entropy = -(soft * logits.log_softmax(-1)).sum(-1)
+    # Normalised over the whole vocabulary: decoding takes the argmax over all of it.
+    log_probability = logits.float().log_softmax(-1)[..., first_id : first_id + 256]
+    logits = logits.float()[..., first_id : first_id + 256]
+    entropy = -(soft * log_probability).sum(-1)
     expected = (logits.softmax(-1) * columns).sum(-1)
     offset = F.smooth_l1_loss(expected / 16, target / 16.0, reduction="none", beta=0.25)
     dims = torch.tensor([1.5, 1.5, 1.5, 0.5, 0.5, 0.7, 1.5])
@@ -251,7 +254,7 @@ def train_policy(
             bins, aux, task, draw = bank.labels()
             snapshot(trainer, progress)
             refreshed = time.monotonic()
-        rate = peak_rate * min(1.0, (step + 1) / 300) * max(0.02, 0.5 * (1 + np.cos(np.pi * progress)))
+        rate = peak_rate * min(1.0, (step + 1) / 200) * max(0.02, 0.5 * (1 + np.cos(np.pi * progress)))
         for group in optimizer.param_groups:
             group["lr"] = rate
         tasks = rng.permutation(len(TASKS))[:branches]
@@ -268,7 +271,9 @@ def train_policy(
         weight = torch.from_numpy(np.where(tasks[None] == task[rows][:, None], 2.0, 1.0).astype(np.float32))
         with torch.autocast("cpu", torch.bfloat16):
             logits, auxiliary = forward(bank.features(rows), prefix, *_inputs(packing, tasks, end - shown))
-        loss, near = policy_loss(logits, auxiliary.float(), target, torch.from_numpy(aux[rows][:, tasks]), weight)
+        loss, near = policy_loss(
+            logits, auxiliary.float(), target, torch.from_numpy(aux[rows][:, tasks]), weight, end - 256
+        )
         optimizer.zero_grad()
         loss.backward()
         nn.utils.clip_grad_norm_(trainer.parameters(), 1.0)
