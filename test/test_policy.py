@@ -81,7 +81,8 @@ def test_an_unchanged_view_takes_one_pass_until_the_reset(policy):
     assert again.report.verifier_passes == 1
     assert again.report.drafter_per_pass == ("hold",)
     policy.reset()
-    assert policy.infer(image, TEXT, SETTINGS).report.drafter_per_pass[0] == ""
+    fresh = policy.infer(image, TEXT, SETTINGS).report
+    assert fresh.verifier_passes > 1 or fresh.max_accepted_distance > 0  # no copy of the action at hand
 
 
 def test_a_failed_inference_leaves_the_history_alone(policy):
