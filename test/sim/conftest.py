@@ -1,0 +1,18 @@
+"""One arm for all tests of the physics: building the model takes longer than most of them."""
+
+import os
+
+os.environ.setdefault("MUJOCO_GL", "egl")
+
+import pytest
+
+pytest.importorskip("mujoco")
+
+
+@pytest.fixture(scope="session")
+def arm():
+    from spec_vla_ros.sim.arm import TabletopArm
+
+    arm = TabletopArm((64, 64))
+    yield arm
+    arm.close()
