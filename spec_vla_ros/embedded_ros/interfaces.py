@@ -1,0 +1,29 @@
+"""Service definitions of the packages that the embedded runtime serves, and defaults that the type store leaves out.
+
+Facts of the ROS 2 interface packages (rcl_interfaces, lifecycle_msgs, std_srvs); the type store carries messages only.
+"""
+
+from __future__ import annotations
+
+SERVICES = {
+    "rcl_interfaces/srv/GetParameters": "string[] names\n---\nParameterValue[] values",
+    "rcl_interfaces/srv/GetParameterTypes": "string[] names\n---\nuint8[] types",
+    "rcl_interfaces/srv/SetParameters": "Parameter[] parameters\n---\nSetParametersResult[] results",
+    "rcl_interfaces/srv/SetParametersAtomically": "Parameter[] parameters\n---\nSetParametersResult result",
+    "rcl_interfaces/srv/DescribeParameters": "string[] names\n---\nParameterDescriptor[] descriptors",
+    "rcl_interfaces/srv/ListParameters": (
+        "uint64 DEPTH_RECURSIVE=0\nstring[] prefixes\nuint64 depth\n---\nListParametersResult result"
+    ),
+    "lifecycle_msgs/srv/ChangeState": "Transition transition\n---\nbool success",
+    "lifecycle_msgs/srv/GetState": "---\nState current_state",
+    "lifecycle_msgs/srv/GetAvailableStates": "---\nState[] available_states",
+    "lifecycle_msgs/srv/GetAvailableTransitions": "---\nTransitionDescription[] available_transitions",
+    "std_srvs/srv/Empty": "---\n",
+    "std_srvs/srv/Trigger": "---\nbool success\nstring message",
+    "std_srvs/srv/SetBool": "bool data\n---\nbool success\nstring message",
+}
+
+DEFAULTS = {
+    "geometry_msgs/msg/Quaternion": {"w": 1.0},
+    "sensor_msgs/msg/NavSatStatus": {"status": -2},
+}
