@@ -1,0 +1,44 @@
+"""The recording as an MCAP bag that ``ros2 bag``, Foxglove and rosbags read, and decoding of recorded messages."""
+
+from __future__ import annotations
+
+import functools
+import shutil
+from pathlib import Path
+from typing import Any
+
+from rosbags.rosbag2 import CompressionFormat, CompressionMode, StoragePlugin, Writer
+from rosbags.typesys import Stores, get_types_from_msg, get_typestore
+
+from .recording import Recording
+from .share import share_path
+
+
+@functools.cache
+def typestore() -> Any:
+    """ROS 2 Jazzy's messages and the project's own."""
+    store = get_typestore(Stores.ROS2_JAZZY)
+    types: dict[str, Any] = {}
+    for path in sorted(share_path("msg").glob("*.msg")):
+        types |= get_types_from_msg(path.read_text(), f"spec_vla_ros/msg/{path.stem}")
+    store.register(types)
+    return store
+
+
+def decode(recording: Recording, name: str) -> list[tuple[int, Any]]:
+    """(ns received, message) of every recorded message of topic ``name``."""
+    kind = next(topic.type for topic in recording.topics if topic.name == name)
+    return [(ns, typestore().deserialize_cdr(raw, kind)) for _, ns, raw in recording.messages(name)]
+
+
+def write_bag(recording: Recording, folder: Path) -> int:
+    """Write ``folder`` (replaced if it exists): MCAP, zstd chunks, the CDR exactly as received. Returns its bytes."""
+    if folder.exists():
+        shutil.rmtree(folder)
+    writer = Writer(folder, version=9, storage_plugin=StoragePlugin.MCAP)
+    writer.set_compression(CompressionMode.STORAGE, CompressionFormat.ZSTD)
+    with writer:
+        connections = {t.name: writer.add_connection(t.name, t.type, typestore=typestore()) for t in recording.topics}
+        for name, received, raw in recording.messages():
+            writer.write(connections[name], received, raw)
+    return sum(path.stat().st_size for path in folder.iterdir())

@@ -1,0 +1,154 @@
+"""One run of the demonstration, from starting the nodes to the files in the output folder."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from .processes import Child, DemoError, end_all, environment
+from .recording import Recording
+from .share import share_path
+from .summary import EpisodeRecord, Setting
+
+FIRST_SEED = 7_000_000  # layouts that no training and no evaluation has drawn from
+ROWS = (
+    Setting("autoregressive"),
+    Setting("speculative", ("hold", "refine"), acceptance_radius=9, draft_depth=6, emit="verifier"),
+)
+
+
+@dataclass(frozen=True)
+class Options:
+    """What to run. ``episodes``: per row. ``filmed``: of these, how many are in the film.
+
+    ``model``: checkpoint folder or hub id; ``policy``: "openvla", or "scripted" for canned moves without a model.
+    """
+
+    out: Path
+    model: str
+    episodes: int
+    filmed: int
+    seed: int = 0
+    policy: str = "openvla"
+    rows: tuple[Setting, ...] = ROWS
+
+
+def plan(episodes: int, seed: int) -> list[tuple[str, int]]:
+    """(instruction, layout seed) of each episode, the same for every row; kinds and colours alternate."""
+    from spec_vla_ros.sim.tasks import TASKS
+
+    return [(TASKS[4 * i % len(TASKS)].instruction, FIRST_SEED + 1000 * seed + i) for i in range(episodes)]
+
+
+def run(options: Options, say: Callable[[str], None] = print) -> dict[str, Any]:
+    """Run all rows and write the results; returns the summary. Raises :class:`DemoError` and ``KeyboardInterrupt``.
+
+    Whatever happens, the nodes are ended before this returns, the act node first.
+    """
+    began = time.monotonic()
+    options.out.mkdir(parents=True, exist_ok=True)
+    model = _model(options)
+    domain = 30 + os.getpid() % 60  # below 102, where ports stay out of the ephemeral range on Linux
+    env = environment(domain)
+    os.environ.update({key: env[key] for key in ("ROS_DOMAIN_ID", "ROS_AUTOMATIC_DISCOVERY_RANGE")})
+    recording, children = Recording(), []
+    before = signal.signal(signal.SIGTERM, _interrupt)
+    try:
+        say(f"starting the simulated arm and the act node ({model or options.policy}), ROS_DOMAIN_ID {domain}")
+        arm = Child("the simulated arm", "spec_vla_ros.sim.arm_node", [], options.out / "arm.log", env)
+        children.insert(0, arm)
+        act = Child("the act node", "spec_vla_ros.node.act_node", _act(options, model), options.out / "act.log", env)
+        children.insert(0, act)
+        episodes, runtime = _drive(options, recording, children, say, began)
+    finally:
+        end_all(children)
+        signal.signal(signal.SIGTERM, before)
+    from .results import write_results
+
+    about = {"runtime": runtime, "model": model or options.policy, "seed": options.seed}
+    summary = write_results(options.out, recording, options.rows, episodes, about, options.filmed, say)
+    say(f"done in {time.monotonic() - began:.0f} s")
+    return summary
+
+
+def _model(options: Options) -> str:
+    """The checkpoint, in the working directory, in the package, or a hub id; "" for the scripted policy."""
+    if options.policy != "openvla":
+        return ""
+    if Path(options.model).is_dir():
+        return options.model
+    try:
+        return str(share_path(options.model))
+    except FileNotFoundError as error:
+        if options.model.startswith(("models/", ".", "/")):
+            raise DemoError(f"no checkpoint at {error}. Train one with: spec-vla train-tabletop") from error
+        return options.model
+
+
+def _act(options: Options, model: str) -> list[str]:
+    """Arguments of the act node."""
+    values = {"policy": options.policy, **({"model": model} if model else {})}
+    arguments = ["--ros-args", "--params-file", str(share_path("config/sim.yaml"))]
+    for name, value in values.items():
+        arguments += ["-p", f"{name}:={value}"]
+    return arguments
+
+
+def _drive(
+    options: Options,
+    recording: Recording,
+    children: Sequence[Child],
+    say: Callable[[str], None],
+    began: float,
+) -> tuple[list[EpisodeRecord], str]:
+    """All episodes of all rows."""
+    from .operator_node import Operator, rclpy, runtime
+
+    def watch() -> None:
+        for child in children:
+            child.check()
+
+    rclpy.init(signal_handler_options=rclpy.signals.SignalHandlerOptions.NO)  # Ctrl-C stays Python's
+    operator = Operator(recording, watch)
+    try:
+        operator.wait_for_nodes()
+        say(f"both nodes are up after {time.monotonic() - began:.1f} s")
+        episodes: list[EpisodeRecord] = []
+        todo = plan(options.episodes, options.seed)
+        total, started = len(options.rows) * len(todo), time.monotonic()
+        for row, setting in enumerate(options.rows):
+            operator.apply(setting)
+            for index, (instruction, seed) in enumerate(todo):
+                episode, passes = operator.run_episode(row, index, instruction, seed)
+                episodes.append(episode)
+                left = (time.monotonic() - started) / len(episodes) * (total - len(episodes))
+                say(progress(len(episodes), total, setting, episode, passes, left))
+        return episodes, runtime()
+    finally:
+        operator.close()
+        rclpy.try_shutdown()
+
+
+def progress(
+    number: int, total: int, setting: Setting, episode: EpisodeRecord, passes: Sequence[int], left: float
+) -> str:
+    """One line about a finished episode; ``left``: s until the last one."""
+    mean = f"{sum(passes) / len(passes):.2f}" if passes else "-"
+    outcome = "success" if episode.success else "FAILED "
+    return (
+        f"[{number:{len(str(total))}d}/{total}] {setting.decoder:<14}  {episode.instruction:<32}  {outcome}"
+        f"  {episode.elapsed:4.1f} s  {len(passes):3d} actions of {mean} passes   {_minutes(left)} left"
+    )
+
+
+def _minutes(seconds: float) -> str:
+    return f"{round(seconds)} s" if seconds < 90 else f"{seconds / 60:.1f} min"
+
+
+def _interrupt(*_: object) -> None:
+    raise KeyboardInterrupt

@@ -1,0 +1,28 @@
+"""Where the files are that ROS keeps in ``share/``: messages, configuration, models."""
+
+from __future__ import annotations
+
+import contextlib
+from pathlib import Path
+
+import spec_vla_ros
+
+
+def share_path(relative: str) -> Path:
+    """``relative`` in the checkout, in the installed wheel, or in the share folder of a ROS installation.
+
+    Raises ``FileNotFoundError`` that lists where it looked.
+    """
+    module = Path(spec_vla_ros.__file__).parent
+    places = [module.parent, module / "share"]
+    try:
+        from ament_index_python.packages import PackageNotFoundError, get_package_share_directory
+    except ImportError:
+        pass
+    else:
+        with contextlib.suppress(PackageNotFoundError):
+            places.append(Path(get_package_share_directory("spec_vla_ros")))
+    for place in places:
+        if (place / relative).exists():
+            return place / relative
+    raise FileNotFoundError(f"{relative} is in none of: {', '.join(map(str, places))}")
