@@ -1,121 +1,178 @@
-"""Raw CDR through cyclonedds, names on the wire and DDS QoS.
+"""One DDS participant per context, and ROS topics on it as raw CDR.
 
-cyclonedds-python packs sequences element by element, which cannot carry images. So each ROS type gets an ``IdlStruct``
-that is described by the real fields (other DDS programs compare type information) but whose ``serialize`` and
-``deserialize`` hand the bytes through. This hook is not documented by cyclonedds: the version is pinned, and a test
-holds all three overrides, the one for a leaving writer included.
+cyclonedds-python packs every byte of a sequence by itself, far too slow for images. The generated types therefore
+carry the finished CDR bytes through the (undocumented, pinned and tested) serialize/deserialize hooks, while their
+field lists stay true, because Cyclone announces them as type information.
 """
 
 from __future__ import annotations
 
-import functools
+import os
+import threading
 from typing import Any
 
+from cyclonedds.core import Policy, Qos
+from cyclonedds.domain import Domain, DomainParticipant
 from cyclonedds.idl import IdlStruct, make_idl_struct
 from cyclonedds.idl import types as idl
+from cyclonedds.pub import DataWriter, Publisher
+from cyclonedds.sub import DataReader, Subscriber
+from cyclonedds.topic import Topic
 
-from . import types
+from .messages import FieldType, Message
+from .qos import QoSProfile
+from .types import registry
 
-SERVICE_HEADER = 16  # uint64 guid, int64 sequence number, after the encapsulation
-
-
-class RawSample:
-    """What the three overrides have in common: a sample is its bytes."""
-
-    def __init__(self, data: bytes = b"") -> None:
-        self.data = data
-
-    def serialize(self, *_args: Any, **_kwargs: Any) -> bytes:
-        """Return the bytes as they are."""
-        return self.data
-
-    @classmethod
-    def deserialize(cls, data: bytes, *_args: Any, **_kwargs: Any) -> Any:
-        """Wrap what came in."""
-        return cls(data)
-
-    @classmethod
-    def deserialize_key(cls, data: bytes, *_args: Any, **_kwargs: Any) -> Any:
-        """Wrap a sample without data: its writer left. The inherited method would raise here."""
-        return cls(data)
+# rmw's own localhost settings name no interface; Cyclone 11 then may pick another one and ignore what arrives on lo.
+_LOCALHOST = (
+    "<General><Interfaces><NetworkInterface name='lo' multicast='false'/></Interfaces>"
+    "<AllowMulticast>false</AllowMulticast><MaxMessageSize>65500B</MaxMessageSize></General>"
+    "<Discovery><ParticipantIndex>auto</ParticipantIndex><MaxAutoParticipantIndex>32</MaxAutoParticipantIndex>"
+    "<Peers><Peer address='127.0.0.1'/></Peers></Discovery>"
+)
+_OFF = (
+    "<General><AllowMulticast>false</AllowMulticast></General><Discovery><ParticipantIndex>none</ParticipantIndex>"
+    "<Tag>spec_vla_ros_off_{pid}</Tag></Discovery>"
+)
+_domains: dict[int, Domain] = {}
+_raw_types: dict[str, type[IdlStruct]] = {}
+_lock = threading.RLock()
 
 
-_IDL = {"bool": bool, "string": str}
-_IDL.update({name: getattr(idl, name) for name in ("int8", "int16", "int32", "int64", "uint8", "uint16", "uint32")})
-_IDL.update({name: getattr(idl, name) for name in ("uint64", "float32", "float64", "byte")})
+def discovery_xml(environment: dict[str, str]) -> str:
+    """Cyclone settings for the ROS discovery variables; the user's ``CYCLONEDDS_URI`` comes last and wins."""
+    scope = environment.get("ROS_AUTOMATIC_DISCOVERY_RANGE", "").upper()
+    if not scope:
+        scope = "LOCALHOST" if environment.get("ROS_LOCALHOST_ONLY") == "1" else "SUBNET"
+    peers = [p.strip() for p in environment.get("ROS_STATIC_PEERS", "").split(";") if p.strip()]
+    if scope == "OFF":
+        body = _OFF.format(pid=os.getpid())
+    elif scope in ("SUBNET", "SYSTEM_DEFAULT"):
+        listed = "".join(f"<Peer address='{p}'/>" for p in peers)
+        body = f"<Discovery><Peers>{listed}</Peers></Discovery>" if peers else ""
+    else:  # LOCALHOST, and what ROS 2 makes of an unknown value
+        body = _LOCALHOST
+    parts = [f"<CycloneDDS><Domain Id='any'>{body}</Domain></CycloneDDS>"] if body else []
+    return ",".join([*parts, *filter(None, [environment.get("CYCLONEDDS_URI", "")])])
 
 
-def _idl_type(field: types.Field) -> Any:
-    if field.nested:
-        base = plain_struct(field.base)
-    elif field.base == "string" and field.bound:
-        base = idl.bounded_str[field.bound]
+def dds_type_name(full_name: str) -> str:
+    """ "pkg/msg/Name" -> "pkg::msg::dds_::Name_"."""
+    package, group, name = full_name.split("/")
+    return f"{package}::{group}::dds_::{name}_"
+
+
+def _idl_type(kind: FieldType) -> Any:
+    if kind.nested is not None:
+        inner: Any = raw_type(kind.nested)
+    elif kind.base == "string":
+        inner = idl.bounded_str[kind.text_bound] if kind.text_bound else str
     else:
-        base = _IDL[field.base]
-    if field.kind == "array":
-        return idl.array[base, field.size]
-    if field.kind == "sequence":
-        return idl.sequence[base, field.size] if field.size else idl.sequence[base]
-    return base
+        inner = {"bool": bool, "char": idl.uint8}.get(kind.base) or getattr(idl, kind.base)
+    if kind.kind == "array":
+        return idl.array[inner, kind.size]
+    if kind.kind == "sequence":
+        return idl.sequence[inner, kind.size] if kind.size else idl.sequence[inner]
+    return inner
 
 
-def dds_type_name(name: str) -> str:
-    """``pkg/msg/Name`` -> ``pkg.msg.dds_.Name_`` (cyclonedds turns the dots into ``::``)."""
-    package, kind, short = name.split("/")
-    return f"{package}.{kind}.dds_.{short}_"
+def raw_type(cls: type[Message], service: bool = False) -> type[IdlStruct]:
+    """The DDS type of a message class; samples hold ``cdr`` (bytes with encapsulation).
+
+    ``service``: the type as it travels for services, with the request's identity in front.
+    """
+    name = cls.FULL_NAME
+    with _lock:
+        if name not in _raw_types:
+            fields = {field: _idl_type(kind) for field, kind in cls.FIELDS.items()}
+            fields = fields or {"structure_needs_at_least_one_member": idl.uint8}
+            if service:
+                fields = {"guid": idl.uint64, "seq": idl.int64} | fields
+            raw = make_idl_struct(name.replace("/", "_"), dds_type_name(name), fields, dataclassify=False)
+            raw.__init__ = _store  # type: ignore[method-assign]
+            raw.serialize = lambda self, *args, **kwargs: self.cdr  # type: ignore[method-assign]
+            raw.deserialize = classmethod(lambda c, data, *args, **kwargs: c(bytes(data)))  # type: ignore[method-assign]
+            # Called for samples without data, when a peer's writer goes away.
+            raw.deserialize_key = classmethod(lambda c, data, *args, **kwargs: c(bytes(data)))  # type: ignore[method-assign]
+            _raw_types[name] = raw
+        return _raw_types[name]
 
 
-def _make(name: str, *, service: bool) -> type[IdlStruct]:
-    fields: dict[str, Any] = {"service_guid": idl.uint64, "service_sequence": idl.int64} if service else {}
-    fields.update({field.name: _idl_type(field) for field in types.raw_fields(name)})
-    return make_idl_struct(name.split("/")[-1] + "_", dds_type_name(name), fields, dataclassify=False)
+def _store(self: Any, cdr: bytes = b"") -> None:
+    self.cdr = cdr
 
 
-@functools.cache
-def plain_struct(name: str) -> type[IdlStruct]:
-    """Return the struct that describes a message inside another."""
-    return _make(name, service=False)
-
-
-@functools.cache
-def raw_struct(name: str, service: bool = False) -> type[IdlStruct]:
-    """Return the struct of a topic: described like the message, carried as bytes."""
-    made = _make(name, service=service)
-    for method in ("__init__", "serialize", "deserialize", "deserialize_key"):
-        setattr(made, method, RawSample.__dict__[method])
-    return made
-
-
-def topic_name(name: str) -> str:
-    """``/ns/t`` -> the DDS topic."""
-    return f"rt{name}"
-
-
-def request_topic(name: str) -> str:
-    """``/ns/s`` -> the DDS topic of the requests."""
-    return f"rq{name}Request"
-
-
-def reply_topic(name: str) -> str:
-    """``/ns/s`` -> the DDS topic of the replies."""
-    return f"rr{name}Reply"
-
-
-def user_data(**pairs: str) -> bytes:
-    """Return ``key=value;`` for each pair; a semicolon in a value is doubled."""
-    return "".join(f"{key}={value.replace(';', ';;')};" for key, value in pairs.items() if value).encode()
+def user_data(**entries: str) -> str:
+    """Discovery's "key=value;" list."""
+    return "".join(f"{key}={value.replace(';', ';;')};" for key, value in entries.items())
 
 
 def parse_user_data(data: bytes) -> dict[str, str]:
-    """Read what :func:`user_data` writes; anything else gives what could be read."""
-    found = {}
-    for part in data.decode("utf-8", "replace").replace(";;", "\0").split(";"):
-        key, equals, value = part.partition("=")
-        if equals and key.isalnum() and value:
-            found[key] = value.replace("\0", ";")
-    return found
+    """The reverse of :func:`user_data`; anything that is not of that form is skipped."""
+    text = data.decode("utf-8", "replace").replace(";;", "\0")
+    pairs = (part.split("=", 1) for part in text.split(";") if "=" in part)
+    return {key: value.replace("\0", ";") for key, value in pairs}
 
 
-def short_type(dds_name: str) -> str:
-    """``pkg::msg::dds_::Name_`` -> ``pkg/msg/Name``."""
-    return dds_name.replace("::dds_::", "::").replace("::", "/").removesuffix("_")
+class Wire:
+    """Participant, publisher and subscriber of one context."""
+
+    def __init__(self, domain_id: int) -> None:
+        with _lock:
+            if domain_id not in _domains:
+                # A Domain object configures the whole process and can be made only once per id.
+                _domains[domain_id] = Domain(domain_id, discovery_xml(dict(os.environ)))
+        self.domain_id = domain_id
+        self.participant = DomainParticipant(domain_id, qos=Qos(Policy.Userdata(user_data(enclave="/").encode())))
+        self._publisher, self._subscriber = Publisher(self.participant), Subscriber(self.participant)
+        self._topics: dict[str, Topic] = {}
+
+    def _topic(self, name: str, raw: type[IdlStruct]) -> Topic:
+        with _lock:
+            if name not in self._topics:
+                qos = Qos(Policy.DataRepresentation(use_cdrv0_representation=True, use_xcdrv2_representation=False))
+                self._topics[name] = Topic(self.participant, name, raw, qos=qos)
+            topic = self._topics[name]
+        if topic.data_type is not raw:
+            raise ValueError(f"topic {name} already has type {topic.data_type.__idl_typename__} in this process")
+        return topic
+
+    def writer(
+        self, name: str, cls: type[Message], qos: QoSProfile, *, service: bool = False, **announce: str
+    ) -> DataWriter:
+        """A writer on the DDS topic ``name``; ``announce`` goes to discovery beside the type hash."""
+        raw = raw_type(cls, service)
+        data = user_data(**announce, typehash=registry().type_hash(cls.FULL_NAME))
+        return DataWriter(self._publisher, self._topic(name, raw), qos=qos.to_dds(data, writer=True))
+
+    def reader(
+        self, name: str, cls: type[Message], qos: QoSProfile, *, service: bool = False, **announce: str
+    ) -> DataReader:
+        """A reader on the DDS topic ``name``."""
+        raw = raw_type(cls, service)
+        data = user_data(**announce, typehash=registry().type_hash(cls.FULL_NAME))
+        return DataReader(self._subscriber, self._topic(name, raw), qos=qos.to_dds(data, writer=False))
+
+    def graph_reader(self, name: str, cls: type[Message], qos: QoSProfile) -> DataReader:
+        """A reader that does not hear this participant."""
+        policies = qos.to_dds("", writer=False)
+        own = Qos(Policy.IgnoreLocal.Participant, base=policies)
+        return DataReader(self._subscriber, self._topic(name, raw_type(cls)), qos=own)
+
+
+def write_cdr(writer: DataWriter, cdr: bytes) -> None:
+    """Send finished CDR bytes."""
+    writer.write(writer.topic.data_type(cdr))
+
+
+def take_cdr(reader: DataReader) -> tuple[bytes, Any] | None:
+    """The next sample with data as (bytes, sample info), or None."""
+    while samples := reader.take(1):
+        if samples[0].sample_info.valid_data:
+            return samples[0].cdr, samples[0].sample_info
+    return None
+
+
+def gid(entity: Any) -> bytes:
+    """The 16 bytes that identify an endpoint or participant."""
+    return entity.guid.bytes
