@@ -155,7 +155,7 @@ class Wire:
 
     def graph_reader(self, name: str, cls: type[Message], qos: QoSProfile) -> DataReader:
         """A reader that does not hear this participant."""
-        policies = qos.to_dds("", writer=False)
+        policies = qos.to_dds(user_data(typehash=registry().type_hash(cls.FULL_NAME)), writer=False)
         own = Qos(Policy.IgnoreLocal.Participant, base=policies)
         return DataReader(self._subscriber, self._topic(name, raw_type(cls)), qos=own)
 
