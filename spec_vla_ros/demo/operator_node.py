@@ -7,21 +7,24 @@ runs in the command line's own process and spins only while it waits.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import partial
 from importlib import import_module
 from typing import Any
 
 from spec_vla_ros.embedded_ros.doorway import ensure_rclpy
 
-ensure_rclpy()  # before the first import of rclpy or of a message package
+RUNTIME = ensure_rclpy()  # before the first import of rclpy or of a message package
 
+import rclpy
 from diagnostic_msgs.msg import DiagnosticArray
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
 from rclpy.parameter import Parameter
 from rclpy.parameter_client import AsyncParameterClient
 from rclpy.qos import QoSProfile, ReliabilityPolicy
+from rclpy.signals import SignalHandlerOptions
 from std_msgs.msg import String
 
 from spec_vla_ros.msg import DecodeStats, Episode
@@ -56,12 +59,12 @@ class Operator(Node):
             self.create_subscription(DiagnosticArray, "/diagnostics", self._on_diagnostics, 10),
             *(self._record(topic) for topic in recording.topics),
         ]
-        self._executor = SingleThreadedExecutor()
-        self._executor.add_node(self)
+        self._spinner = SingleThreadedExecutor()
+        self._spinner.add_node(self)
 
     def close(self) -> None:
         """Leave the graph."""
-        self._executor.shutdown()
+        self._spinner.shutdown()
         self.destroy_node()
 
     # -- listening ---------------------------------------------------------------------------------------------------
@@ -99,7 +102,7 @@ class Operator(Node):
         while not done():
             if time.monotonic() > deadline:
                 raise DemoError(f"waited {timeout:.0f} s for {what}")
-            self._executor.spin_once(timeout_sec=0.05)
+            self._spinner.spin_once(timeout_sec=0.05)
             self._watch()
             if self._fault:
                 raise DemoError(f"the act node stopped: {self._fault}")
@@ -158,3 +161,17 @@ class Operator(Node):
         success = result.state == Episode.SUCCESS
         record = EpisodeRecord(row, index, seed, instruction, success, result.elapsed, began, time.time_ns())
         return record, tuple(self._passes)
+
+
+@contextmanager
+def operator(recording: Recording, watch: Callable[[], None]) -> Iterator[Operator]:
+    """The node with rclpy around it. Ctrl-C stays Python's: it raises KeyboardInterrupt wherever we are."""
+    rclpy.init(args=[], signal_handler_options=SignalHandlerOptions.NO)
+    try:
+        node = Operator(recording, watch)
+        try:
+            yield node
+        finally:
+            node.close()
+    finally:
+        rclpy.try_shutdown()

@@ -107,31 +107,27 @@ def _drive(
     began: float,
 ) -> tuple[list[EpisodeRecord], str]:
     """All episodes of all rows."""
-    from .operator_node import Operator, rclpy, runtime
+    from .operator_node import RUNTIME, operator
 
     def watch() -> None:
         for child in children:
             child.check()
 
-    rclpy.init(signal_handler_options=rclpy.signals.SignalHandlerOptions.NO)  # Ctrl-C stays Python's
-    operator = Operator(recording, watch)
-    try:
-        operator.wait_for_nodes()
+    episodes: list[EpisodeRecord] = []
+    todo = plan(options.episodes, options.seed)
+    total = len(options.rows) * len(todo)
+    with operator(recording, watch) as node:
+        node.wait_for_nodes()
         say(f"both nodes are up after {time.monotonic() - began:.1f} s")
-        episodes: list[EpisodeRecord] = []
-        todo = plan(options.episodes, options.seed)
-        total, started = len(options.rows) * len(todo), time.monotonic()
+        started = time.monotonic()
         for row, setting in enumerate(options.rows):
-            operator.apply(setting)
+            node.apply(setting)
             for index, (instruction, seed) in enumerate(todo):
-                episode, passes = operator.run_episode(row, index, instruction, seed)
+                episode, passes = node.run_episode(row, index, instruction, seed)
                 episodes.append(episode)
                 left = (time.monotonic() - started) / len(episodes) * (total - len(episodes))
                 say(progress(len(episodes), total, setting, episode, passes, left))
-        return episodes, runtime()
-    finally:
-        operator.close()
-        rclpy.try_shutdown()
+    return episodes, RUNTIME
 
 
 def progress(

@@ -49,7 +49,7 @@ class ArmNode(Node):
 
     def __init__(self, **node_arguments: Any) -> None:
         super().__init__("tabletop_arm", **node_arguments)
-        self._declare()
+        _declare(self)
         self._frame = self.get_parameter("base_frame").value
         self._camera_frame = self.get_parameter("camera_frame").value
         size = (self.get_parameter("image_height").value, self.get_parameter("image_width").value)
@@ -82,23 +82,6 @@ class ArmNode(Node):
         self.destroy_node()
 
     # -- construction ------------------------------------------------------------------------------------------------
-
-    def _declare(self) -> None:
-        def fixed(name: str, default: Any, description: str, low: float | None = None, high: float = 0.0) -> None:
-            descriptor = ParameterDescriptor(description=description, read_only=True)
-            if isinstance(default, float):
-                descriptor.floating_point_range = [FloatingPointRange(from_value=low, to_value=high)]
-            elif low is not None:
-                descriptor.integer_range = [IntegerRange(from_value=int(low), to_value=int(high), step=1)]
-            self.declare_parameter(name, default, descriptor)
-
-        fixed("image_width", 224, "px", 16, 640)
-        fixed("image_height", 224, "px", 16, 480)
-        fixed("image_rate", 30.0, "Hz", 1.0, 100.0)
-        fixed("base_frame", "base_link", "The only frame in which velocities are accepted")
-        fixed("camera_frame", "camera", "frame_id of the images")
-        fixed("real_time_factor", 1.0, "Simulated seconds per second; other than 1 the drivers need /clock", 0.05, 20.0)
-        fixed("publish_clock", False, "Publish simulated time on /clock and stamp everything with it")
 
     def _make_publishers(self) -> None:
         self._factor = self.get_parameter("real_time_factor").value
@@ -200,6 +183,26 @@ class ArmNode(Node):
         message.instruction = "" if runner.task is None else runner.task.instruction
         message.time_limit, message.elapsed = float(runner.time_limit), float(runner.elapsed)
         self._states.publish(message)
+
+
+def _declare(node: Node) -> None:
+    """Every parameter; all are read once, at the start."""
+
+    def fixed(name: str, default: Any, description: str, low: float | None = None, high: float = 0.0) -> None:
+        descriptor = ParameterDescriptor(description=description, read_only=True)
+        if isinstance(default, float):
+            descriptor.floating_point_range = [FloatingPointRange(from_value=low, to_value=high)]
+        elif low is not None:
+            descriptor.integer_range = [IntegerRange(from_value=int(low), to_value=int(high), step=1)]
+        node.declare_parameter(name, default, descriptor)
+
+    fixed("image_width", 224, "px", 16, 640)
+    fixed("image_height", 224, "px", 16, 480)
+    fixed("image_rate", 30.0, "Hz", 1.0, 100.0)
+    fixed("base_frame", "base_link", "The only frame in which velocities are accepted")
+    fixed("camera_frame", "camera", "frame_id of the images")
+    fixed("real_time_factor", 1.0, "Simulated seconds per second; other than 1 the drivers need /clock", 0.05, 20.0)
+    fixed("publish_clock", False, "Publish simulated time on /clock and stamp everything with it")
 
 
 def _nanoseconds(stamp: Time) -> int:
