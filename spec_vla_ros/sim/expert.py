@@ -6,9 +6,11 @@ smoothly from step to step. The height follows a funnel around the target: the t
 
 from __future__ import annotations
 
+from typing import Protocol
+
 import numpy as np
 
-from .arm import TabletopArm, euler_to_rotation, rotation_from_vector, rotation_to_euler, vector_from_rotation
+from .arm import euler_to_rotation, rotation_from_vector, rotation_to_euler, vector_from_rotation
 from .scene import BLOCK_HALF, PLATE_TOP
 from .tasks import Task
 
@@ -23,28 +25,58 @@ LEAN = 0.6  # rad of tilt per metre from the middle of the table, keeps the wris
 CENTRE = np.array([0.41, 0.0])
 
 
+class Scene(Protocol):
+    """What the expert looks at: a :class:`.arm.TabletopArm`, or a recorded state."""
+
+    @property
+    def tool_position(self) -> np.ndarray:
+        """(3,) m."""
+
+    @property
+    def tool_rotation(self) -> np.ndarray:
+        """(3, 3) relative to straight down."""
+
+    @property
+    def opening(self) -> float:
+        """0 closed to 1 open."""
+
+    @property
+    def plate_position(self) -> np.ndarray:
+        """(3,) m."""
+
+    def block_pose(self, name: str) -> tuple[np.ndarray, float]:
+        """Position (3,) m and yaw (rad)."""
+
+    def held(self) -> str | None:
+        """Colour of the block in the hand."""
+
+
 def _funnel(distance: float, floor: float) -> float:
     return floor + float(np.clip(FUNNEL * (distance - NEAR), 0.0, HOVER))
 
 
-def expert_action(arm: TabletopArm, task: Task) -> np.ndarray:
-    """Action (7,) for the present state: xyz (m), roll pitch yaw (rad) in base axes, gripper (1 = open)."""
+def expert_action(arm: Scene, task: Task) -> np.ndarray:
+    """Action (7,) for the present state: xyz (m), roll pitch yaw (rad) in base axes, gripper (1 = open).
+
+    No branch answers "stay exactly where you are": a spike of zeros in the labels would win every argmax whenever a
+    learner is unsure of the direction, and it would stop.
+    """
     tool, held, opening = arm.tool_position, arm.held(), arm.opening
-    block, block_yaw = arm.block_pose(task.block)
+    block, yaw = arm.block_pose(task.block)
     offset = block - tool
     distance = float(np.linalg.norm(offset[:2]))
-    target, yaw, gripper = block.copy(), block_yaw, 1.0
+    target, gripper = block.copy(), 1.0
 
     if held is not None and (held != task.block or task.kind == "touch"):
-        target, yaw = tool.copy(), _yaw(arm)  # wrong thing in the hand: let go of it where it is
+        target[2] = max(tool[2], 0.10)  # wrong thing in the hand: let go of it and leave
     elif task.kind == "touch":
         target[2] = _funnel(distance, 2 * BLOCK_HALF + 0.012)
         around = opening > 0.4 and distance < 0.06 and tool[2] < 0.06
         gripper = 1.0 if around else 0.0  # fingers around the block: rise before closing
         if around:
             target[2] = 0.10
-    elif task.kind == "put" and _on_plate(arm, task):
-        target, yaw = tool + np.array([0.0, 0.0, 0.05]), _yaw(arm)
+    elif task.kind == "put" and task.done(arm):
+        target, yaw = np.array([*CENTRE, 0.20]), 0.0
     elif held == task.block and opening < 0.75:
         target, gripper, yaw = _carry(arm, task, tool)
     else:
@@ -52,30 +84,21 @@ def expert_action(arm: TabletopArm, task: Task) -> np.ndarray:
         target[2] = _funnel(distance, GRASP_HEIGHT)
         gripper = 0.0 if aligned and block[2] < BLOCK_HALF + 0.02 else 1.0
         if opening < 0.7 and not aligned and tool[2] < 0.07 and distance < 0.08:
-            target[:2], target[2] = tool[:2], 0.08  # half-closed beside the block: rise while opening
+            target[:2] = tool[:2] + 0.3 * offset[:2]  # half-closed beside the block: rise while opening
+            target[2] = 0.08
 
     return np.concatenate([_limited(target - tool, MAX_STEP), _turn(arm, yaw), [gripper]])
 
 
-def _carry(arm: TabletopArm, task: Task, tool: np.ndarray) -> tuple[np.ndarray, float, float]:
-    if task.kind == "pick":
-        return np.array([tool[0], tool[1], LIFT_HEIGHT]), 0.0, _yaw(arm)
-    plate = arm.plate_position
-    distance = float(np.linalg.norm((plate - tool)[:2]))
+def _carry(arm: Scene, task: Task, tool: np.ndarray) -> tuple[np.ndarray, float, float]:
+    goal = CENTRE if task.kind == "pick" else arm.plate_position[:2]
+    distance = float(np.linalg.norm(goal - tool[:2]))
     floor = GRASP_HEIGHT + PLATE_TOP
-    height = floor + float(np.clip(2.0 * (distance - 0.03), 0.0, 0.09))
-    release = distance < 0.025 and tool[2] < floor + 0.014
-    # Far from the plate and still on the table: go straight up first, so that the block does not sweep others away.
-    sideways = plate[:2] if tool[2] > min(height, 0.075) - 0.03 else tool[:2]
-    return np.array([*sideways, height]), 1.0 if release else 0.0, 0.0
-
-
-def _on_plate(arm: TabletopArm, task: Task) -> bool:
-    return task.done(arm)
-
-
-def _yaw(arm: TabletopArm) -> float:
-    return float(rotation_to_euler(arm.tool_rotation)[2])
+    height = LIFT_HEIGHT if task.kind == "pick" else floor + float(np.clip(2.0 * (distance - 0.03), 0.0, 0.09))
+    release = task.kind == "put" and distance < 0.025 and tool[2] < floor + 0.014
+    # Up before sideways, so that the block in the hand does not sweep others away.
+    free = 1.0 if distance < 0.05 else float(np.clip((tool[2] - 0.025) / 0.035, 0.05, 1.0))
+    return np.array([*(tool[:2] + free * (goal - tool[:2])), height]), 1.0 if release else 0.0, 0.0
 
 
 def _limited(error: np.ndarray, limit: float) -> np.ndarray:
@@ -84,7 +107,7 @@ def _limited(error: np.ndarray, limit: float) -> np.ndarray:
     return step * min(1.0, limit / norm) if norm > 0 else step
 
 
-def _turn(arm: TabletopArm, yaw: float) -> np.ndarray:
+def _turn(arm: Scene, yaw: float) -> np.ndarray:
     """Euler delta (3,) towards ``yaw`` (a block looks the same every quarter turn) and the lean of this place."""
     yaw = (yaw + np.pi / 4) % (np.pi / 2) - np.pi / 4
     reach = arm.tool_position[:2] - CENTRE

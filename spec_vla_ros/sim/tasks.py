@@ -10,7 +10,7 @@ import numpy as np
 from .scene import BLOCK_HALF, COLORS, PLATE_RADIUS
 
 if TYPE_CHECKING:
-    from .arm import TabletopArm
+    from .expert import Scene
 
 X_RANGE, Y_RANGE = (0.30, 0.52), (-0.16, 0.16)  # m, where objects may lie
 PICK_HEIGHT = 0.07  # m above the table at which a block counts as picked
@@ -37,7 +37,7 @@ class Task:
         """Seconds of simulated time after which an episode failed."""
         return {"pick": 9.0, "put": 13.0, "touch": 7.0}[self.kind]
 
-    def done(self, arm: TabletopArm) -> bool:
+    def done(self, arm: Scene) -> bool:
         """Is the task fulfilled in the present state?"""
         position, _ = arm.block_pose(self.block)
         if self.kind == "pick":

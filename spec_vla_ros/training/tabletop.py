@@ -146,7 +146,7 @@ def _vision_stage(args: argparse.Namespace, log: Callable[[str], None]) -> Visio
         partial.rename(path)
     backbone = VisionBackbone(TABLETOP.towers)
     backbone.load_state_dict(torch.load(path, weights_only=True))
-    return backbone.eval().requires_grad_(False)
+    return backbone
 
 
 def _policy_stage(args: argparse.Namespace, backbone: VisionBackbone, log: Callable[[str], None]) -> PolicyTrainer:

@@ -1,4 +1,4 @@
-"""Second stage: the projector and the decoder learn to answer every instruction, the towers stay frozen.
+"""Second stage: the projector and the decoder learn to answer every instruction, the towers follow slowly.
 
 One forward pass serves several instructions: image rows come first and are shared, each instruction's suffix and its
 action tokens form a branch that sees the shared rows and itself only (the same mask a draft tree uses).
@@ -25,6 +25,8 @@ from .tabletop_data import STATE_NAMES, Frames
 from .tabletop_vision import to_pixels
 
 ACTION_DIM = 7
+TOWER_RATE = 0.25  # learning rate of the towers relative to the decoder's
+SPREAD = 8.0  # bins; a sharper target lets the argmax jump between narrow modes when the model is unsure
 AUX_LAYER = 4  # the scene relative to the instruction is read out here, half-way up
 _COLUMN = {name: i for i, name in enumerate(STATE_NAMES)}
 
@@ -38,7 +40,7 @@ def action_bins(actions: np.ndarray, low: np.ndarray, high: np.ndarray) -> np.nd
 
 @dataclass
 class FrameBank:
-    """Frames and their labels; grows as files arrive. The frozen towers run on the frames that a step draws."""
+    """Frames and their labels; grows as files arrive. The towers run on the frames that a step draws."""
 
     backbone: VisionBackbone
     config: OpenVLAConfig
@@ -73,7 +75,6 @@ class FrameBank:
         """Bins (N, 9, 7), auxiliary targets (N, 9, 9), task (N,) and weight (N,) of all frames."""
         return tuple(np.concatenate(x) for x in (self.bins, self.aux, self.task, self.weight))  # type: ignore[return-value]
 
-    @torch.no_grad()
     def features(self, rows: np.ndarray) -> Tensor:
         """Vision features (len(rows), patches, width) of the frames with these numbers."""
         starts = np.cumsum([0, *map(len, self.images)])
@@ -201,7 +202,7 @@ def policy_loss(
     target = 256 - bins  # place among the action ids
     columns = torch.arange(256, dtype=torch.float32)
     distance = (columns - target[..., None]).abs()
-    width = torch.tensor([2.0] * 6 + [0.25])[:, None]
+    width = torch.tensor([SPREAD] * 6 + [0.25])[:, None]
     soft = torch.softmax(-0.5 * (distance / width) ** 2, dim=-1)
     # Normalised over the whole vocabulary: decoding takes the argmax over all of it.
     log_probability = logits.float().log_softmax(-1)[..., first_id : first_id + 256]
@@ -236,15 +237,23 @@ def train_policy(
     config, rng = bank.config, np.random.default_rng(seed)
     refresh(bank)
     bins, aux, task, draw = bank.labels()
-    sample = torch.cat([bank.features(rng.integers(len(bank), size=batch)).float() for _ in range(40)])
+    with torch.no_grad():
+        sample = torch.cat([bank.features(rng.integers(len(bank), size=batch)).float() for _ in range(40)])
     packing = Packing(prompts, config.towers[0].patches, branches)
     trainer = PolicyTrainer(config, packing, sample.mean((0, 1)), sample.std((0, 1)) + 1e-4, seed)
     if initial is not None:
         trainer.load_state_dict(initial)
     decay = [p for p in trainer.parameters() if p.dim() == 2]
     rest = [p for p in trainer.parameters() if p.dim() != 2]
-    optimizer = torch.optim.AdamW([{"params": decay, "weight_decay": 0.03}, {"params": rest, "weight_decay": 0.0}],
-                                  lr=peak_rate, betas=(0.9, 0.98))  # fmt: skip
+    towers = [p for p in bank.backbone.parameters() if p.requires_grad]
+    optimizer = torch.optim.AdamW(
+        [
+            {"params": decay, "weight_decay": 0.03, "share": 1.0},
+            {"params": rest, "weight_decay": 0.0, "share": 1.0},
+            {"params": towers, "weight_decay": 0.0, "share": TOWER_RATE},
+        ],
+        betas=(0.9, 0.98),
+    )
     forward = torch.compile(trainer)
     prefix = torch.tensor(prompts[0][: packing.prefix])
     end, start, step, refreshed = config.action_vocab_end, time.monotonic(), 0, time.monotonic()
@@ -256,7 +265,7 @@ def train_policy(
             refreshed = time.monotonic()
         rate = peak_rate * min(1.0, (step + 1) / 200) * max(0.02, 0.5 * (1 + np.cos(np.pi * progress)))
         for group in optimizer.param_groups:
-            group["lr"] = rate
+            group["lr"] = rate * group["share"]
         tasks = rng.permutation(len(TASKS))[:branches]
         candidates = np.flatnonzero(np.isin(task, tasks))
         chance = draw[candidates] / draw[candidates].sum()
@@ -276,7 +285,7 @@ def train_policy(
         )
         optimizer.zero_grad()
         loss.backward()
-        nn.utils.clip_grad_norm_(trainer.parameters(), 1.0)
+        nn.utils.clip_grad_norm_([*trainer.parameters(), *towers], 1.0)
         optimizer.step()
         step += 1
         if step % 100 == 0:
