@@ -157,7 +157,8 @@ def _fill_rclpy(module: types.ModuleType) -> None:
             return importlib.import_module(f"{module.__name__}.{name}")
         if name.startswith("__"):
             raise AttributeError(name)
-        raise AttributeError(f"the embedded runtime of spec_vla_ros has no {module.__name__}.{name}; install ROS 2")
+        # Not AttributeError: "from ... import ..." would replace its text by one that does not name the reason.
+        raise ImportError(f"the embedded runtime of spec_vla_ros has no {module.__name__}.{name}; install ROS 2")
 
     module.__getattr__ = missing  # type: ignore[method-assign]
 
@@ -175,7 +176,8 @@ def _fill_interfaces(module: types.ModuleType) -> None:
         try:
             found = build(full)
         except KeyError:
-            raise AttributeError(f"the embedded runtime of spec_vla_ros does not know {full}; install ROS 2") from None
+            kind = AttributeError if name.startswith("_") else ImportError  # see _fill_rclpy
+            raise kind(f"the embedded runtime of spec_vla_ros does not know {full}; install ROS 2") from None
         setattr(module, name, found)
         return found
 

@@ -75,7 +75,9 @@ class FieldType:
         if self.kind == "one":
             self._check_one(value, where)
             return value
-        if isinstance(value, array.array) and self.kind == "sequence" and value.typecode == NUMBERS.get(self.base):
+        if isinstance(value, array.array) and self.kind == "sequence" and self.base in NUMBERS:
+            code = NUMBERS[self.base]
+            _require(value.typecode == code, f"{where} must have type code '{code}', not '{value.typecode}'")
             self._check_length(len(value), where)
             return value
         if isinstance(value, np.ndarray) and self.kind == "array" and self.base in NUMBERS:

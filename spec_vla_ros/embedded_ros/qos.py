@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from enum import IntEnum
+from enum import Enum, IntEnum
 from typing import Any
 
 from cyclonedds.core import Policy, Qos
@@ -136,8 +136,8 @@ graph_writer_profile = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT
 graph_reader_profile = QoSProfile(history=HistoryPolicy.KEEP_ALL, durability=DurabilityPolicy.TRANSIENT_LOCAL)
 
 
-class QoSPresetProfiles:
-    """Presets by name."""
+class QoSPresetProfiles(Enum):
+    """Presets by name; ``.value`` is the profile, as in rclpy."""
 
     SENSOR_DATA = qos_profile_sensor_data
     SYSTEM_DEFAULT = qos_profile_system_default

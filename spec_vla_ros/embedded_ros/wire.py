@@ -8,8 +8,11 @@ field lists stay true, because Cyclone announces them as type information.
 from __future__ import annotations
 
 import os
+import re
 import threading
+from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
 
 from cyclonedds.core import Policy, Qos
 from cyclonedds.domain import Domain, DomainParticipant
@@ -52,8 +55,22 @@ def discovery_xml(environment: dict[str, str]) -> str:
         body = f"<Discovery><Peers>{listed}</Peers></Discovery>" if peers else ""
     else:  # LOCALHOST, and what ROS 2 makes of an unknown value
         body = _LOCALHOST
+    uri = environment.get("CYCLONEDDS_URI", "")
+    if "<NetworkInterface" in _settings_text(uri):
+        # Cyclone adds the lists of both up, and refuses an interface that is named twice.
+        body = re.sub("<Interfaces>.*</Interfaces>", "", body)
     parts = [f"<CycloneDDS><Domain Id='any'>{body}</Domain></CycloneDDS>"] if body else []
-    return ",".join([*parts, *filter(None, [environment.get("CYCLONEDDS_URI", "")])])
+    return ",".join([*parts, *filter(None, [uri])])
+
+
+def _settings_text(uri: str) -> str:
+    """The XML of a ``CYCLONEDDS_URI``: a list of fragments and files."""
+    texts = [uri]
+    for part in uri.split(","):
+        if part.strip() and not part.strip().startswith("<"):
+            path = Path(unquote(part.strip().removeprefix("file://")))
+            texts += [path.read_text(encoding="utf-8")] if path.is_file() else []
+    return "".join(texts)
 
 
 def dds_type_name(full_name: str) -> str:
