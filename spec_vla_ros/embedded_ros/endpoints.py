@@ -52,6 +52,7 @@ class Publisher(Entity):
         super().__init__(node)
         self.msg_type, self._topic, self.qos_profile = cls, topic, qos
         self._writer = node.context.wire.writer(f"rt{topic}", cls, qos)
+        self._warned = 0
 
     @property
     def topic_name(self) -> str:
@@ -74,6 +75,17 @@ class Publisher(Entity):
         if not isinstance(message, self.msg_type):
             raise TypeError(f"expected {self.msg_type.FULL_NAME}, got {type(message)!r}")
         write_cdr(self._writer, cdr.serialize(message))
+
+    def warn_of_incompatible_peers(self) -> None:
+        """One line when a subscription's quality of service asks for more than this publisher offers."""
+        writer = self._writer
+        count = 0 if writer is None else writer.get_offered_incompatible_qos_status().total_count
+        if count > self._warned:
+            self._warned = count
+            self._node.get_logger().warning(
+                f"New subscription discovered on topic '{self._topic}', requesting incompatible QoS. No messages will "
+                "be sent to it. Check reliability and durability."
+            )
 
     def get_subscription_count(self) -> int:
         """Matched subscriptions."""
@@ -129,7 +141,8 @@ class Subscription(Entity):
 
     def warn_of_incompatible_peers(self) -> None:
         """One line when a publisher's quality of service does not match; otherwise the topic is just silent."""
-        count = self._reader.get_requested_incompatible_qos_status().total_count
+        reader = self._reader  # another thread may destroy the subscription meanwhile
+        count = 0 if reader is None else reader.get_requested_incompatible_qos_status().total_count
         if count > self._warned:
             self._warned = count
             self._node.get_logger().warning(

@@ -45,6 +45,7 @@ class Executor:
         self._attached: dict[int, Any] = {}
         self._ready: deque[tuple[Any, Callable[[], None]]] = deque()
         self._closed = False
+        self._next_report = 0.0
         self._waiting = threading.Lock()
         self.context.on_shutdown(self.wake)
 
@@ -153,9 +154,20 @@ class Executor:
                 if not entity.destroyed:
                     yield entity
 
+    def _report_mismatches(self) -> None:
+        """Say once a second which peers cannot be matched; such a topic is silent otherwise."""
+        now = time.monotonic()
+        if now < self._next_report:
+            return
+        self._next_report = now + 1.0
+        for kind in ("_ros_subscriptions", "_ros_publishers"):
+            for entity in self._entities(kind):
+                entity.warn_of_incompatible_peers()
+
     def _collect(self) -> None:
         """Queue what is ready: timers, subscriptions, guard conditions, clients, services, in rclpy's order."""
-        for kind in ("_timers", "_subscriptions", "_guards", "_clients", "_services"):
+        self._report_mismatches()
+        for kind in ("_ros_timers", "_ros_subscriptions", "_ros_guards", "_ros_clients", "_ros_services"):
             for entity in self._entities(kind):
                 if self._may_run(entity) and (callback := entity.take_ready()) is not None:
                     self._ready.append((entity, callback))
@@ -165,11 +177,11 @@ class Executor:
         return True
 
     def _until_next_timer(self) -> float:
-        return max(0.0, min((t.seconds_left() for t in self._entities("_timers")), default=_LONGEST_WAIT))
+        return max(0.0, min((t.seconds_left() for t in self._entities("_ros_timers")), default=_LONGEST_WAIT))
 
     def _wait(self, seconds: float) -> None:
         with self._waiting:
-            wanted = {id(c): c for kind in ("_subscriptions", "_clients", "_services") for e in self._entities(kind)
+            wanted = {id(c): c for kind in ("_ros_subscriptions", "_ros_clients", "_ros_services") for e in self._entities(kind)
                       if (c := e.condition) is not None and self._may_run(e)}  # fmt: skip
             for key in self._attached.keys() - wanted.keys():
                 self._waitset.detach(self._attached.pop(key))

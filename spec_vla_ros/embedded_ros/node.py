@@ -66,36 +66,36 @@ class Node(ParameterMixin):
         if not self.context.ok():
             raise NotInitializedException("rclpy.init() has not been called")
         self.executor: Any = None
-        self._publishers: list[Publisher] = []
-        self._subscriptions: list[Subscription] = []
-        self._services: list[Service] = []
-        self._clients: list[Client] = []
-        self._timers: list[Timer] = []
-        self._guards: list[GuardCondition] = []
-        self._destroyed = False
+        self._ros_publishers: list[Publisher] = []
+        self._ros_subscriptions: list[Subscription] = []
+        self._ros_services: list[Service] = []
+        self._ros_clients: list[Client] = []
+        self._ros_timers: list[Timer] = []
+        self._ros_guards: list[GuardCondition] = []
+        self._ros_destroyed = False
         self.default_callback_group = MutuallyExclusiveCallbackGroup()
         own = parse_ros_args(["--ros-args", *cli_args] if cli_args and "--ros-args" not in cli_args else cli_args or [])
-        self._args = own.merged_over(self.context.args) if use_global_arguments else own
-        if self._args.log_level is not None:
-            log.set_default_level(self._args.log_level)
+        self._ros_args = own.merged_over(self.context.args) if use_global_arguments else own
+        if self._ros_args.log_level is not None:
+            log.set_default_level(self._ros_args.log_level)
 
-        self._name = self._args.node_name(node_name)
-        space = self._args.namespace(namespace or "/", node_name)
-        self._namespace = f"/{space.strip('/')}"
-        if not _NAME.match(self._name):
-            raise NameValidationException("node name", self._name, "must be alphanumeric, underscores allowed")
-        if self._namespace != "/" and not _TOPIC.match(self._namespace):
-            raise NameValidationException("namespace", self._namespace, "must be a valid absolute name")
+        self._ros_name = self._ros_args.node_name(node_name)
+        space = self._ros_args.namespace(namespace or "/", node_name)
+        self._ros_namespace = f"/{space.strip('/')}"
+        if not _NAME.match(self._ros_name):
+            raise NameValidationException("node name", self._ros_name, "must be alphanumeric, underscores allowed")
+        if self._ros_namespace != "/" and not _TOPIC.match(self._ros_namespace):
+            raise NameValidationException("namespace", self._ros_namespace, "must be a valid absolute name")
 
-        self._clock = ROSClock()
-        self._logger = log.RcutilsLogger(self.get_fully_qualified_name().strip("/").replace("/", "."))
-        self.context.graph.add_node(self._namespace, self._name)
+        self._ros_clock = ROSClock()
+        self._ros_logger = log.RcutilsLogger(self.get_fully_qualified_name().strip("/").replace("/", "."))
+        self.context.graph.add_node(self._ros_namespace, self._ros_name)
         self.context.nodes.append(weakref.ref(self))
         if enable_rosout:
-            self._start_rosout()
-        overrides = self._args.overrides_for(self.get_fully_qualified_name())
+            self._ros_start_rosout()
+        overrides = self._ros_args.overrides_for(self.get_fully_qualified_name())
         overrides |= {p.name: p.value for p in parameter_overrides or ()}
-        self._init_parameters(
+        self._ros_init_parameters(
             overrides,
             start_services=start_parameter_services is not False,
             allow_undeclared=allow_undeclared_parameters,
@@ -106,27 +106,27 @@ class Node(ParameterMixin):
 
     def get_name(self) -> str:
         """Name without namespace."""
-        return self._name
+        return self._ros_name
 
     def get_namespace(self) -> str:
         """Namespace with leading slash."""
-        return self._namespace
+        return self._ros_namespace
 
     def get_fully_qualified_name(self) -> str:
         """ "/ns/name"."""
-        return f"{self._namespace.rstrip('/')}/{self._name}"
+        return f"{self._ros_namespace.rstrip('/')}/{self._ros_name}"
 
     def get_logger(self) -> log.RcutilsLogger:
         """The node's logger."""
-        return self._logger
+        return self._ros_logger
 
     def get_clock(self) -> Clock:
         """The node's ROS clock."""
-        return self._clock
+        return self._ros_clock
 
     def resolve_topic_name(self, topic: str, *, only_expand: bool = False) -> str:
         """Full name after expansion and remapping."""
-        full = self._args.resolve(topic, self._name, self._namespace, remap=not only_expand)
+        full = self._ros_args.resolve(topic, self._ros_name, self._ros_namespace, remap=not only_expand)
         if not _TOPIC.match(full):
             raise InvalidTopicNameException(full)
         return full
@@ -140,7 +140,7 @@ class Node(ParameterMixin):
     ) -> Publisher:
         """A publisher of ``msg_type`` on ``topic``."""
         del callback_group
-        return self._register(self._publishers, Publisher(self, msg_type, self.resolve_topic_name(topic), as_profile(qos_profile)))
+        return self._ros_register(self._ros_publishers, Publisher(self, msg_type, self.resolve_topic_name(topic), as_profile(qos_profile)))
 
     def create_subscription(
         self,
@@ -155,7 +155,7 @@ class Node(ParameterMixin):
         """Call ``callback`` with every message (or its CDR bytes if ``raw``)."""
         name = self.resolve_topic_name(topic)
         entity = Subscription(self, msg_type, name, callback, as_profile(qos_profile), callback_group, raw)
-        return self._register(self._subscriptions, entity)
+        return self._ros_register(self._ros_subscriptions, entity)
 
     def create_service(
         self,
@@ -168,7 +168,7 @@ class Node(ParameterMixin):
     ) -> Service:
         """Answer requests with ``callback(request, response)``."""
         name = self.resolve_service_name(srv_name)
-        return self._register(self._services, Service(self, srv_type, name, callback, qos_profile, callback_group))
+        return self._ros_register(self._ros_services, Service(self, srv_type, name, callback, qos_profile, callback_group))
 
     def create_client(
         self,
@@ -180,7 +180,7 @@ class Node(ParameterMixin):
     ) -> Client:
         """A client of the service ``srv_name``."""
         name = self.resolve_service_name(srv_name)
-        return self._register(self._clients, Client(self, srv_type, name, qos_profile, callback_group))
+        return self._ros_register(self._ros_clients, Client(self, srv_type, name, qos_profile, callback_group))
 
     def create_timer(
         self,
@@ -191,15 +191,15 @@ class Node(ParameterMixin):
         autostart: bool = True,
     ) -> Timer:
         """Call ``callback`` every ``timer_period_sec`` seconds of ``clock`` (default: the node's)."""
-        timer = Timer(self, float(timer_period_sec), callback, clock or self._clock, callback_group, autostart)
-        self._timers.append(timer)
+        timer = Timer(self, float(timer_period_sec), callback, clock or self._ros_clock, callback_group, autostart)
+        self._ros_timers.append(timer)
         self.wake()
         return timer
 
     def create_guard_condition(self, callback: Callable[[], None], callback_group: Any = None) -> GuardCondition:
         """A condition that other threads trigger."""
         guard = GuardCondition(self, callback, callback_group)
-        self._guards.append(guard)
+        self._ros_guards.append(guard)
         return guard
 
     def create_rate(self, *args: Any, **kwargs: Any) -> Any:
@@ -210,37 +210,37 @@ class Node(ParameterMixin):
 
     def destroy_publisher(self, publisher: Publisher) -> bool:
         """True if it was this node's."""
-        return self._release(self._publishers, publisher)
+        return self._ros_release(self._ros_publishers, publisher)
 
     def destroy_subscription(self, subscription: Subscription) -> bool:
         """True if it was this node's."""
-        return self._release(self._subscriptions, subscription)
+        return self._ros_release(self._ros_subscriptions, subscription)
 
     def destroy_service(self, service: Service) -> bool:
         """True if it was this node's."""
-        return self._release(self._services, service)
+        return self._ros_release(self._ros_services, service)
 
     def destroy_client(self, client: Client) -> bool:
         """True if it was this node's."""
-        return self._release(self._clients, client)
+        return self._ros_release(self._ros_clients, client)
 
     def destroy_timer(self, timer: Timer) -> bool:
         """True if it was this node's."""
-        return self._release(self._timers, timer)
+        return self._ros_release(self._ros_timers, timer)
 
     def destroy_guard_condition(self, guard: GuardCondition) -> bool:
         """True if it was this node's."""
-        return self._release(self._guards, guard)
+        return self._ros_release(self._ros_guards, guard)
 
     def destroy_node(self) -> None:
         """Destroy everything of the node and take it out of the graph."""
-        if self._destroyed:
+        if self._ros_destroyed:
             return
-        self._destroyed = True
-        log.set_publisher(self._logger.name, None)
-        self.context.graph.remove_node(self._namespace, self._name)
+        self._ros_destroyed = True
+        log.set_publisher(self._ros_logger.name, None)
+        self.context.graph.remove_node(self._ros_namespace, self._ros_name)
         executor = self.executor
-        for kind in ("_timers", "_guards", "_subscriptions", "_services", "_clients", "_publishers"):
+        for kind in ("_ros_timers", "_ros_guards", "_ros_subscriptions", "_ros_services", "_ros_clients", "_ros_publishers"):
             for entity in list(getattr(self, kind)):
                 entity.destroy()
             getattr(self, kind).clear()
@@ -273,78 +273,78 @@ class Node(ParameterMixin):
 
     def count_publishers(self, topic_name: str) -> int:
         """Publishers on a topic, everywhere in the domain."""
-        return len(self._topic_endpoints(topic_name, True))
+        return len(self._ros_topic_endpoints(topic_name, True))
 
     def count_subscribers(self, topic_name: str) -> int:
         """Subscriptions on a topic, everywhere in the domain."""
-        return len(self._topic_endpoints(topic_name, False))
+        return len(self._ros_topic_endpoints(topic_name, False))
 
     def get_publishers_info_by_topic(self, topic_name: str) -> list[EndpointInfo]:
         """Who publishes on a topic."""
-        return [self._info(e) for e in self._topic_endpoints(topic_name, True)]
+        return [self._ros_info(e) for e in self._ros_topic_endpoints(topic_name, True)]
 
     def get_subscriptions_info_by_topic(self, topic_name: str) -> list[EndpointInfo]:
         """Who listens on a topic."""
-        return [self._info(e) for e in self._topic_endpoints(topic_name, False)]
+        return [self._ros_info(e) for e in self._ros_topic_endpoints(topic_name, False)]
 
-    def _topic_endpoints(self, topic_name: str, publications: bool) -> list[Any]:
+    def _ros_topic_endpoints(self, topic_name: str, publications: bool) -> list[Any]:
         name = f"rt{self.resolve_topic_name(topic_name)}"
         return [e for e in self.context.graph.endpoints(publications) if e.topic == name]
 
-    def _info(self, endpoint: Any) -> EndpointInfo:
+    def _ros_info(self, endpoint: Any) -> EndpointInfo:
         name, namespace = self.context.graph.owner(endpoint.gid) or ("_NODE_NAME_UNKNOWN_", "_NODE_NAMESPACE_UNKNOWN_")
         return EndpointInfo(name, namespace, _ros_type(endpoint.type_name), endpoint.gid)
 
     # Internals
 
-    def _register(self, kind: list[Any], entity: Any) -> Any:
+    def _ros_register(self, kind: list[Any], entity: Any) -> Any:
         kind.append(entity)
         # The endpoint exists before it is announced, so that nobody looks for one that is not there.
-        self.context.graph.add((self._namespace, self._name), *entity.entities())
+        self.context.graph.add((self._ros_namespace, self._ros_name), *entity.entities())
         self.wake()
         return entity
 
-    def _release(self, kind: list[Any], entity: Any) -> bool:
+    def _ros_release(self, kind: list[Any], entity: Any) -> bool:
         if entity not in kind:
             return False
         kind.remove(entity)
         if hasattr(entity, "entities"):
             readers, writers = entity.entities()
-            self.context.graph.remove((self._namespace, self._name), [*readers, *writers])
+            self.context.graph.remove((self._ros_namespace, self._ros_name), [*readers, *writers])
         entity.destroy()
         self.wake()
         return True
 
-    def _start_rosout(self) -> None:
+    def _ros_start_rosout(self) -> None:
         cls = registry().message("rcl_interfaces/msg/Log")
         publisher = self.create_publisher(cls, "/rosout", rosout_profile)
 
         def publish(level: int, name: str, text: str, file: str, function: str, line: int) -> None:
             if publisher.destroyed or not self.context.ok():
                 return
-            stamp = self._clock.now().to_msg()
+            stamp = self._ros_clock.now().to_msg()
             publisher.publish(
                 cls(stamp=stamp, level=level, name=name, msg=text, file=file, function=function, line=line)
             )
 
-        log.set_publisher(self._logger.name, publish)
+        log.set_publisher(self._ros_logger.name, publish)
 
-    def _use_sim_time(self, active: bool) -> None:
+    def _ros_use_sim_time(self, active: bool) -> None:
         """Follow ``/clock``, or the system clock again."""
-        if active and self._clock.simulated is None:
-            self._clock.simulated = 0
+        if active and self._ros_clock.simulated is None:
+            self._ros_clock.simulated = 0
             cls = registry().message("rosgraph_msgs/msg/Clock")
-            self._clock_subscription = self.create_subscription(cls, "/clock", self._on_clock, clock_profile)
-        elif not active and self._clock.simulated is not None:
-            self._clock.simulated = None
-            self.destroy_subscription(self._clock_subscription)
-        for timer in self._timers:
-            if timer.clock is self._clock:
+            self._ros_clock_subscription = self.create_subscription(cls, "/clock", self._ros_on_clock, clock_profile)
+        elif not active and self._ros_clock.simulated is not None:
+            self._ros_clock.simulated = None
+            self.destroy_subscription(self._ros_clock_subscription)
+        for timer in self._ros_timers:
+            if timer.clock is self._ros_clock:
                 timer.clock_jumped()
 
-    def _on_clock(self, message: Any) -> None:
-        if self._clock.simulated is not None:
-            self._clock.simulated = message.clock.sec * 10**9 + message.clock.nanosec
+    def _ros_on_clock(self, message: Any) -> None:
+        if self._ros_clock.simulated is not None:
+            self._ros_clock.simulated = message.clock.sec * 10**9 + message.clock.nanosec
 
 
 def _ros_type(dds_name: str) -> str:

@@ -119,27 +119,27 @@ def parameter_value_to_python(value: Any) -> Any:
 class ParameterMixin:
     """The parameter half of a node. Callbacks run in the order pre-set, on-set (newest first), post-set."""
 
-    def _init_parameters(
+    def _ros_init_parameters(
         self, overrides: dict[str, Any], start_services: bool, allow_undeclared: bool, declare_overrides: bool
     ) -> None:
-        self._parameter_overrides = overrides
-        self._allow_undeclared = allow_undeclared
-        self._values: dict[str, Parameter] = {}
-        self._descriptors: dict[str, Any] = {}
-        self._pre_set: list[Callable[..., Any]] = []
-        self._on_set: list[Callable[..., Any]] = []
-        self._post_set: list[Callable[..., Any]] = []
+        self._ros_parameter_overrides = overrides
+        self._ros_allow_undeclared = allow_undeclared
+        self._ros_values: dict[str, Parameter] = {}
+        self._ros_descriptors: dict[str, Any] = {}
+        self._ros_pre_set: list[Callable[..., Any]] = []
+        self._ros_on_set: list[Callable[..., Any]] = []
+        self._ros_post_set: list[Callable[..., Any]] = []
         events = _message("ParameterEvent")
-        self._events = self.create_publisher(events, "/parameter_events", qos_profile_parameter_events)  # type: ignore[attr-defined]
+        self._ros_events = self.create_publisher(events, "/parameter_events", qos_profile_parameter_events)  # type: ignore[attr-defined]
         if declare_overrides:
             for name, value in overrides.items():
-                self._declare(name, value, None, ignore_override=True)
+                self._ros_declare(name, value, None, ignore_override=True)
         if not self.has_parameter("use_sim_time"):
             self.declare_parameter("use_sim_time", False)
         if self.get_parameter("use_sim_time").value:
-            self._use_sim_time(True)  # type: ignore[attr-defined]
+            self._ros_use_sim_time(True)  # type: ignore[attr-defined]
         if start_services:
-            self._start_services()
+            self._ros_start_services()
 
     # Declaring and reading
 
@@ -147,7 +147,7 @@ class ParameterMixin:
         self, name: str, value: Any = None, descriptor: Any = None, ignore_override: bool = False
     ) -> Parameter:
         """Declare one parameter; overrides from the command line and files replace ``value``."""
-        return self._declare(name, value, descriptor, ignore_override)
+        return self._ros_declare(name, value, descriptor, ignore_override)
 
     def declare_parameters(
         self, namespace: str, parameters: Sequence[tuple[Any, ...]], ignore_override: bool = False
@@ -155,12 +155,12 @@ class ParameterMixin:
         """Declare several: (name,), (name, value) or (name, value, descriptor)."""
         prefix = f"{namespace}." if namespace else ""
         return [
-            self._declare(prefix + entry[0], *(list(entry[1:]) + [None, None])[:2], ignore_override)
+            self._ros_declare(prefix + entry[0], *(list(entry[1:]) + [None, None])[:2], ignore_override)
             for entry in parameters
         ]
 
-    def _declare(self, name: str, value: Any, descriptor: Any, ignore_override: bool) -> Parameter:
-        if name in self._values:
+    def _ros_declare(self, name: str, value: Any, descriptor: Any, ignore_override: bool) -> Parameter:
+        if name in self._ros_values:
             raise ParameterAlreadyDeclaredException(name)
         if not name:
             raise InvalidParameterException(name)
@@ -171,8 +171,8 @@ class ParameterMixin:
         if kind == ParameterType.NOT_SET and not typed_only and not descriptor.dynamic_typing:
             self.get_logger().warning(f"parameter '{name}' is declared without a value or type; it is dynamic")  # type: ignore[attr-defined]
             descriptor.dynamic_typing = True
-        if not ignore_override and name in self._parameter_overrides:
-            given = self._parameter_overrides[name]
+        if not ignore_override and name in self._ros_parameter_overrides:
+            given = self._ros_parameter_overrides[name]
             given_kind = ParameterType.from_parameter_value(given)
             empty = given_kind == ParameterType.BYTE_ARRAY and not len(given) and kind >= ParameterType.BYTE_ARRAY
             if not descriptor.dynamic_typing and given_kind != kind and not empty:
@@ -181,37 +181,37 @@ class ParameterMixin:
         descriptor.name, descriptor.type = name, int(kind)
         parameter = Parameter(name, kind if value is not None else ParameterType.NOT_SET, value)
         if value is not None:
-            if reason := self._range_violation(parameter, descriptor):
+            if reason := self._ros_range_violation(parameter, descriptor):
                 raise InvalidParameterValueException(name, value, reason)
-            result = self._ask_callbacks([parameter])
+            result = self._ros_ask_callbacks([parameter])
             if not result.successful:
                 raise InvalidParameterValueException(name, value, result.reason)
-        self._values[name], self._descriptors[name] = parameter, descriptor
-        self._publish_event([parameter], new={name})
+        self._ros_values[name], self._ros_descriptors[name] = parameter, descriptor
+        self._ros_publish_event([parameter], new={name})
         if value is not None:
-            self._after([parameter])
+            self._ros_after([parameter])
         return parameter
 
     def undeclare_parameter(self, name: str) -> None:
         """Forget a parameter."""
-        if name not in self._values:
+        if name not in self._ros_values:
             raise ParameterNotDeclaredException(name)
-        if self._descriptors[name].read_only:
+        if self._ros_descriptors[name].read_only:
             raise ParameterImmutableException(name)
-        del self._values[name], self._descriptors[name]
+        del self._ros_values[name], self._ros_descriptors[name]
 
     def has_parameter(self, name: str) -> bool:
         """Is it declared?"""
-        return name in self._values
+        return name in self._ros_values
 
     def get_parameter(self, name: str) -> Parameter:
         """The parameter; raises if it is undeclared or has no value."""
-        if name not in self._values:
-            if self._allow_undeclared:
+        if name not in self._ros_values:
+            if self._ros_allow_undeclared:
                 return Parameter(name, ParameterType.NOT_SET, None)
             raise ParameterNotDeclaredException(name)
-        parameter = self._values[name]
-        if parameter.type_ == ParameterType.NOT_SET and not self._descriptors[name].dynamic_typing:
+        parameter = self._ros_values[name]
+        if parameter.type_ == ParameterType.NOT_SET and not self._ros_descriptors[name].dynamic_typing:
             raise ParameterUninitializedException(name)
         return parameter
 
@@ -221,20 +221,20 @@ class ParameterMixin:
 
     def get_parameter_or(self, name: str, alternative_value: Parameter | None = None) -> Parameter:
         """The parameter, or ``alternative_value`` if it is not declared."""
-        return self._values.get(name) or alternative_value or Parameter(name, ParameterType.NOT_SET, None)
+        return self._ros_values.get(name) or alternative_value or Parameter(name, ParameterType.NOT_SET, None)
 
     def get_parameters_by_prefix(self, prefix: str) -> dict[str, Parameter]:
         """Parameters below ``prefix``, by the rest of their names."""
         start = f"{prefix}." if prefix else ""
-        return {n.removeprefix(start): p for n, p in self._values.items() if n.startswith(start)}
+        return {n.removeprefix(start): p for n, p in self._ros_values.items() if n.startswith(start)}
 
     def describe_parameter(self, name: str) -> Any:
         """rcl_interfaces/ParameterDescriptor."""
-        if name not in self._descriptors:
-            if self._allow_undeclared:
+        if name not in self._ros_descriptors:
+            if self._ros_allow_undeclared:
                 return _message("ParameterDescriptor")()
             raise ParameterNotDeclaredException(name)
-        return self._descriptors[name]
+        return self._ros_descriptors[name]
 
     def describe_parameters(self, names: Sequence[str]) -> list[Any]:
         """Several descriptors."""
@@ -242,7 +242,7 @@ class ParameterMixin:
 
     def get_parameter_type(self, name: str) -> ParameterType:
         """Type of one parameter."""
-        return self._values[name].type_ if name in self._values else self.get_parameter(name).type_
+        return self._ros_values[name].type_ if name in self._ros_values else self.get_parameter(name).type_
 
     def get_parameter_types(self, names: Sequence[str]) -> list[ParameterType]:
         """Types of several."""
@@ -250,7 +250,7 @@ class ParameterMixin:
 
     def list_parameters(self, prefixes: Sequence[str], depth: int) -> Any:
         """rcl_interfaces/ListParametersResult."""
-        names = [n for n in self._values if _listed(n, prefixes, depth)]
+        names = [n for n in self._ros_values if _listed(n, prefixes, depth)]
         parents = dict.fromkeys(n.rpartition(".")[0] for n in names if "." in n)
         return _message("ListParametersResult")(names=names, prefixes=list(parents))
 
@@ -258,50 +258,50 @@ class ParameterMixin:
 
     def set_parameters(self, parameter_list: Sequence[Parameter]) -> list[Any]:
         """Set each by itself; a list of SetParametersResult. Undeclared names raise before anything is set."""
-        self._require_declared(parameter_list)
-        return [self._set([parameter]) for parameter in parameter_list]
+        self._ros_require_declared(parameter_list)
+        return [self._ros_set([parameter]) for parameter in parameter_list]
 
     def set_parameters_atomically(self, parameter_list: Sequence[Parameter]) -> Any:
         """All or none; one SetParametersResult."""
-        self._require_declared(parameter_list)
-        return self._set(list(parameter_list))
+        self._ros_require_declared(parameter_list)
+        return self._ros_set(list(parameter_list))
 
-    def _require_declared(self, parameters: Sequence[Parameter]) -> None:
-        unknown = [p.name for p in parameters if p.name not in self._values]
-        if unknown and not self._allow_undeclared:
+    def _ros_require_declared(self, parameters: Sequence[Parameter]) -> None:
+        unknown = [p.name for p in parameters if p.name not in self._ros_values]
+        if unknown and not self._ros_allow_undeclared:
             raise ParameterNotDeclaredException(unknown)
 
-    def _set(self, parameters: list[Parameter]) -> Any:
-        for callback in list(self._pre_set):
+    def _ros_set(self, parameters: list[Parameter]) -> Any:
+        for callback in list(self._ros_pre_set):
             parameters = list(callback(parameters))
             if not parameters:
                 return _refused("parameter list cannot be empty, this might be due to a pre-set callback")
         for parameter in parameters:
-            if reason := self._refusal(parameter):
+            if reason := self._ros_refusal(parameter):
                 return _refused(reason)
-        result = self._ask_callbacks(parameters)
+        result = self._ros_ask_callbacks(parameters)
         if not result.successful:
             return result
-        new = {p.name for p in parameters if p.name not in self._values or self._values[p.name].value is None}
+        new = {p.name for p in parameters if p.name not in self._ros_values or self._ros_values[p.name].value is None}
         deleted = {p.name for p in parameters if p.type_ == ParameterType.NOT_SET}
         for parameter in parameters:
-            if parameter.name not in self._descriptors:
-                self._descriptors[parameter.name] = _message("ParameterDescriptor")(dynamic_typing=True)
-            descriptor = self._descriptors[parameter.name]
+            if parameter.name not in self._ros_descriptors:
+                self._ros_descriptors[parameter.name] = _message("ParameterDescriptor")(dynamic_typing=True)
+            descriptor = self._ros_descriptors[parameter.name]
             descriptor.name = parameter.name
             if parameter.type_ != ParameterType.NOT_SET:
                 descriptor.type = int(parameter.type_)
-            self._values[parameter.name] = parameter
-        self._publish_event(parameters, new, deleted)
-        self._after(parameters)
-        for callback in list(self._post_set):
+            self._ros_values[parameter.name] = parameter
+        self._ros_publish_event(parameters, new, deleted)
+        self._ros_after(parameters)
+        for callback in list(self._ros_post_set):
             callback(parameters)
         return result
 
-    def _refusal(self, parameter: Parameter) -> str:
-        if parameter.name not in self._values:
-            return "" if self._allow_undeclared else f"parameter '{parameter.name}' is not declared"
-        descriptor, present = self._descriptors[parameter.name], self._values[parameter.name]
+    def _ros_refusal(self, parameter: Parameter) -> str:
+        if parameter.name not in self._ros_values:
+            return "" if self._ros_allow_undeclared else f"parameter '{parameter.name}' is not declared"
+        descriptor, present = self._ros_descriptors[parameter.name], self._ros_values[parameter.name]
         if descriptor.read_only:
             return f"Trying to set a read-only parameter: {parameter.name}."
         if not descriptor.dynamic_typing:
@@ -310,10 +310,10 @@ class ParameterMixin:
                 parameter.type_ = wanted  # an empty list has no type of its own
             if parameter.type_ != wanted:
                 return f"Wrong parameter type, expected '{wanted.name}' got '{parameter.type_.name}' ({present.name})"
-        return self._range_violation(parameter, descriptor)
+        return self._ros_range_violation(parameter, descriptor)
 
     @staticmethod
-    def _range_violation(parameter: Parameter, descriptor: Any) -> str:
+    def _ros_range_violation(parameter: Parameter, descriptor: Any) -> str:
         value = parameter.value
         if parameter.type_ == ParameterType.INTEGER and descriptor.integer_range:
             limits = descriptor.integer_range[0]
@@ -337,44 +337,44 @@ class ParameterMixin:
                     return f"The parameter value for {parameter.name} must be a multiple of step {limits.step} from {low}"
         return ""
 
-    def _ask_callbacks(self, parameters: list[Parameter]) -> Any:
-        for callback in list(self._on_set):
+    def _ros_ask_callbacks(self, parameters: list[Parameter]) -> Any:
+        for callback in list(self._ros_on_set):
             result = callback(parameters)
             if not result.successful:
                 return result
         return _message("SetParametersResult")(successful=True)
 
-    def _after(self, parameters: list[Parameter]) -> None:
+    def _ros_after(self, parameters: list[Parameter]) -> None:
         for parameter in parameters:
-            if parameter.name == "use_sim_time" and hasattr(self, "_events"):
-                self._use_sim_time(bool(parameter.value))  # type: ignore[attr-defined]
+            if parameter.name == "use_sim_time" and hasattr(self, "_ros_events"):
+                self._ros_use_sim_time(bool(parameter.value))  # type: ignore[attr-defined]
 
     def add_pre_set_parameters_callback(self, callback: Callable[..., Any]) -> None:
         """May rewrite the list before anything is checked."""
-        self._pre_set.insert(0, callback)
+        self._ros_pre_set.insert(0, callback)
 
     def add_on_set_parameters_callback(self, callback: Callable[..., Any]) -> None:
         """Validates: returns SetParametersResult; the old values are still in force."""
-        self._on_set.insert(0, callback)
+        self._ros_on_set.insert(0, callback)
 
     def add_post_set_parameters_callback(self, callback: Callable[..., Any]) -> None:
         """Applies: the new values are in force."""
-        self._post_set.insert(0, callback)
+        self._ros_post_set.insert(0, callback)
 
     def remove_pre_set_parameters_callback(self, callback: Callable[..., Any]) -> None:
         """ValueError if it was not added."""
-        self._pre_set.remove(callback)
+        self._ros_pre_set.remove(callback)
 
     def remove_on_set_parameters_callback(self, callback: Callable[..., Any]) -> None:
         """ValueError if it was not added."""
-        self._on_set.remove(callback)
+        self._ros_on_set.remove(callback)
 
     def remove_post_set_parameters_callback(self, callback: Callable[..., Any]) -> None:
         """ValueError if it was not added."""
-        self._post_set.remove(callback)
+        self._ros_post_set.remove(callback)
 
-    def _publish_event(self, parameters: list[Parameter], new: set[str], deleted: set[str] | None = None) -> None:
-        if not hasattr(self, "_events") or self._events.destroyed:
+    def _ros_publish_event(self, parameters: list[Parameter], new: set[str], deleted: set[str] | None = None) -> None:
+        if not hasattr(self, "_ros_events") or self._ros_events.destroyed:
             return
         deleted = deleted or set()
         split: dict[str, list[Any]] = {"new_parameters": [], "changed_parameters": [], "deleted_parameters": []}
@@ -384,57 +384,57 @@ class ParameterMixin:
             split[f"{kind}_parameters"].append(parameter.to_parameter_msg())
         node = self.get_fully_qualified_name()  # type: ignore[attr-defined]
         stamp = self.get_clock().now().to_msg()  # type: ignore[attr-defined]
-        self._events.publish(_message("ParameterEvent")(node=node, stamp=stamp, **split))
+        self._ros_events.publish(_message("ParameterEvent")(node=node, stamp=stamp, **split))
 
     # Services
 
-    def _start_services(self) -> None:
+    def _ros_start_services(self) -> None:
         for name, handler in (
-            ("GetParameters", self._on_get),
-            ("GetParameterTypes", self._on_get_types),
-            ("SetParameters", self._on_set_service),
-            ("SetParametersAtomically", self._on_set_atomically),
-            ("DescribeParameters", self._on_describe),
-            ("ListParameters", self._on_list),
+            ("GetParameters", self._ros_on_get),
+            ("GetParameterTypes", self._ros_on_get_types),
+            ("SetParameters", self._ros_on_set_service),
+            ("SetParametersAtomically", self._ros_on_set_atomically),
+            ("DescribeParameters", self._ros_on_describe),
+            ("ListParameters", self._ros_on_list),
         ):
             topic = "".join(f"_{c.lower()}" if c.isupper() else c for c in name).lstrip("_")
             srv = registry().service(f"rcl_interfaces/srv/{name}")
             full = f"{self.get_fully_qualified_name()}/{topic}"  # type: ignore[attr-defined]
             self.create_service(srv, full, handler, qos_profile=qos_profile_parameters)  # type: ignore[attr-defined]
 
-    def _on_get(self, request: Any, response: Any) -> Any:
+    def _ros_on_get(self, request: Any, response: Any) -> Any:
         try:  # one undeclared name empties the whole answer, as in rclpy
             response.values = [self.get_parameter(name).get_parameter_value() for name in request.names]
         except (ParameterNotDeclaredException, ParameterUninitializedException):
             response.values = []
         return response
 
-    def _on_get_types(self, request: Any, response: Any) -> Any:
+    def _ros_on_get_types(self, request: Any, response: Any) -> Any:
         try:
             response.types = [int(self.get_parameter_type(name)) for name in request.names]
         except ParameterNotDeclaredException:
             response.types = []
         return response
 
-    def _from_messages(self, messages: Sequence[Any]) -> list[Parameter]:
+    def _ros_from_messages(self, messages: Sequence[Any]) -> list[Parameter]:
         return [Parameter.from_parameter_msg(m) for m in messages]
 
-    def _on_set_service(self, request: Any, response: Any) -> Any:
-        response.results = [self._set([parameter]) for parameter in self._from_messages(request.parameters)]
+    def _ros_on_set_service(self, request: Any, response: Any) -> Any:
+        response.results = [self._ros_set([parameter]) for parameter in self._ros_from_messages(request.parameters)]
         return response
 
-    def _on_set_atomically(self, request: Any, response: Any) -> Any:
-        response.result = self._set(self._from_messages(request.parameters))
+    def _ros_on_set_atomically(self, request: Any, response: Any) -> Any:
+        response.result = self._ros_set(self._ros_from_messages(request.parameters))
         return response
 
-    def _on_describe(self, request: Any, response: Any) -> Any:
+    def _ros_on_describe(self, request: Any, response: Any) -> Any:
         try:
             response.descriptors = self.describe_parameters(request.names)
         except ParameterNotDeclaredException:
             response.descriptors = []
         return response
 
-    def _on_list(self, request: Any, response: Any) -> Any:
+    def _ros_on_list(self, request: Any, response: Any) -> Any:
         response.result = self.list_parameters(request.prefixes, request.depth)
         return response
 
