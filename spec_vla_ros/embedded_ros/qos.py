@@ -75,6 +75,10 @@ class QoSProfile:
         self.lifespan: Duration = kwargs.get("lifespan", Duration())
         self.deadline: Duration = kwargs.get("deadline", Duration())
         self.liveliness = LivelinessPolicy(kwargs.get("liveliness", LivelinessPolicy.AUTOMATIC))
+        if self.reliability.value > ReliabilityPolicy.BEST_EFFORT or self.durability.value > DurabilityPolicy.VOLATILE:
+            raise NotImplementedError("the embedded runtime has no BEST_AVAILABLE or UNKNOWN policy; install ROS 2")
+        if kwargs.get("liveliness_lease_duration", Duration()).nanoseconds:
+            raise NotImplementedError("the embedded runtime has no liveliness lease; install ROS 2")
         if kwargs.get("avoid_ros_namespace_conventions"):
             raise NotImplementedError("the embedded runtime keeps the ROS topic prefixes; install ROS 2")
 
