@@ -26,6 +26,7 @@ from spec_vla_ros.embedded_ros.doorway import ensure_rclpy  # noqa: E402
 if not os.environ.get("AMENT_PREFIX_PATH"):
     ensure_rclpy()
 
+sys.path.insert(0, str(Path(__file__).parent))  # for filled.py
 _numbers = itertools.count()
 
 
