@@ -16,7 +16,8 @@ import numpy as np
 
 from .summary import ActionRecord, EpisodeRecord, Setting
 
-FPS = 15
+FPS = 12
+LONGEST = 7.0  # s of an episode that are shown; a failure goes on until its time is up, which is dull
 SIDE = 448  # px, twice the camera's
 MARGIN, HEAD, FOOT = 16, 76, 132  # px
 HOLD = 1.0  # s that the end of an episode stays
@@ -113,7 +114,7 @@ def frames(scenes: Sequence[Sequence[Clip]]) -> Iterator[np.ndarray]:
     """All frames of the film: scene after scene, each as long as its longest clip and a moment more."""
     painter = Painter(max(len(clips) for clips in scenes))
     for clips in scenes:
-        length = max(clip.seconds for clip in clips) + HOLD
+        length = min(LONGEST, max(clip.seconds for clip in clips)) + HOLD
         for i in range(round(length * FPS)):
             yield painter.frame(clips, i / FPS)
 

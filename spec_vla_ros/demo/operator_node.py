@@ -33,7 +33,7 @@ from .processes import DemoError
 from .recording import Recording, Topic
 from .summary import EpisodeRecord, Setting
 
-START = 180.0  # s for both nodes to start, the model included
+START = 120.0  # s for both nodes to start, the model included
 ANSWER = 10.0  # s for a node to answer
 MARGIN = 20.0  # s of real time that an episode may take beyond its limit in simulated time
 ERROR = b"\x02"  # diagnostic_msgs/DiagnosticStatus.ERROR

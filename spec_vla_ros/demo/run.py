@@ -65,6 +65,9 @@ def run(options: Options, say: Callable[[str], None] = print) -> dict[str, Any]:
         act = Child("the act node", "spec_vla_ros.node.act_node", _act(options, model), options.out / "act.log", env)
         children.insert(0, act)
         episodes, runtime = _drive(options, recording, children, say, began)
+    except DemoError as error:
+        logs = "\n".join(f"The end of {child.log}:\n{child.tail()}" for child in children if child.alive)
+        raise DemoError(f"{error}\n{logs}") from error
     finally:
         end_all(children)
         signal.signal(signal.SIGTERM, before)
