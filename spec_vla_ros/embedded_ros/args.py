@@ -12,7 +12,9 @@ import yaml
 _TRUE = {s for w in ("y", "yes", "true", "on") for s in (w, w.capitalize(), w.upper())}
 _FALSE = {s for w in ("n", "no", "false", "off") for s in (w, w.capitalize(), w.upper())}
 _INTEGER = re.compile(r"[+-]?(0[xX][0-9a-fA-F]+|0[0-7]*|[1-9][0-9]*)\Z")
-_FLOAT = re.compile(r"[+-]?(\d+\.?\d*([eE][+-]?\d+)?|\.\d+([eE][+-]?\d+)?|\.?inf|\.?Inf|\.?INF)\Z|\.?nan\Z|\.?NaN\Z|\.?NAN\Z")
+_FLOAT = re.compile(
+    r"[+-]?(\d+\.?\d*([eE][+-]?\d+)?|\.\d+([eE][+-]?\d+)?|\.?inf|\.?Inf|\.?INF)\Z|\.?nan\Z|\.?NaN\Z|\.?NAN\Z"
+)
 LOG_LEVELS = {"debug": 10, "info": 20, "warn": 30, "warning": 30, "error": 40, "fatal": 50}
 
 
@@ -28,6 +30,7 @@ class RosArgs:
     parameters: list[tuple[str, dict[str, Any]]] = field(default_factory=list)
     log_level: int | None = None
     remaining: list[str] = field(default_factory=list)
+    process: RosArgs | None = None  # the process's arguments, under a node's own
 
     def node_name(self, default: str) -> str:
         """The node's name after ``__node:=``."""
@@ -44,9 +47,16 @@ class RosArgs:
         return default
 
     def overrides_for(self, full_name: str) -> dict[str, Any]:
-        """Parameter overrides of the node "/ns/name"; later ones win, names keep their first place."""
-        found: dict[str, Any] = {}
+        """Parameter overrides of the node "/ns/name".
+
+        Later values of one pattern beat earlier ones, and the patterns apply in the order in which each of them was
+        first seen: what rcl does, whose ``-p`` (pattern ``/**``) before a file that names the node therefore loses.
+        """
+        found = {} if self.process is None else self.process.overrides_for(full_name)
+        by_pattern: dict[str, dict[str, Any]] = {}
         for pattern, values in self.parameters:
+            by_pattern.setdefault(pattern, {}).update(values)
+        for pattern, values in by_pattern.items():
             if _matches(pattern, full_name):
                 found.update(values)
         return found
@@ -55,9 +65,10 @@ class RosArgs:
         """These (a node's own) arguments before the process's."""
         return RosArgs(
             self.remaps + process.remaps,
-            process.parameters + self.parameters,
+            self.parameters,
             self.log_level if self.log_level is not None else process.log_level,
             self.remaining,
+            process,
         )
 
     def resolve(self, name: str, node_name: str, namespace: str, *, remap: bool = True) -> str:
@@ -110,9 +121,7 @@ def parse_ros_args(argv: list[str]) -> RosArgs:
             continue
         if word == "--":
             inside = False
-        elif word == "--ros-args":
-            continue
-        elif word in ("--disable-rosout-logs", "--enable-rosout-logs", "--disable-stdout-logs",
+        elif word in ("--ros-args", "--disable-rosout-logs", "--enable-rosout-logs", "--disable-stdout-logs",
                       "--disable-external-lib-logs", "--enable-stdout-logs", "--enable-external-lib-logs"):  # fmt: skip
             continue
         else:
@@ -171,7 +180,8 @@ def read_params_file(path: Path) -> list[tuple[str, dict[str, Any]]]:
 
 def _walk(node: yaml.Node, pattern: str, found: list[tuple[str, dict[str, Any]]], path: Path) -> None:
     if not isinstance(node, yaml.MappingNode):
-        raise RosArgsError(f"parameter file {path}: expected '<node>: ros__parameters: ...', line {node.start_mark.line + 1}")
+        line = node.start_mark.line + 1
+        raise RosArgsError(f"parameter file {path}: expected '<node>: ros__parameters: ...' in line {line}")
     for key, value in node.value:
         if key.value == "ros__parameters":
             if not isinstance(value, yaml.MappingNode):

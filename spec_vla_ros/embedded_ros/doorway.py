@@ -84,7 +84,7 @@ SURFACE: dict[str, list[tuple[str, tuple[str, ...]]]] = {
 
 
 def ensure_rclpy() -> str:
-    """ "rclpy" where ROS 2 is installed, else "embedded" after making ``import rclpy`` work.
+    """Name of the runtime: "rclpy" where ROS 2 is installed, else "embedded", for which ``import rclpy`` now works.
 
     A broken ROS 2 installation must not be papered over: if its environment is sourced but rclpy is not found, this
     raises ImportError.

@@ -181,8 +181,11 @@ class Executor:
 
     def _wait(self, seconds: float) -> None:
         with self._waiting:
-            wanted = {id(c): c for kind in ("_ros_subscriptions", "_ros_clients", "_ros_services") for e in self._entities(kind)
-                      if (c := e.condition) is not None and self._may_run(e)}  # fmt: skip
+            wanted = {}
+            for kind in ("_ros_subscriptions", "_ros_clients", "_ros_services"):
+                for entity in self._entities(kind):
+                    if entity.condition is not None and self._may_run(entity):
+                        wanted[id(entity.condition)] = entity.condition
             for key in self._attached.keys() - wanted.keys():
                 self._waitset.detach(self._attached.pop(key))
             for key in wanted.keys() - self._attached.keys():
@@ -239,5 +242,3 @@ class MultiThreadedExecutor(Executor):
         """Also waits for the callbacks that are running."""
         self._pool.shutdown(wait=timeout_sec != 0)
         return super().shutdown(timeout_sec)
-
-

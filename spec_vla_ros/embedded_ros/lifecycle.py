@@ -12,7 +12,8 @@ from .types import registry
 
 UNCONFIGURED, INACTIVE, ACTIVE, FINALIZED = 1, 2, 3, 4
 STATES = {0: "unknown", 1: "unconfigured", 2: "inactive", 3: "active", 4: "finalized", 10: "configuring",
-          11: "cleaningup", 12: "shuttingdown", 13: "activating", 14: "deactivating", 15: "errorprocessing"}  # fmt: skip
+          11: "cleaningup", 12: "shuttingdown", 13: "activating", 14: "deactivating", 15: "errorprocessing"
+          }  # fmt: skip
 ERROR_PROCESSING = 15
 
 
@@ -193,7 +194,9 @@ class LifecycleNode(PlainNode):
     def _ros_enter(self, state: int) -> None:
         before, self._ros_state = self._ros_state, state
         if self._ros_events_publisher is not None and not self._ros_events_publisher.destroyed and self.context.ok():
-            event = self._ros_event_type(start_state=self._ros_as_message(before), goal_state=self._ros_as_message(state))
+            event = self._ros_event_type(
+                start_state=self._ros_as_message(before), goal_state=self._ros_as_message(state)
+            )
             self._ros_events_publisher.publish(event)
 
     # Publishers and services

@@ -81,7 +81,9 @@ class FieldType:
             self._check_length(len(value), where)
             return value
         if isinstance(value, np.ndarray) and self.kind == "array" and self.base in NUMBERS:
-            _require(value.dtype == DTYPES[self.base], f"{where} must have dtype {DTYPES[self.base]}, not {value.dtype}")
+            _require(
+                value.dtype == DTYPES[self.base], f"{where} must have dtype {DTYPES[self.base]}, not {value.dtype}"
+            )
             self._check_length(value.size, where)
             return value
         plain = isinstance(value, Sequence | Set | UserList) and not isinstance(value, str | UserList)

@@ -113,7 +113,7 @@ class Node(ParameterMixin):
         return self._ros_namespace
 
     def get_fully_qualified_name(self) -> str:
-        """ "/ns/name"."""
+        """Namespace and name, "/ns/name"."""
         return f"{self._ros_namespace.rstrip('/')}/{self._ros_name}"
 
     def get_logger(self) -> log.RcutilsLogger:
@@ -140,7 +140,8 @@ class Node(ParameterMixin):
     ) -> Publisher:
         """A publisher of ``msg_type`` on ``topic``."""
         del callback_group
-        return self._ros_register(self._ros_publishers, Publisher(self, msg_type, self.resolve_topic_name(topic), as_profile(qos_profile)))
+        entity = Publisher(self, msg_type, self.resolve_topic_name(topic), as_profile(qos_profile))
+        return self._ros_register(self._ros_publishers, entity)
 
     def create_subscription(
         self,
@@ -168,7 +169,9 @@ class Node(ParameterMixin):
     ) -> Service:
         """Answer requests with ``callback(request, response)``."""
         name = self.resolve_service_name(srv_name)
-        return self._ros_register(self._ros_services, Service(self, srv_type, name, callback, qos_profile, callback_group))
+        return self._ros_register(
+            self._ros_services, Service(self, srv_type, name, callback, qos_profile, callback_group)
+        )
 
     def create_client(
         self,
@@ -240,7 +243,14 @@ class Node(ParameterMixin):
         log.set_publisher(self._ros_logger.name, None)
         self.context.graph.remove_node(self._ros_namespace, self._ros_name)
         executor = self.executor
-        for kind in ("_ros_timers", "_ros_guards", "_ros_subscriptions", "_ros_services", "_ros_clients", "_ros_publishers"):
+        for kind in (
+            "_ros_timers",
+            "_ros_guards",
+            "_ros_subscriptions",
+            "_ros_services",
+            "_ros_clients",
+            "_ros_publishers",
+        ):
             for entity in list(getattr(self, kind)):
                 entity.destroy()
             getattr(self, kind).clear()

@@ -62,7 +62,8 @@ class ParameterType(IntEnum):
 
 
 _FIELDS = {1: "bool_value", 2: "integer_value", 3: "double_value", 4: "string_value", 5: "byte_array_value",
-           6: "bool_array_value", 7: "integer_array_value", 8: "double_array_value", 9: "string_array_value"}  # fmt: skip
+           6: "bool_array_value", 7: "integer_array_value", 8: "double_array_value", 9: "string_array_value"
+           }  # fmt: skip
 
 
 class Parameter:
@@ -74,7 +75,7 @@ class Parameter:
         inferred = ParameterType.from_parameter_value(value)
         if type_ is None:
             type_ = inferred
-        elif inferred != type_ and not (value is None) and not (list(value) == [] if isinstance(value, list) else False):
+        elif inferred != type_ and value is not None and value != []:
             raise ValueError(f"Type '{type_}' and value '{value}' do not agree")
         self.name, self.type_, self.value = name, ParameterType(type_), value
 
@@ -155,8 +156,7 @@ class ParameterMixin:
         """Declare several: (name,), (name, value) or (name, value, descriptor)."""
         prefix = f"{namespace}." if namespace else ""
         return [
-            self._ros_declare(prefix + entry[0], *(list(entry[1:]) + [None, None])[:2], ignore_override)
-            for entry in parameters
+            self._ros_declare(prefix + entry[0], *[*entry[1:], None, None][:2], ignore_override) for entry in parameters
         ]
 
     def _ros_declare(self, name: str, value: Any, descriptor: Any, ignore_override: bool) -> Parameter:
@@ -306,7 +306,11 @@ class ParameterMixin:
             return f"Trying to set a read-only parameter: {parameter.name}."
         if not descriptor.dynamic_typing:
             wanted = ParameterType(descriptor.type)
-            if parameter.type_ == ParameterType.BYTE_ARRAY and not parameter.value and wanted > ParameterType.BYTE_ARRAY:
+            if (
+                parameter.type_ == ParameterType.BYTE_ARRAY
+                and not parameter.value
+                and wanted > ParameterType.BYTE_ARRAY
+            ):
                 parameter.type_ = wanted  # an empty list has no type of its own
             if parameter.type_ != wanted:
                 return f"Wrong parameter type, expected '{wanted.name}' got '{parameter.type_.name}' ({present.name})"
@@ -334,7 +338,9 @@ class ParameterMixin:
             if limits.step:
                 nearest = limits.from_value + round((value - limits.from_value) / limits.step) * limits.step
                 if not math.isclose(value, nearest, rel_tol=1e-6):
-                    return f"The parameter value for {parameter.name} must be a multiple of step {limits.step} from {low}"
+                    return (
+                        f"The parameter value for {parameter.name} must be a multiple of step {limits.step} from {low}"
+                    )
         return ""
 
     def _ros_ask_callbacks(self, parameters: list[Parameter]) -> Any:

@@ -88,7 +88,7 @@ class Registry:
                 self._services[name] = type(name.rsplit("/", 1)[1], (ServiceType,), {"FULL_NAME": name, **halves})
             return self._services[name]
 
-    @functools.lru_cache(maxsize=None)  # noqa: B019  one registry lives as long as the process
+    @functools.cache  # noqa: B019  one registry lives as long as the process
     def type_hash(self, name: str) -> str:
         """RIHS01 hash as announced in discovery."""
         return self.store.hash_rihs01(name)

@@ -84,7 +84,7 @@ def _settings_text(uri: str) -> str:
 
 
 def dds_type_name(full_name: str) -> str:
-    """ "pkg/msg/Name" -> "pkg::msg::dds_::Name_"."""
+    """DDS spelling of "pkg/msg/Name": "pkg::msg::dds_::Name_"."""
     package, group, name = full_name.split("/")
     return f"{package}::{group}::dds_::{name}_"
 
