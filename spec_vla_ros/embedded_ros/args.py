@@ -163,6 +163,8 @@ def _assignment(flag: str, text: str) -> tuple[str, str]:
 
 def _split_prefix(source: str) -> tuple[str, str]:
     prefix, colon, name = source.rpartition(":")
+    if colon and not re.fullmatch(r"[A-Za-z_]\w*", prefix):
+        raise RosArgsError(f"{source}: the prefix is a bare node name, without namespace or wildcards")
     return (prefix, name) if colon else ("", source)
 
 

@@ -33,6 +33,7 @@ def test_nan_is_a_number():
     [
         ["-p", "x:=[1, 2.0]"], ["-p", "x"], ["-p"], ["-r", "a"], ["--unknown", "x"], ["--log-level", "loud"],
         ["--params-file", "/nowhere.yaml"], ["-p", "x:={a: 1}"], ["-p", "x:='open"],
+        ["-p", "/n:x:=1"], ["-p", "/**:x:=1"], ["-r", "/n:a:=b"],
     ],
 )  # fmt: skip
 def test_what_is_not_understood_is_refused(argv):
@@ -96,11 +97,10 @@ def test_who_wins(file):
 
     assert value("-p", "deep:=5") == 5
     assert value("-p", "deep:=5", "-p", "deep:=6") == 6
-    assert value("-p", "deep:=5", "-p", "/ns/arm:deep:=6") == 6
     assert value("-p", "arm:deep:=6", "-p", "deep:=5") == 5  # a bare name means the root namespace
     # A pattern keeps the place where it was first seen, here before the file's "/ns/arm".
     assert value("--params-file", file, "-p", "deep:=5") == 2
-    assert value("-p", "/ns/arm:deep:=7", "--params-file", file, own=["-p", "deep:=9"]) == 9
+    assert value("--params-file", file, own=["-p", "deep:=9"]) == 9  # the node's own arguments beat the process's
 
 
 def test_a_file_of_another_form_is_refused(tmp_path):
