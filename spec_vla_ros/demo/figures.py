@@ -45,7 +45,7 @@ def plot(
         spread.hist(times, bins=edges, weights=np.full(len(times), 1 / len(times)), orientation="horizontal",
                     color=color, alpha=0.6)  # fmt: skip
     passes.set(ylabel="language model passes per action", ylim=(0.4, highest))
-    passes.set_title("What one action costs", loc="left")
+    figure.suptitle("What one action costs", x=0.01, ha="left")
     share.set_xlabel("share of actions")
     latency.set(ylabel="inference, ms", xlabel="s since the row began")
     everything = [record.inference_ms for record in actions]
@@ -54,7 +54,7 @@ def plot(
     spread.set_xlabel("share of actions")
     for axes in (passes, latency):
         if axes.get_legend_handles_labels()[0]:
-            axes.legend(loc="upper right", fontsize=8, framealpha=0.9)
+            axes.legend(loc="lower right", bbox_to_anchor=(1.0, 1.0), ncols=len(settings), fontsize=8, frameon=False)
     for axes in (passes, share, latency, spread):
         axes.grid(alpha=0.25)
         axes.spines[["top", "right"]].set_visible(False)

@@ -129,7 +129,7 @@ def write_film(scenes: Sequence[Sequence[Clip]], folder: Path) -> Path | None:
     if not scenes:
         return None
     painter = Painter(max(len(clips) for clips in scenes))
-    clips = scenes[0]
+    clips = next((clips for clips in scenes if all(clip.episode.success for clip in clips)), scenes[0])
     Image.fromarray(painter.frame(clips, 0.6 * min(clip.seconds for clip in clips))).save(folder / "frame.png")
     for codec in ("avc1", "vp09", "mp4v"):  # what browsers play first, what every OpenCV writes last
         path = folder / "demo.mp4"

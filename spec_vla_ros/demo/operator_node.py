@@ -137,14 +137,17 @@ class Operator(Node):
         if refused:
             raise DemoError(f"the act node refused its parameters: {'; '.join(refused)}")
 
-    def run_episode(self, row: int, index: int, instruction: str, seed: int) -> tuple[EpisodeRecord, Sequence[int]]:
+    def run_episode(
+        self, row: int, index: int, instruction: str, seed: int, time_limit: float = 0.0
+    ) -> tuple[EpisodeRecord, Sequence[int]]:
         """Reset the arm to ``seed``, let the act node follow ``instruction`` to the end.
 
-        Returns the episode and the verifier passes of each of its actions.
+        ``time_limit``: s of simulated time, 0 = the task's own. Returns the episode and the verifier passes of
+        each of its actions.
         """
         self._number += 1
         number = self._number
-        self._requests.publish(Episode(id=number, seed=seed, instruction=instruction))
+        self._requests.publish(Episode(id=number, seed=seed, instruction=instruction, time_limit=time_limit))
         self.wait(lambda: self._episode is not None and self._episode.id == number, ANSWER, "the arm to reset")
         if self._episode.detail:
             raise DemoError(f"the arm refused the episode: {self._episode.detail}")

@@ -27,6 +27,7 @@ class Options:
     """What to run. ``episodes``: per row. ``filmed``: of these, how many are in the film.
 
     ``model``: checkpoint folder or hub id; ``policy``: "openvla", or "scripted" for canned moves without a model.
+    ``time_limit``: s of simulated time per episode, 0 = the task's own.
     """
 
     out: Path
@@ -36,6 +37,7 @@ class Options:
     seed: int = 0
     policy: str = "openvla"
     rows: tuple[Setting, ...] = ROWS
+    time_limit: float = 0.0
 
 
 def plan(episodes: int, seed: int) -> list[tuple[str, int]]:
@@ -126,7 +128,7 @@ def _drive(
         for row, setting in enumerate(options.rows):
             node.apply(setting)
             for index, (instruction, seed) in enumerate(todo):
-                episode, passes = node.run_episode(row, index, instruction, seed)
+                episode, passes = node.run_episode(row, index, instruction, seed, options.time_limit)
                 episodes.append(episode)
                 left = (time.monotonic() - started) / len(episodes) * (total - len(episodes))
                 say(progress(len(episodes), total, setting, episode, passes, left))

@@ -211,9 +211,7 @@ class ActNode(LifecycleNode):
             waited = time.monotonic() - began
             self.get_logger().info(f"still loading after {waited:.0f} s", throttle_duration_sec=5.0, skip_first=True)
         if self._worker.action_dim != ACTION_DIM:
-            raise ValueError(
-                f"actions have {self._worker.action_dim} dimensions, this node needs {ACTION_DIM}"
-            )
+            raise ValueError(f"actions have {self._worker.action_dim} dimensions, this node needs {ACTION_DIM}")
         self.get_logger().info(f"loaded in {time.monotonic() - began:.1f} s: {self._worker.description}")
 
     def _halt(self) -> None:

@@ -5,7 +5,7 @@ import json
 import cv2
 import numpy as np
 import pytest
-from conftest import SETTINGS, START, image
+from recorded_run import SETTINGS, START, image
 from rosbags.highlevel import AnyReader
 
 from spec_vla_ros.demo.bag import decode, typestore, write_bag

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from conftest import MS, SETTINGS, START
+from recorded_run import MS, SETTINGS, START
 
 from spec_vla_ros.demo.results import action_records, machine, twist_records, versions
 from spec_vla_ros.demo.summary import (

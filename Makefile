@@ -1,0 +1,44 @@
+# One virtual environment for everything: created on first use, renewed when constraints.txt changes.
+#   make demo            the simulated arm, driven by the real node over DDS     (SHORT=1: a few episodes)
+#   make test            all tests                                               (PYTEST_ARGS="-k stream")
+#   make lint            formatter and linter
+# GPU users choose their build of torch, for example: make demo TORCH="torch==2.13.0 --index-url <wheels of your CUDA>"
+
+TORCH ?= $(shell grep '^torch==' constraints.txt)
+PYTHON ?= python3
+VENV := .venv
+STAMP := $(VENV)/.installed
+PIP := $(VENV)/bin/python -m pip --disable-pip-version-check
+PYTEST_ARGS ?=
+
+# MuJoCo renders through EGL, which needs no screen, but a system library.
+export MUJOCO_GL ?= egl
+
+.PHONY: demo test lint clean egl
+
+demo: $(STAMP) egl
+	$(VENV)/bin/spec-vla demo $(if $(SHORT),--short)
+
+test: $(STAMP) egl
+	$(VENV)/bin/python -m pytest $(PYTEST_ARGS)
+
+lint: $(STAMP)
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check .
+
+clean:
+	rm -rf $(VENV) build *.egg-info
+
+egl:
+	@test "$(MUJOCO_GL)" != egl || $(PYTHON) -c "import ctypes; ctypes.CDLL('libEGL.so.1')" 2>/dev/null || { \
+	  echo "libEGL is missing; the simulated camera needs it. On Debian and Ubuntu:"; \
+	  echo "  sudo apt-get install libegl1 libegl-mesa0 libgl1-mesa-dri"; \
+	  echo "or render in software: MUJOCO_GL=osmesa (package libosmesa6)"; exit 1; }
+
+# torch first: a plain "pip install" of something that needs torch would choose a build for us.
+$(STAMP): constraints.txt setup.py
+	$(PYTHON) -m venv $(VENV)
+	$(PIP) install -q $(TORCH)
+	grep -v '^torch==' constraints.txt > $(VENV)/constraints.txt
+	$(PIP) install -q -c $(VENV)/constraints.txt -e '.[model,embedded,image,sim,demo,test]'
+	touch $@

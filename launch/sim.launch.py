@@ -1,0 +1,53 @@
+"""The simulated table top and the act node that drives it with the small checkpoint of this package.
+
+ros2 launch spec_vla_ros sim.launch.py instruction:="pick up the red block"
+"""
+
+from pathlib import Path
+
+from ament_index_python.packages import get_package_share_directory
+from launch import LaunchDescription
+from launch.actions import DeclareLaunchArgument, IncludeLaunchDescription, OpaqueFunction
+from launch.launch_description_sources import PythonLaunchDescriptionSource
+from launch.substitutions import LaunchConfiguration
+from launch_ros.actions import Node
+
+ARGUMENTS = {
+    "params_file": ("", "YAML file with the act node's parameters; empty = config/sim.yaml of this package"),
+    "model": ("", "checkpoint; empty = the small one of this package"),
+    "policy": ("", "openvla | scripted; empty = as in params_file"),
+    "instruction": ("pick up the red block", "initial instruction; the topic instruction replaces it"),
+    "dry_run": ("", "true | false; empty = as in params_file"),
+    "namespace": ("", "namespace of both nodes"),
+    "log_level": ("info", "debug | info | warn | error"),
+}
+SMALL_CHECKPOINT = "tabletop"
+
+
+def start(context):
+    """Start both nodes; the act node waits for the first image."""
+    share = Path(get_package_share_directory("spec_vla_ros"))
+    given = {name: LaunchConfiguration(name).perform(context) for name in ARGUMENTS}
+    given["params_file"] = given["params_file"] or str(share / "config" / "sim.yaml")
+    given["model"] = given["model"] or str(share / "models" / SMALL_CHECKPOINT)
+    arm = Node(
+        package="spec_vla_ros",
+        executable="tabletop_arm",
+        name="tabletop_arm",
+        namespace=given["namespace"],
+        output="screen",
+        arguments=["--ros-args", "--log-level", given["log_level"]],
+    )
+    act = IncludeLaunchDescription(
+        PythonLaunchDescriptionSource(str(share / "launch" / "act.launch.py")),
+        launch_arguments=given.items(),
+    )
+    return [arm, act]
+
+
+def generate_launch_description():
+    arguments = [
+        DeclareLaunchArgument(name, default_value=default, description=text)
+        for name, (default, text) in ARGUMENTS.items()
+    ]
+    return LaunchDescription([*arguments, OpaqueFunction(function=start)])
