@@ -28,7 +28,8 @@ class ServiceType:
 
 def _own_folder() -> Path | None:
     package = Path(__file__).resolve().parents[1]
-    return next((p for p in (package.parent / "msg", package / "share" / "msg") if p.is_dir()), None)
+    # Installed, the parent is site-packages, where a folder "msg" would be somebody else's; so our own place first.
+    return next((p for p in (package / "share" / "msg", package.parent / "msg") if p.is_dir()), None)
 
 
 class Registry:

@@ -3,6 +3,7 @@
 import importlib
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -201,3 +202,22 @@ def test_clocks_and_times():
         steady.now() - Clock().now()
     with pytest.raises(ValueError, match="negative"):
         Time(nanoseconds=-1)
+
+
+def test_an_installed_package_brings_its_messages(tmp_path):
+    """A wheel keeps ``msg`` inside the module; a folder ``msg`` beside it belongs to somebody else."""
+    ignore = shutil.ignore_patterns("__pycache__")
+    for name in ("__init__.py", "embedded_ros"):
+        source, target = ROOT / "spec_vla_ros" / name, tmp_path / "spec_vla_ros" / name
+        if source.is_dir():
+            shutil.copytree(source, target, ignore=ignore)
+        else:
+            target.parent.mkdir()
+            shutil.copy(source, target)
+    shutil.copytree(ROOT / "msg", tmp_path / "spec_vla_ros" / "share" / "msg")
+    (tmp_path / "msg").mkdir()
+    done = subprocess.run(
+        [sys.executable, "-c", DOOR + "ensure_rclpy(); from spec_vla_ros.msg import Episode; print(Episode(id=3).id)"],
+        env={**os.environ, "PYTHONPATH": str(tmp_path)}, cwd=tmp_path, capture_output=True, text=True, timeout=30,
+    )  # fmt: skip
+    assert done.stdout.strip() == "3", done.stderr
