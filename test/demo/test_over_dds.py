@@ -98,7 +98,7 @@ def test_a_run_from_start_to_files(demo):
 
 def test_ctrl_c_ends_both_nodes(demo):
     process = demo(episodes=30)
-    until_said(process, "[1/60]")
+    until_said(process, " 1/60]")
     children = children_of(process)
     assert len(children) == 2
     process.send_signal(signal.SIGINT)
@@ -109,7 +109,7 @@ def test_ctrl_c_ends_both_nodes(demo):
 
 def test_a_node_that_dies_ends_the_run_with_its_log(demo):
     process = demo(episodes=30)
-    until_said(process, "[1/60]")
+    until_said(process, " 1/60]")
     children = children_of(process)
     os.kill(int(children[0]), signal.SIGKILL)
     assert process.wait(20) == 1
