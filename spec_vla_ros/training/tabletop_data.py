@@ -79,9 +79,7 @@ class RecordedScene:
         """``state``: (len(STATE_NAMES),)."""
         value = dict(zip(STATE_NAMES, state.astype(float), strict=True))
         self.tool_position = np.array([value["tool_x"], value["tool_y"], value["tool_z"]])
-        self.tool_rotation = euler_to_rotation(
-            np.array([value["tool_roll"], value["tool_pitch"], value["tool_yaw"]])
-        )
+        self.tool_rotation = euler_to_rotation(np.array([value["tool_roll"], value["tool_pitch"], value["tool_yaw"]]))
         self.opening = value["opening"]
         self.plate_position = np.array([value["plate_x"], value["plate_y"], 0.0])
         self._value = value
