@@ -285,6 +285,11 @@ class ParameterMixin:
         new = {p.name for p in parameters if p.name not in self._ros_values or self._ros_values[p.name].value is None}
         deleted = {p.name for p in parameters if p.type_ == ParameterType.NOT_SET}
         for parameter in parameters:
+            if parameter.name in deleted and not self._ros_allow_undeclared:
+                # To take the value away is to take the declaration away; possible for dynamic types only.
+                self._ros_values.pop(parameter.name, None)
+                self._ros_descriptors.pop(parameter.name, None)
+                continue
             if parameter.name not in self._ros_descriptors:
                 self._ros_descriptors[parameter.name] = _message("ParameterDescriptor")(dynamic_typing=True)
             descriptor = self._ros_descriptors[parameter.name]
