@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 import time
 from collections import deque
@@ -204,7 +205,8 @@ class MultiThreadedExecutor(Executor):
 
     def __init__(self, num_threads: int | None = None, *, context: Any = None) -> None:
         super().__init__(context=context)
-        self._pool = ThreadPoolExecutor(num_threads or 2)
+        usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        self._pool = ThreadPoolExecutor(num_threads or usable)
         self._busy: set[int] = set()
         self._errors: deque[BaseException] = deque()
 
