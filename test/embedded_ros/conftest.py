@@ -38,9 +38,9 @@ def pytest_collection_modifyitems(items):
                 item.add_marker(pytest.mark.skip(reason="a ROS 2 environment is sourced"))
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def ros():
-    """rclpy, initialised once; tests that shut it down do so in a process of their own."""
+    """rclpy, initialised once for a file; tests that shut it down do so in a process of their own."""
     import rclpy
     from rclpy.signals import SignalHandlerOptions
 
