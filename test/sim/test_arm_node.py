@@ -24,6 +24,7 @@ import rclpy
 from geometry_msgs.msg import TwistStamped
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.qos import qos_profile_sensor_data
+from rosgraph_msgs.msg import Clock
 from sensor_msgs.msg import Image, JointState
 from spec_vla_ros.msg import Episode
 from std_msgs.msg import Float64
@@ -96,14 +97,18 @@ class Driver:
         return np.array(self.joints[-1].position)
 
 
-@pytest.fixture(scope="module")
-def process(tmp_path_factory):
-    log = tmp_path_factory.mktemp("arm") / "log"
+def start(log, *arguments):
     env = os.environ | {"PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])}
     with log.open("wb") as stream:
-        command = [sys.executable, "-m", "spec_vla_ros.sim.arm_node"]
+        command = [sys.executable, "-m", "spec_vla_ros.sim.arm_node", *arguments]
         process = subprocess.Popen(command, stdout=stream, stderr=subprocess.STDOUT, env=env, cwd=ROOT)
     process.log = log
+    return process
+
+
+@pytest.fixture(scope="module")
+def process(tmp_path_factory):
+    process = start(tmp_path_factory.mktemp("arm") / "log")
     yield process
     process.kill()
     process.wait()
@@ -189,6 +194,27 @@ def test_the_gripper_closes_on_command(driver):
     driver.until(lambda: driver.joints and driver.joints[-1].position[6] < 0.005, "the gripper to close")
     driver.gripper.publish(Float64(data=1.0))
     driver.until(lambda: driver.joints[-1].position[6] > 0.035, "the gripper to open")
+
+
+def test_a_large_image_and_simulated_time_on_request(driver, tmp_path):
+    images, clocks = [], []
+    driver.node.create_subscription(Image, "large/image", images.append, qos_profile_sensor_data)
+    driver.node.create_subscription(Clock, "/clock", clocks.append, 10)
+    parameters = {"image_width": 640, "image_height": 480, "publish_clock": True, "real_time_factor": 2.0}
+    arguments = [part for name, value in parameters.items() for part in ("-p", f"{name}:={value}".lower())]
+    process = start(tmp_path / "log", "--ros-args", "-r", "__ns:=/large", *arguments)
+    try:
+        driver.until(lambda: len(images) > 5 and len(clocks) > 100, "images and the clock")
+    except AssertionError:
+        pytest.fail(process.log.read_text())
+    finally:
+        process.send_signal(signal.SIGINT)
+        assert process.wait(timeout=10) == 0
+    assert (images[-1].width, images[-1].height, len(images[-1].data)) == (640, 480, 640 * 480 * 3)
+    assert images[-1].header.stamp.sec < 60  # simulated time starts at zero
+    seconds = np.array([c.clock.sec + 1e-9 * c.clock.nanosec for c in clocks])
+    assert np.all(np.diff(seconds) >= 0)
+    assert np.median(np.diff(seconds)) == pytest.approx(0.02, abs=0.011)
 
 
 def test_sigint_ends_the_process_cleanly(driver, process):
