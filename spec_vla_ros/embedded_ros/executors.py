@@ -97,6 +97,9 @@ class Executor:
         self._closed = True
         for node in list(self._nodes):
             self.remove_node(node)
+        with self._waiting:  # an attached condition keeps its reader alive, and in the graph of everybody else
+            while self._attached:
+                self._waitset.detach(self._attached.popitem()[1])
         return True
 
     def spin(self) -> None:
