@@ -1,0 +1,245 @@
+"""The observe-act cycle driven by hand: no ROS, no clock, no threads."""
+
+import numpy as np
+import pytest
+
+from spec_vla_ros.errors import InstructionError
+from spec_vla_ros.motion.watchdog import Fault, Limits
+from spec_vla_ros.node.cycle import Cycle, Frame
+from spec_vla_ros.node.parameters import Tunables
+from spec_vla_ros.node.worker import Outcome
+from spec_vla_ros.policy import ScriptedPolicy
+from spec_vla_ros.policy_types import DecodeSettings
+
+LIMITS = Limits(image=0.5, first_image=3.0, inference=2.0)
+TUNABLES = Tunables(DecodeSettings(), 1.0, 0.5, 2.0, 0.5, 0.1, False)
+IMAGE = np.zeros((4, 4, 3), dtype=np.uint8)
+FORWARD = [0.02, 0, 0, 0, 0, 0, 1.0]
+
+
+class Table:
+    """A cycle, a clock that is moved by hand and a policy that answers when it is told to."""
+
+    def __init__(self, *steps, **changes):
+        self.cycle, self.now = Cycle(0.01, 0.2), 100.0
+        self.policy = ScriptedPolicy(list(steps) or [FORWARD])
+        self.tunables = Tunables(**{**TUNABLES.__dict__, **changes})
+        self.cycle.start(self.now)
+        self.cycle.instruct("go")
+
+    def frame(self, captured_at=None):
+        self.cycle.observe(Frame(lambda: IMAGE, self.now if captured_at is None else captured_at, None))
+
+    def request(self):
+        return self.cycle.next_request(self.now, lambda: self.tunables)
+
+    def answer(self, request):
+        try:
+            result, error = self.policy.infer(request.image(), request.instruction, request.tunables.decode), None
+        except Exception as caught:  # noqa: BLE001
+            result, error = None, caught
+        return self.cycle.conclude(Outcome(request, result, error, 0.05))
+
+    def ticks(self, count):
+        twists = []
+        for _ in range(count):
+            twists.append(self.cycle.tick(self.now, LIMITS))
+            self.now += 0.01
+        return np.array(twists)
+
+    def act(self):
+        self.frame()
+        return self.answer(self.request())
+
+
+def test_a_whole_turn():
+    table = Table()
+    assert table.request() is None, "no image"
+    table.frame()
+    request = table.request()
+    assert (request.number, request.instruction, request.fresh) == (1, "go", True)
+    assert table.request() is None, "one at a time"
+    action = table.answer(request)
+    assert action.limit_factor == 1.0
+    twists = table.ticks(22)
+    np.testing.assert_allclose(twists.sum(0) * 0.01, FORWARD[:6])
+    table.frame()
+    assert table.request().fresh is False
+
+
+def test_images_during_inference_and_motion_are_not_used():
+    table = Table()
+    table.frame()
+    request = table.request()
+    table.frame()
+    table.answer(request)
+    table.ticks(10)
+    table.frame()
+    table.ticks(11)
+    assert table.request() is None
+    assert table.cycle.counters.early == 2
+    table.frame()
+    following = table.request()
+    assert following is not None
+    assert following.frames_skipped == 2
+
+
+def test_an_image_captured_before_the_end_but_delivered_after_it_is_not_used():
+    table = Table()
+    table.act()
+    table.ticks(21)
+    table.frame(captured_at=table.now - 0.05)
+    assert table.request() is None
+    table.frame(captured_at=table.now)
+    assert table.request() is not None
+
+
+def test_the_newest_image_wins_and_an_older_one_does_not_replace_it():
+    table = Table()
+    table.cycle.instruct("")
+    table.frame(table.now + 0.02)
+    table.frame(table.now + 0.06)
+    table.frame(table.now + 0.04)
+    table.cycle.instruct("go")
+    assert table.request().captured_at == pytest.approx(table.now + 0.06)
+    assert table.cycle.counters.overwritten == 1
+
+
+def test_a_new_instruction_during_a_step_lets_it_end():
+    table = Table()
+    table.act()
+    table.ticks(5)
+    assert table.cycle.instruct("elsewhere")
+    np.testing.assert_allclose(table.ticks(17).sum(0) * 0.01, np.array(FORWARD[:6]) * 0.75)
+
+
+def test_a_bad_instruction_during_a_step_stops_it_and_the_scene_is_looked_at_afresh():
+    table = Table()
+    table.act()
+    table.ticks(5)
+    table.cycle.instruct("</s>")
+    assert table.cycle.refused.name == "INSTRUCTION_INVALID"
+    assert table.cycle.fault is None
+    stopped = table.now
+    assert not table.ticks(5).any()
+    table.cycle.instruct("go on")
+    assert table.cycle.refused is None
+    table.frame(captured_at=stopped - 0.01)
+    assert table.request() is None
+    table.frame()
+    assert table.request().fresh
+
+
+def test_the_same_instruction_again_changes_nothing():
+    table = Table()
+    assert not table.cycle.instruct("go")
+    assert not table.cycle.instruct("  go \n")
+    assert table.cycle.instruct("</s>")
+    assert not table.cycle.instruct("<s>")
+
+
+def test_a_change_of_instruction_while_the_worker_thinks_drops_the_answer():
+    table = Table()
+    table.frame()
+    request = table.request()
+    table.cycle.instruct("elsewhere")
+    table.frame()
+    assert table.request() is None, "the worker is still busy"
+    assert table.answer(request) is None
+    assert table.cycle.counters.dropped == 1
+    table.frame()
+    assert table.request().instruction == "elsewhere"
+
+
+def test_changing_the_instruction_does_not_hide_a_hanging_worker():
+    table = Table()
+    table.frame()
+    table.request()
+    for i in range(25):
+        table.now += 0.1
+        table.frame()
+        table.cycle.instruct(f"instruction {i}")
+        table.ticks(1)
+    assert table.cycle.fault.name == "WORKER_HUNG"
+
+
+def test_a_fault_forgets_image_and_step_and_refuses_requests():
+    table = Table()
+    table.act()
+    table.ticks(3)
+    assert table.cycle.trip(Fault("ANY", "a", "b"))
+    assert not table.ticks(30).any()
+    table.frame()
+    assert table.request() is None
+
+
+def test_an_answer_after_a_fault_is_dropped():
+    table = Table()
+    table.frame()
+    request = table.request()
+    table.cycle.trip(Fault("ANY", "a", "b"))
+    assert table.answer(request) is None
+    assert not table.ticks(5).any()
+
+
+@pytest.mark.parametrize(
+    ("step", "fault"),
+    [([np.nan] * 7, "NON_FINITE"), (KeyError("x"), "WORKER_EXCEPTION"), ([0.0] * 8, "WORKER_EXCEPTION")],
+)
+def test_an_answer_that_is_no_action_is_a_fault(step, fault):
+    table = Table(step)
+    assert table.act() is None
+    assert table.cycle.fault.name == fault
+    assert not table.ticks(5).any()
+
+
+def test_an_instruction_refused_by_the_policy_is_no_fault():
+    table = Table(InstructionError("too long"), FORWARD)
+    assert table.act() is None
+    assert (table.cycle.fault, table.cycle.refused.detail) == (None, "too long")
+    table.frame()
+    assert table.request() is None
+    table.cycle.instruct("shorter")
+    assert table.act() is not None
+
+
+def test_the_dead_man_runs_inside_a_step():
+    table = Table()
+    table.act()
+    table.ticks(10)
+    table.now += 0.5
+    assert not table.ticks(5).any()
+    assert table.cycle.fault.name == "IMAGE_STALE"
+
+
+def test_starting_again_clears_everything_but_an_unfinished_inference():
+    table = Table()
+    table.frame()
+    request = table.request()
+    table.cycle.trip(Fault("ANY", "a", "b"))
+    table.cycle.start(table.now)
+    assert table.cycle.fault is None
+    assert table.cycle.instruction == ""
+    table.cycle.instruct("go")
+    table.frame()
+    assert table.request() is None
+    assert table.answer(request) is None
+    table.frame()
+    assert table.request().fresh
+
+
+def test_action_scale_and_speed_limit():
+    table = Table([0.1, 0, 0, 0, 0, 0, 1.0], action_scale=0.5, max_linear_speed=0.1)
+    action = table.act()
+    assert action.limit_factor == pytest.approx(0.4)  # 0.25 m/s wanted
+    np.testing.assert_allclose(table.ticks(22).sum(0)[0] * 0.01, 0.02)
+    assert table.cycle.limit.hits == 1
+
+
+def test_settings_are_read_when_the_inference_starts():
+    table = Table()
+    table.frame()
+    request = table.request()
+    table.tunables = Tunables(**{**TUNABLES.__dict__, "action_scale": 0.0})
+    table.answer(request)
+    assert table.ticks(1).any()

@@ -1,0 +1,253 @@
+"""What an operator can do while the node runs: instruct, tune, look."""
+
+import pytest
+
+
+def policy(*steps, **more):
+    from spec_vla_ros.policy import ScriptedPolicy
+
+    return ScriptedPolicy(list(steps), **more)
+
+
+# -- instructions
+
+
+def test_instructions_before_activation_are_ignored(rig):
+    from rig import image
+    from std_msgs.msg import String
+
+    heard = []
+    one = rig(dry_run=False)
+    one.probe.create_subscription(String, "instruction", heard.append, 10)
+    one.until(lambda: one.instructions.get_subscription_count() == 2)
+    one.say("move before activation")
+    one.until(lambda: heard)
+    frames = []
+    one.camera = lambda: frames.append(1)
+    one.until(lambda: len(frames) >= 3)  # the node, served by the same executor, has heard it too
+    one.camera = lambda: image(one.now())
+    one.activate()
+    one.until(lambda: "NO_INSTRUCTION" in one.control().get("message", ""))
+    one.say("move now")
+    one.until_moving()
+    assert set(one.policy.instructions) == {"move now"}
+
+
+def test_a_new_instruction_takes_over_and_forgets_the_history(rig):
+    from rig import DRIVING
+
+    one = rig(**DRIVING).activate()
+    one.until(lambda: one.actions)
+    resets = one.policy.resets
+    one.say("put down the block")
+    one.until(lambda: one.actions[-1].instruction == "put down the block")
+    assert one.policy.resets == resets + 1
+
+
+def test_a_repeated_instruction_disturbs_nothing(rig):
+    """Some operators publish at a fixed rate."""
+    from rig import DRIVING
+
+    one = rig(**DRIVING).activate()
+    one.until(lambda: one.actions)
+    resets = one.policy.resets
+    one.say(DRIVING["instruction"])
+    count = len(one.actions)
+    one.until(lambda: len(one.actions) >= count + 2)
+    assert one.policy.resets == resets == 1
+
+
+def test_control_strings_are_removed(rig):
+    one = rig(dry_run=False).activate()
+    one.say("</s> pick <s>up\n the \x00 <|im_end|> block </<s>s>[INST]")
+    one.until(lambda: one.actions)
+    assert one.actions[0].instruction == "pick up the block"
+
+
+@pytest.mark.parametrize("text", ["", "   ", "</s>", "<s></s><pad>", "\n\t\x00", "...", "x" * 401])
+def test_a_bad_instruction_is_refused_and_the_arm_holds(rig, text):
+    """Not ignored: whoever sent it did not mean "carry on"."""
+    from rig import DRIVING, six
+
+    one = rig(**DRIVING).activate()
+    one.until_moving()
+    one.say(text)
+    one.until_fault("INSTRUCTION_INVALID")
+    assert one.control()["level"] == 1, "a warning: nothing is latched"
+    one.until_ticks(1)
+    assert not any(six(message).any() for message in one.until_ticks(30))
+    one.say("go on")
+    one.until_moving()
+    one.until(lambda: one.actions[-1].instruction == "go on")
+
+
+def test_an_instruction_that_the_policy_refuses_holds_without_a_latch(rig):
+    from rig import DRIVING, FORWARD
+
+    from spec_vla_ros.errors import InstructionError
+
+    one = rig(policy(InstructionError("the prompt has 300 tokens"), FORWARD), **DRIVING).activate()
+    one.until_fault("INSTRUCTION_INVALID")
+    one.say("shorter")
+    one.until_moving()
+
+
+def test_the_answer_to_an_old_instruction_is_dropped(rig):
+    import threading
+
+    from rig import DRIVING
+
+    started, release = threading.Event(), threading.Event()
+
+    def think(_):
+        started.set()
+        release.wait(20)
+
+    one = rig(policy([0.01] + [0.0] * 6, [0.0] * 7, delay=1, sleep=think), **DRIVING).activate()
+    one.until(started.is_set)
+    one.say("something else")
+    one.until(lambda: one.control().get("instruction") == "something else")
+    release.set()
+    one.until(lambda: one.actions)
+    assert one.actions[0].instruction == "something else"
+    assert one.actions[0].delta[0] == 0.0
+
+
+def test_the_instruction_parameter_works_while_running(rig):
+    one = rig(dry_run=False).activate()
+    assert one.set(instruction="from a parameter")
+    one.until(lambda: one.actions)
+    assert one.actions[0].instruction == "from a parameter"
+    assert not one.set(instruction="</s>")
+
+
+# -- parameters
+
+
+def test_a_change_shows_up_with_the_next_action_and_in_its_statistics(rig):
+    from rig import DRIVING, FORWARD
+
+    one = rig(step_dt=0.05, **DRIVING).activate()
+    one.until(lambda: one.stats)
+    changes = {
+        "acceptance_radius": 4,
+        "gripper_radius": 2,
+        "draft_depth": 3,
+        "emit": "draft",
+        "decoder": "autoregressive",
+        "drafters": ["velocity"],
+        "action_scale": 0.25,
+    }
+    assert one.set(**changes)
+    one.until(lambda: one.stats[-1].draft_depth == 3 and one.actions[-1].action_scale == 0.25)
+    stats = one.stats[-1]
+    assert list(stats.acceptance_radius) == [4] * 6 + [2]
+    assert (stats.emit, stats.decoder, list(stats.drafters)) == ("draft", "autoregressive", ["velocity"])
+    assert one.actions[-1].delta[0] == pytest.approx(FORWARD[0]), "the action itself is not scaled"
+
+
+def test_an_inference_keeps_the_settings_it_started_with(rig):
+    import threading
+
+    from rig import DRIVING
+
+    started, release = threading.Event(), threading.Event()
+
+    def think(_):
+        started.set()
+        release.wait(20)
+
+    one = rig(policy([0.0] * 7, delay=1, sleep=think), **DRIVING).activate()
+    one.until(started.is_set)
+    assert one.set(acceptance_radius=1, action_scale=0.125)
+    release.set()
+    one.until(lambda: len(one.stats) >= 2 and len(one.actions) >= 2)
+    assert [stats.acceptance_radius[0] for stats in one.stats[:2]] == [9, 1]
+    assert [action.action_scale for action in one.actions[:2]] == [1.0, 0.125]
+
+
+def test_every_slider_takes_its_ends_and_middle_and_nothing_beyond(rig):
+    """rqt's sliders produce 100 positions between the ends; all of them must be acceptable."""
+    from spec_vla_ros.node.parameters import PARAMETERS
+
+    one = rig()
+    tried = 0
+    for spec in PARAMETERS:
+        if spec.range is None or spec.read_only:
+            continue
+        low, high = spec.range
+        kind = type(spec.default)
+        for share in (0.0, 0.01, 0.37, 0.5, 1.0):
+            assert one.set(**{spec.name: kind(low + share * (high - low))}), (spec.name, share)
+        beyond = (high + 1, low - 1) if kind is int else (high * 1.01 + 0.01, low - 0.01, float("nan"), float("inf"))
+        for value in beyond:
+            assert not one.set(**{spec.name: kind(value) if value == value and abs(value) < 1e9 else value})
+        assert not one.set(**{spec.name: str(low)}), "another type"
+        tried += 1
+    assert tried >= 10
+
+
+def test_what_is_fixed_at_load_is_refused_later(rig):
+    from spec_vla_ros.node.parameters import PARAMETERS
+
+    one = rig()
+    fixed = [spec for spec in PARAMETERS if spec.read_only]
+    assert {"model", "unnorm_key", "device", "dtype", "command_frame", "step_dt", "publish_rate"} <= {
+        spec.name for spec in fixed
+    }
+    for spec in fixed:
+        assert not one.set(**{spec.name: spec.default}), spec.name
+
+
+@pytest.mark.parametrize(
+    "bad", [{"decoder": "fast"}, {"emit": "both"}, {"drafters": ["hold", "oracle"]}, {"instruction": "<pad>"}]
+)
+def test_a_value_that_is_no_choice_is_refused(rig, bad):
+    assert not rig().set(**bad)
+
+
+def test_every_parameter_is_described(rig):
+    from spec_vla_ros.node.parameters import PARAMETERS
+
+    one = rig()
+    for spec in PARAMETERS:
+        descriptor = one.node.describe_parameter(spec.name)
+        assert descriptor.description
+        assert descriptor.read_only == spec.read_only
+        ranges = [*descriptor.floating_point_range, *descriptor.integer_range]
+        assert len(ranges) == (spec.range is not None)
+        for bounds in ranges:
+            assert (bounds.from_value, bounds.to_value) == spec.range
+            assert bounds.step == (1 if isinstance(spec.default, int) else 0.0)
+
+
+# -- diagnostics
+
+
+def test_diagnostics_say_what_a_bring_up_needs(rig):
+    from rig import DRIVING
+
+    one = rig(**DRIVING).activate()
+    one.until(lambda: len(one.actions) >= 2)
+    one.until(lambda: one.control().get("message") == "driving the arm")
+    control = one.control()
+    assert control["level"] == 0
+    assert control["instruction"] == "pick up the block"
+    assert float(control["image_age s"]) < 0.5
+    one.until(lambda: "publish interval_ms median" in one.control())
+    assert 5 < float(one.control()["publish interval_ms median"]) < 20
+    names = {status.name for message in one.diagnostics for status in message.status}
+    assert names == {"act: control", "act: decoding"}
+    one.until(lambda: any(pair.key == "inference_ms p95" for pair in one.diagnostics[-1].status[-1].values))
+
+
+def test_states_are_reported_as_they_change(rig):
+    one = rig()
+    for trigger, state in (
+        ("trigger_configure", "inactive"),
+        ("trigger_activate", "active"),
+        ("trigger_deactivate", "inactive"),
+        ("trigger_cleanup", "unconfigured"),
+    ):
+        getattr(one.node, trigger)()
+        one.until(lambda state=state: one.control().get("state") == state)

@@ -1,0 +1,127 @@
+"""The node as a process of its own: signals, the command line, and what is imported when.
+
+With default signal handlers the context is gone before the node can send its last zero, and a motion command stays last
+on the wire; a second Ctrl-C (a terminal and ros2 launch send one each) used to interrupt the cleanup.
+"""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+ACT = ROOT / "scripts" / "act"
+DRIVE = {"policy": "scripted", "autostart": "true", "dry_run": "false", "instruction": "go", "script_delay": "0.0"}
+
+
+@pytest.fixture
+def world(ros):
+    """A camera and an ear in this process, without a node under test in it."""
+    from rig import World
+
+    one = World()
+    yield one
+    one.close()
+
+
+@pytest.fixture
+def act(world):
+    """Starts ``scripts/act`` as a process with the given parameters."""
+    processes = []
+
+    def start(*more, **parameters):
+        arguments = [word for name, value in parameters.items() for word in ("-p", f"{name}:={value}")]
+        environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])}
+        processes.append(
+            subprocess.Popen(
+                [sys.executable, ACT, "--ros-args", *arguments, *more],
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                text=True,
+                env=environment,
+            )
+        )
+        return processes[-1]
+
+    yield start
+    for process in processes:
+        if process.poll() is None:
+            process.kill()
+        process.wait()
+        process.stdout.close()
+
+
+def finish(process, world, timeout=10):
+    """Exit code and output, while the world keeps turning."""
+    world.until(lambda: process.poll() is not None, timeout, "the end of the process")
+    return process.returncode, process.stdout.read()
+
+
+@pytest.mark.parametrize("signals", [["SIGINT"], ["SIGTERM"], ["SIGINT", "SIGINT"], ["SIGINT", "SIGTERM"]])
+def test_zero_is_last_and_the_exit_is_clean(world, act, signals):
+    from rig import six
+
+    process = act(**DRIVE)
+    world.until(lambda: world.twists and six(world.twists[-1]).any(), 30, "motion")
+    for name in signals:
+        process.send_signal(getattr(signal, name))
+    code, output = finish(process, world)
+    assert code == 0, output
+    assert "Traceback" not in output
+    heard = world.heard_before_sentinel()
+    assert any(six(message).any() for message in heard)
+    assert not six(heard[-1]).any()
+    world.until(lambda: world.probe.count_publishers("/delta_twist_cmds") == 0)
+
+
+def test_a_hanging_inference_does_not_keep_the_process_alive(world, act):
+    process = act(**{**DRIVE, "script_delay": "10.0"})
+    world.until(lambda: len(world.twists) > 20, 30, "the stream")
+    began = time.monotonic()
+    process.send_signal(signal.SIGTERM)
+    code, output = finish(process, world)
+    assert code == 0, output
+    assert time.monotonic() - began < 4, "ros2 launch kills after five seconds"
+
+
+def test_a_signal_before_anything_is_configured(world, act):
+    process = act(policy="scripted")
+    world.until(lambda: world.diagnostics, 30, "a sign of life")
+    process.send_signal(signal.SIGINT)
+    code, output = finish(process, world)
+    assert code == 0, output
+    assert world.heard_before_sentinel() == []
+
+
+@pytest.mark.parametrize(
+    ("parameter", "value"), [("acceptance_radius", "21"), ("action_scale", "1"), ("max_linear_speed", ".nan")]
+)
+def test_a_parameter_that_cannot_be_is_one_line_and_an_exit_code(world, act, parameter, value):
+    code, output = finish(act(**{parameter: value}), world, 30)
+    assert code == 1
+    assert parameter in output
+    assert "Traceback" not in output
+
+
+def test_the_shipped_configuration_is_accepted(world, act):
+    """And the dry run it starts with sends nothing."""
+    process = act(
+        "--params-file", ROOT / "config" / "act.yaml", "-p", "policy:=scripted", "-p", "autostart:=true",
+        "-p", "instruction:=go",
+    )  # fmt: skip
+    world.until(lambda: len(world.actions) >= 2, 30, "actions")
+    process.send_signal(signal.SIGINT)
+    code, output = finish(process, world)
+    assert code == 0, output
+    assert world.heard_before_sentinel() == []
+
+
+def test_the_node_starts_without_torch(ros):
+    """Torch takes seconds to import and is not needed to say what is wrong with the configuration."""
+    code = "import sys, spec_vla_ros.node.act_node; sys.exit('torch' in sys.modules)"
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])}
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=60, env=environment)

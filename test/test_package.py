@@ -1,0 +1,282 @@
+"""The package as a whole: what is written down twice must agree, and what is promised must be there."""
+
+import ast
+import importlib.util
+import re
+import sys
+import types
+import xml.etree.ElementTree as ElementTree
+from pathlib import Path
+
+import pytest
+import yaml
+
+import spec_vla_ros
+from spec_vla_ros.node.parameters import PARAMETERS
+
+ROOT = Path(__file__).parents[1]
+PACKAGE = ElementTree.parse(ROOT / "package.xml").getroot()
+CMAKE = (ROOT / "CMakeLists.txt").read_text()
+MESSAGES = sorted(path.name for path in (ROOT / "msg").glob("*.msg"))
+SOURCES = sorted((ROOT / "spec_vla_ros").rglob("*.py"))
+
+
+def tags(*names):
+    return {element.text for name in names for element in PACKAGE.findall(name)}
+
+
+def parameters_of(name):
+    (section,) = yaml.safe_load((ROOT / "config" / name).read_text()).values()
+    return section["ros__parameters"]
+
+
+# -- one version, one list of everything
+
+
+def test_the_version_is_the_same_everywhere():
+    version = spec_vla_ros.__version__
+    assert tags("version") == {version}
+    assert re.search(rf"^{re.escape(version)} \(.+\)\n-+$", (ROOT / "CHANGELOG.rst").read_text(), re.MULTILINE)
+    assert "spec_vla_ros" / Path("__init__.py") == Path("spec_vla_ros/__init__.py")
+    assert '"spec_vla_ros" / "__init__.py"' in (ROOT / "setup.py").read_text(), (
+        "setup.py reads it, it does not repeat it"
+    )
+
+
+def test_every_message_is_generated_and_every_generated_message_exists():
+    generated = re.search(r"rosidl_generate_interfaces\((.*?)\)", CMAKE, re.DOTALL).group(1)
+    assert sorted(re.findall(r'"msg/(\w+\.msg)"', generated)) == MESSAGES
+
+
+def test_every_package_that_messages_use_is_declared():
+    used = {
+        match.group(1)
+        for name in MESSAGES
+        for match in re.finditer(r"^(\w+)/\w+", (ROOT / "msg" / name).read_text(), re.MULTILINE)
+    }
+    assert used == {"std_msgs"}
+    for package in used:
+        assert f"find_package({package} REQUIRED)" in CMAKE
+        assert package in tags("depend")
+        assert re.search(rf"DEPENDENCIES [^)]*{package}", CMAKE)
+
+
+def test_every_message_field_is_explained():
+    for name in MESSAGES:
+        for line in (ROOT / "msg" / name).read_text().splitlines():
+            code, _, comment = line.partition("#")
+            if code.strip() and "=" not in code and "header" not in code:
+                assert comment.strip(), f"{name}: {line}"
+
+
+def test_every_ros_package_that_is_imported_is_declared():
+    declared = tags("depend", "exec_depend", "buildtool_depend") | {"spec_vla_ros"}
+    imported = set()
+    for path in [*SOURCES, *(ROOT / "launch").glob("*.py")]:
+        if "embedded_ros" in path.parts:
+            continue  # stands in for them
+        for node in ast.walk(ast.parse(path.read_text())):
+            names = [node.module] if isinstance(node, ast.ImportFrom) and not node.level else []
+            names += [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+            imported |= {name.split(".")[0] for name in names if name}
+    ros = {
+        name for name in imported
+        if name in {"rclpy", "launch", "launch_ros", "ament_index_python"} or name.endswith(("_msgs", "_interfaces"))
+    }  # fmt: skip
+    assert ros <= declared, f"missing in package.xml: {sorted(ros - declared)}"
+
+
+def test_the_build_type_and_the_install_rules():
+    assert PACKAGE.find("export/build_type").text == "ament_cmake"
+    assert tags("member_of_group") == {"rosidl_interface_packages"}
+    assert not re.search(r"^\s*ament_python_install_package", CMAKE, re.MULTILINE), "clashes with the generated module"
+    assert CMAKE.index("rosidl_generate_interfaces") < CMAKE.index("install(DIRECTORY ${PROJECT_NAME}/")
+    for script in (ROOT / "scripts").iterdir():
+        assert f"scripts/{script.name}" in CMAKE
+        assert script.read_text().startswith("#!/usr/bin/env python3\n"), "so that the active venv is used"
+        assert script.stat().st_mode & 0o111
+    for folder in re.search(r"install\(DIRECTORY ([\w ]+) DESTINATION share", CMAKE).group(1).split():
+        assert (ROOT / folder).is_dir()
+
+
+def test_no_module_hides_the_generated_ones():
+    assert not {path.name for path in (ROOT / "spec_vla_ros").iterdir()} & {"msg", "srv", "action"}
+
+
+def test_the_licence_is_there():
+    assert tags("license") == {"Apache-2.0"}
+    assert "Apache License" in (ROOT / "LICENSE").read_text()
+
+
+# -- configuration
+
+
+def test_act_yaml_holds_every_parameter_with_its_default():
+    assert parameters_of("act.yaml") == {spec.name: spec.default for spec in PARAMETERS}
+    for name, value in parameters_of("act.yaml").items():
+        default = next(spec.default for spec in PARAMETERS if spec.name == name)
+        assert type(value) is type(default), f"{name}: a double needs its point"
+
+
+def test_act_yaml_explains_every_parameter_and_names_its_range():
+    text = (ROOT / "config" / "act.yaml").read_text()
+    for spec in PARAMETERS:
+        comment = re.search(rf"^    {spec.name}:.*?#(.*?)(?=^    \w+:|\Z|^$)", text, re.MULTILINE | re.DOTALL).group(1)
+        assert len(comment) > 15, spec.name
+        assert ("fixed" in comment) == spec.read_only, spec.name
+        if spec.range is not None:
+            assert f"{spec.range[0]:g}..{spec.range[1]:g}" in comment, spec.name
+        for choice in spec.choices:
+            assert choice in comment, f"{spec.name}: {choice}"
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "config").glob("**/*.yaml")), ids=lambda path: path.name)
+def test_every_configuration_sets_known_parameters_within_their_ranges(path):
+    specs = {spec.name: spec for spec in PARAMETERS}
+    for section in yaml.safe_load(path.read_text()).values():
+        for name, value in section["ros__parameters"].items():
+            assert type(value) is type(specs[name].default), name
+            if specs[name].range:
+                assert specs[name].range[0] <= value <= specs[name].range[1], name
+            if specs[name].choices:
+                assert value in specs[name].choices, name
+
+
+def test_parameter_defaults_are_safe():
+    defaults = {spec.name: spec.default for spec in PARAMETERS}
+    assert defaults["dry_run"] is True
+    assert defaults["autostart"] is False
+    assert defaults["gripper_radius"] == 0
+    assert defaults["emit"] == "verifier"
+
+
+# -- launch files
+
+
+@pytest.fixture
+def launch_modules(monkeypatch):
+    """launch and launch_ros, or just enough of them to describe what would be started."""
+    if importlib.util.find_spec("launch_ros") is not None:
+        return
+    record = lambda kind: lambda *args, **kwargs: types.SimpleNamespace(kind=kind, args=args, **kwargs)  # noqa: E731
+    fakes = {
+        "ament_index_python.packages": {"get_package_share_directory": lambda name: str(ROOT)},
+        "launch": {"LaunchDescription": lambda entities: types.SimpleNamespace(entities=entities)},
+        "launch.actions": {
+            "DeclareLaunchArgument": lambda name, default_value, description: types.SimpleNamespace(
+                kind="argument", name=name, default_value=default_value, description=description
+            ),
+            "IncludeLaunchDescription": record("include"),
+            "OpaqueFunction": lambda function: types.SimpleNamespace(kind="function", function=function),
+        },
+        "launch.launch_description_sources": {"PythonLaunchDescriptionSource": lambda path: path},
+        "launch.substitutions": {
+            "LaunchConfiguration": lambda name: types.SimpleNamespace(perform=lambda given: given.get(name, ""))
+        },
+        "launch_ros.actions": {"LifecycleNode": record("node"), "Node": record("node")},
+        "launch_ros.parameter_descriptions": {"ParameterValue": lambda value, value_type: (value_type, value)},
+    }
+    for name, content in fakes.items():
+        for part in (name.split(".")[0], name):
+            module = types.ModuleType(part)
+            module.__path__ = []
+            monkeypatch.setitem(sys.modules, part, sys.modules.get(part, module) if part != name else module)
+        for key, value in content.items():
+            setattr(sys.modules[name], key, value)
+
+
+def load_launch(name):
+    spec = importlib.util.spec_from_file_location(name.replace(".", "_"), ROOT / "launch" / name)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.mark.parametrize("name", sorted(path.name for path in (ROOT / "launch").glob("*.launch.py")))
+@pytest.mark.usefixtures("launch_modules")
+def test_launch_files_import_and_every_argument_is_described(name):
+    module = load_launch(name)
+    entities = module.generate_launch_description().entities
+    arguments = [entity for entity in entities if hasattr(entity, "default_value")]
+    assert {argument.name for argument in arguments} == set(module.ARGUMENTS)
+    assert all(argument.description for argument in arguments)
+
+
+@pytest.mark.skipif(importlib.util.find_spec("launch_ros") is not None, reason="looks into stand-ins of launch actions")
+@pytest.mark.usefixtures("launch_modules")
+def test_an_argument_that_is_not_given_does_not_override_the_file():
+    (node,) = load_launch("act.launch.py").start({})
+    assert node.parameters == [str(ROOT / "config" / "act.yaml")]
+    assert node.remappings == []
+    assert node.arguments == []
+    (node,) = load_launch("act.launch.py").start(
+        {"dry_run": "false", "instruction": "yes", "image": "/camera/image_raw", "log_level": "debug"}
+    )
+    assert node.parameters[1] == {"dry_run": (bool, "false"), "instruction": (str, "yes")}, "yes is a word, no bool"
+    assert node.remappings == [("image", "/camera/image_raw")]
+
+
+@pytest.mark.skipif(importlib.util.find_spec("launch_ros") is not None, reason="looks into stand-ins of launch actions")
+@pytest.mark.usefixtures("launch_modules")
+def test_the_simulation_launches_files_and_a_checkpoint_that_exist():
+    module = load_launch("sim.launch.py")
+    _, act = module.start({})
+    given = dict(act.launch_arguments)
+    assert Path(given["params_file"]).is_file()
+    assert (Path(given["model"]) / "config.json").is_file()
+    assert Path(act.args[0]).is_file()
+    assert set(given) <= set(load_launch("act.launch.py").ARGUMENTS)
+
+
+# -- the house
+
+
+@pytest.mark.parametrize("room", ["openvla", "decoding", "motion", "training"])
+def test_ros_stays_out_of_the_rooms_that_know_nothing_of_it(room):
+    for path in (ROOT / "spec_vla_ros" / room).rglob("*.py"):
+        assert not re.search(
+            r"^\s*(import|from) (rclpy|\w+_msgs|spec_vla_ros\.(node|embedded_ros))", path.read_text(), re.M
+        )
+
+
+def test_every_dependency_is_pinned_once():
+    lines = [line for line in (ROOT / "constraints.txt").read_text().splitlines() if line and not line.startswith("#")]
+    pins = dict(line.split("==") for line in lines)
+    assert len(pins) == len(lines)
+    setup = (ROOT / "setup.py").read_text()
+    wanted = re.search(r"install_requires=(\[.*?\])", setup, re.DOTALL).group(1)
+    wanted += re.search(r"extras_require=(\{.*?\n    \})", setup, re.DOTALL).group(1)
+    names = {name.lower() for name in re.findall(r'"([A-Za-z][\w-]+?)(?:[<>=][^"]*)?"(?!:)', wanted)}
+    assert names == {name.lower() for name in pins}
+
+
+def test_pre_commit_uses_the_pinned_linter():
+    pin = re.search(r"^ruff==(.+)$", (ROOT / "constraints.txt").read_text(), re.MULTILINE).group(1)
+    assert f"rev: v{pin}" in (ROOT / ".pre-commit-config.yaml").read_text()
+
+
+def test_files_stay_readable():
+    """One file, one idea; whoever needs more than 450 lines has two ideas."""
+    assert [path.name for path in SOURCES if len(path.read_text().splitlines()) > 450] == []
+
+
+def test_nothing_refers_to_one_machine():
+    own = Path(__file__)
+    pattern = re.compile(r"/(home|root|Users)/\w|\blocalhost:\d|\b\d{1,3}(\.\d{1,3}){3}:\d{2,}")
+    texts = [
+        path for path in ROOT.rglob("*") if path.suffix in {".py", ".md", ".yaml", ".toml", ".txt", ".xml", ".msg"}
+    ]
+    for path in texts:
+        if path == own or any(
+            part.startswith(".") or part in {"build", "install", "log", "out"} for part in path.parts
+        ):
+            continue
+        found = pattern.search(path.read_text())
+        assert found is None, f"{path.relative_to(ROOT)}: {found.group(0)}"
+
+
+def test_modules_log_and_do_not_print():
+    for path in SOURCES:
+        if path.name != "cli.py":
+            calls = [node for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Call)]
+            assert not any(getattr(call.func, "id", "") == "print" for call in calls), path.name
