@@ -37,8 +37,9 @@ from .tabletop_vision import train_vision
 FRAMES_PER_FILE = 2000
 EXPERT_SEED, LEARNER_SEED = 10_000, 700_000
 AUTOREGRESSIVE = DecodeSettings(decoder="autoregressive", drafters=())
-# Range of one action per dimension (m, rad per step): the expert's limits, and its 1st and 99th percentile for tilt.
-ACTION_LOW = np.array([-0.05, -0.05, -0.05, -0.07, -0.07, -0.25, 0.0])
+# Range of one action per dimension (m, rad per step): the expert's limits; for tilt the 1st and 99th percentile of the
+# corrections that frames driven by a learner ask for (twice those of the expert's own frames).
+ACTION_LOW = np.array([-0.05, -0.05, -0.05, -0.14, -0.14, -0.25, 0.0])
 ACTION_HIGH = -ACTION_LOW + np.array([0, 0, 0, 0, 0, 0, 1.0])
 
 
@@ -151,6 +152,9 @@ def _vision_stage(args: argparse.Namespace, log: Callable[[str], None]) -> Visio
 
 def _policy_stage(args: argparse.Namespace, backbone: VisionBackbone, log: Callable[[str], None]) -> PolicyTrainer:
     prompt = Prompt(build_small_tokenizer(t.instruction for t in TASKS), TABLETOP.action_vocab_end)
+    initial = torch.load(args.resume, weights_only=True) if args.resume else None
+    if initial is not None:
+        backbone.load_state_dict(initial["towers"])
     bank = FrameBank(backbone, TABLETOP, ACTION_LOW, ACTION_HIGH)
 
     def refresh(bank: FrameBank) -> None:
@@ -159,17 +163,25 @@ def _policy_stage(args: argparse.Namespace, backbone: VisionBackbone, log: Calla
             bank.add(path, weight=1.0 if path.name.startswith("expert") else args.learner_weight)
 
     def snapshot(trainer: PolicyTrainer, progress: float) -> None:
-        torch.save(trainer.state_dict(), args.work / "policy.pt")
+        state = {"decoder": trainer.state_dict(), "towers": backbone.state_dict()}
+        torch.save(state, args.work / "policy.pt")
         if progress < 0.08:
             return  # what a beginner does teaches nothing
         folder = args.work / "snapshots" / f"{time.strftime('%H%M%S')}"
         export(trainer, backbone, folder)
         log(f"snapshot {folder.name} at {progress:.1%}")
 
-    initial = torch.load(args.resume, weights_only=True) if args.resume else None
     prompts = [prompt.ids(t.instruction) for t in TASKS]
     return train_policy(
-        bank, refresh, prompts, args.policy_minutes, args.seed, log, snapshot, initial=initial, peak_rate=args.rate
+        bank,
+        refresh,
+        prompts,
+        args.policy_minutes,
+        args.seed,
+        log,
+        snapshot,
+        peak_rate=args.rate,
+        initial=initial["decoder"] if initial is not None else None,
     )
 
 

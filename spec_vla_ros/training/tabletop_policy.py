@@ -271,11 +271,13 @@ def train_policy(
         chance = draw[candidates] / draw[candidates].sum()
         rows = rng.choice(candidates, size=batch, p=chance)
         target = torch.from_numpy(bins[rows][:, tasks])
-        # Teacher forcing with errors: the arm will run on the model's own tokens, which are a few bins off.
-        spread = rng.choice([0, 0, 4, 8], size=target.shape[:2])[..., None]
+        # Teacher forcing with errors: the arm will run on the model's own tokens, which are a few bins off, and a
+        # verifier reads drafts that are further off; what it says of later dimensions should survive that.
+        spread = rng.choice([0, 4, 8, 16], size=target.shape[:2])[..., None]
         noise = torch.from_numpy(rng.normal(size=target.shape) * spread)
         shown = (target[..., :6] + noise[..., :6].round().long()).clamp(1, 256)
-        lost = torch.from_numpy(rng.random(shown.shape) < 0.05)
+        share_lost = rng.choice([0.05, 0.05, 0.3, 1.0], size=target.shape[:2])[..., None]
+        lost = torch.from_numpy(rng.random(shown.shape) < share_lost)
         shown = torch.where(lost, torch.randint_like(shown, 1, 257), shown)
         weight = torch.from_numpy(np.where(tasks[None] == task[rows][:, None], 2.0, 1.0).astype(np.float32))
         with torch.autocast("cpu", torch.bfloat16):
