@@ -6,7 +6,7 @@ import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from .parameters import Parameter
+from .parameter import Parameter
 from .task import Future
 from .types import registry
 

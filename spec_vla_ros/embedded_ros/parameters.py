@@ -1,14 +1,10 @@
-"""Parameters: types, ranges, callbacks, the six services and ``/parameter_events``."""
+"""Parameters of a node: ranges, callbacks, the six services and ``/parameter_events``."""
 
 from __future__ import annotations
 
-import array
 import math
 from collections.abc import Callable, Sequence
-from enum import IntEnum
 from typing import Any
-
-import numpy as np
 
 from .exceptions import (
     InvalidParameterException,
@@ -19,102 +15,8 @@ from .exceptions import (
     ParameterNotDeclaredException,
     ParameterUninitializedException,
 )
+from .parameter import Parameter, ParameterType, parameter_message
 from .qos import qos_profile_parameter_events, qos_profile_parameters
-from .types import registry
-
-
-def _message(name: str) -> Any:
-    return registry().message(f"rcl_interfaces/msg/{name}")
-
-
-class ParameterType(IntEnum):
-    """The numbers of rcl_interfaces/ParameterType."""
-
-    NOT_SET = 0
-    BOOL = 1
-    INTEGER = 2
-    DOUBLE = 3
-    STRING = 4
-    BYTE_ARRAY = 5
-    BOOL_ARRAY = 6
-    INTEGER_ARRAY = 7
-    DOUBLE_ARRAY = 8
-    STRING_ARRAY = 9
-
-    @classmethod
-    def from_parameter_value(cls, value: Any) -> ParameterType:
-        """The type of a Python value. TypeError if it has none."""
-        if value is None:
-            return cls.NOT_SET
-        for kind, python in ((cls.BOOL, bool), (cls.INTEGER, int), (cls.DOUBLE, float), (cls.STRING, str)):
-            if isinstance(value, python):
-                return kind
-        if isinstance(value, list | tuple | array.array | np.ndarray):
-            items = list(value)
-            if all(isinstance(v, bytes) for v in items):
-                return cls.BYTE_ARRAY  # an empty list, too
-            for kind, python in ((cls.BOOL_ARRAY, bool), (cls.INTEGER_ARRAY, int | np.integer),
-                                 (cls.DOUBLE_ARRAY, float), (cls.STRING_ARRAY, str)):  # fmt: skip
-                if all(isinstance(v, python) and (python is bool or not isinstance(v, bool)) for v in items):
-                    return kind
-            raise TypeError(f"The given value is not a list of one type: {items}.")
-        raise TypeError(f"The given value is not one of the allowed types '{type(value)}'.")
-
-
-_FIELDS = {1: "bool_value", 2: "integer_value", 3: "double_value", 4: "string_value", 5: "byte_array_value",
-           6: "bool_array_value", 7: "integer_array_value", 8: "double_array_value", 9: "string_array_value"
-           }  # fmt: skip
-
-
-class Parameter:
-    """A name, a type and a value."""
-
-    Type = ParameterType
-
-    def __init__(self, name: str, type_: ParameterType | None = None, value: Any = None) -> None:
-        inferred = ParameterType.from_parameter_value(value)
-        if type_ is None:
-            type_ = inferred
-        elif inferred != type_ and value is not None and value != []:
-            raise ValueError(f"Type '{type_}' and value '{value}' do not agree")
-        self.name, self.type_, self.value = name, ParameterType(type_), value
-
-    @classmethod
-    def from_parameter_msg(cls, message: Any) -> Parameter:
-        """From rcl_interfaces/Parameter."""
-        return cls(message.name, ParameterType(message.value.type), parameter_value_to_python(message.value))
-
-    def get_parameter_value(self) -> Any:
-        """rcl_interfaces/ParameterValue."""
-        value = _message("ParameterValue")(type=int(self.type_))
-        if self.type_ in _FIELDS:
-            data = self.value
-            if self.type_ >= ParameterType.BYTE_ARRAY:
-                data = [int(v) for v in data] if self.type_ == ParameterType.INTEGER_ARRAY else list(data)
-            setattr(value, _FIELDS[self.type_], data)
-        return value
-
-    def to_parameter_msg(self) -> Any:
-        """rcl_interfaces/Parameter."""
-        return _message("Parameter")(name=self.name, value=self.get_parameter_value())
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, Parameter) and vars(self) == vars(other)
-
-    __hash__ = None  # type: ignore[assignment]
-
-    def __repr__(self) -> str:
-        return f"Parameter({self.name!r}, {self.type_.name}, {self.value!r})"
-
-
-def parameter_value_to_python(value: Any) -> Any:
-    """The Python value in rcl_interfaces/ParameterValue; arrays as lists."""
-    if value.type == 0:
-        return None
-    if value.type not in _FIELDS:
-        raise RuntimeError(f"unexpected parameter type {value.type}")
-    data = getattr(value, _FIELDS[value.type])
-    return list(data) if value.type >= ParameterType.BYTE_ARRAY else data
 
 
 class ParameterMixin:
@@ -130,7 +32,7 @@ class ParameterMixin:
         self._ros_pre_set: list[Callable[..., Any]] = []
         self._ros_on_set: list[Callable[..., Any]] = []
         self._ros_post_set: list[Callable[..., Any]] = []
-        events = _message("ParameterEvent")
+        events = parameter_message("ParameterEvent")
         self._ros_events = self.create_publisher(events, "/parameter_events", qos_profile_parameter_events)  # type: ignore[attr-defined]
         if declare_overrides:
             for name, value in overrides.items():
@@ -164,7 +66,7 @@ class ParameterMixin:
             raise ParameterAlreadyDeclaredException(name)
         if not name:
             raise InvalidParameterException(name)
-        descriptor = descriptor if descriptor is not None else _message("ParameterDescriptor")()
+        descriptor = descriptor if descriptor is not None else parameter_message("ParameterDescriptor")()
         typed_only = isinstance(value, ParameterType)
         kind = value if typed_only else ParameterType.from_parameter_value(value)
         value = None if typed_only else value
@@ -232,7 +134,7 @@ class ParameterMixin:
         """rcl_interfaces/ParameterDescriptor."""
         if name not in self._ros_descriptors:
             if self._ros_allow_undeclared:
-                return _message("ParameterDescriptor")()
+                return parameter_message("ParameterDescriptor")()
             raise ParameterNotDeclaredException(name)
         return self._ros_descriptors[name]
 
@@ -252,7 +154,7 @@ class ParameterMixin:
         """rcl_interfaces/ListParametersResult."""
         names = [n for n in self._ros_values if _listed(n, prefixes, depth)]
         parents = dict.fromkeys(n.rpartition(".")[0] for n in names if "." in n)
-        return _message("ListParametersResult")(names=names, prefixes=list(parents))
+        return parameter_message("ListParametersResult")(names=names, prefixes=list(parents))
 
     # Setting
 
@@ -291,7 +193,7 @@ class ParameterMixin:
                 self._ros_descriptors.pop(parameter.name, None)
                 continue
             if parameter.name not in self._ros_descriptors:
-                self._ros_descriptors[parameter.name] = _message("ParameterDescriptor")(dynamic_typing=True)
+                self._ros_descriptors[parameter.name] = parameter_message("ParameterDescriptor")(dynamic_typing=True)
             descriptor = self._ros_descriptors[parameter.name]
             descriptor.name = parameter.name
             if parameter.type_ != ParameterType.NOT_SET:
@@ -353,7 +255,7 @@ class ParameterMixin:
             result = callback(parameters)
             if not result.successful:
                 return result
-        return _message("SetParametersResult")(successful=True)
+        return parameter_message("SetParametersResult")(successful=True)
 
     def _ros_after(self, parameters: list[Parameter]) -> None:
         for parameter in parameters:
@@ -395,7 +297,7 @@ class ParameterMixin:
             split[f"{kind}_parameters"].append(parameter.to_parameter_msg())
         node = self.get_fully_qualified_name()  # type: ignore[attr-defined]
         stamp = self.get_clock().now().to_msg()  # type: ignore[attr-defined]
-        self._ros_events.publish(_message("ParameterEvent")(node=node, stamp=stamp, **split))
+        self._ros_events.publish(parameter_message("ParameterEvent")(node=node, stamp=stamp, **split))
 
     # Services
 
@@ -451,7 +353,7 @@ class ParameterMixin:
 
 
 def _refused(reason: str) -> Any:
-    return _message("SetParametersResult")(successful=False, reason=reason)
+    return parameter_message("SetParametersResult")(successful=False, reason=reason)
 
 
 def _listed(name: str, prefixes: Sequence[str], depth: int) -> bool:
