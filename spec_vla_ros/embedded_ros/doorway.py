@@ -57,7 +57,7 @@ SURFACE: dict[str, list[tuple[str, tuple[str, ...]]]] = {
         ("logging", ("LoggingSeverity", "get_logger", "get_logger_effective_level", "set_logger_level")),
     ],
     "rclpy.node": [("node", ("Node",))],
-    "rclpy.parameter": [("parameters", ("Parameter", "parameter_value_to_python"))],
+    "rclpy.parameter": [("parameter", ("Parameter", "parameter_value_to_python"))],
     "rclpy.parameter_client": [("parameter_client", ("AsyncParameterClient",))],
     "rclpy.publisher": [("endpoints", ("Publisher",))],
     "rclpy.qos": [

@@ -12,6 +12,7 @@ from .types import registry
 
 
 def parameter_message(name: str) -> Any:
+    """The class of a message in rcl_interfaces."""
     return registry().message(f"rcl_interfaces/msg/{name}")
 
 

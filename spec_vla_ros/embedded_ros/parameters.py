@@ -17,6 +17,7 @@ from .exceptions import (
 )
 from .parameter import Parameter, ParameterType, parameter_message
 from .qos import qos_profile_parameter_events, qos_profile_parameters
+from .types import registry
 
 
 class ParameterMixin:
