@@ -172,7 +172,7 @@ class ScriptedPolicy:
         values = np.asarray(step(image, instruction) if callable(step) else step, dtype=np.float64)
         if values.shape != (self.action_dim,):
             raise ValueError(f"the scripted action has shape {values.shape}, expected ({self.action_dim},)")
-        bins = np.clip(np.round((np.nan_to_num(values) + 1) * 127.5 - 0.5), 0, 254).astype(np.int64)
+        bins = np.round((np.clip(np.nan_to_num(values), -1, 1) + 1) * 127.5 - 0.5).clip(0, 254).astype(np.int64)
         report = DecodeReport(
             decoder=settings.decoder,
             verifier_passes=1,

@@ -4,31 +4,9 @@ Tests wait for events, never for time. "Nothing was sent" is shown by a sentinel
 same topic must arrive first.
 """
 
-import os
-
-os.environ["ROS_DOMAIN_ID"] = str(1 + os.getpid() % 100)
-os.environ["ROS_AUTOMATIC_DISCOVERY_RANGE"] = "LOCALHOST"
-
 import pytest
 
 pytest.importorskip("numpy")
-
-
-@pytest.fixture(scope="module")
-def ros():
-    """One context for all tests of this process; signals stay with pytest."""
-    try:
-        from spec_vla_ros.embedded_ros.doorway import ensure_rclpy
-
-        ensure_rclpy()
-    except ImportError as error:
-        pytest.skip(str(error))
-    import rclpy
-    from rclpy.signals import SignalHandlerOptions
-
-    rclpy.init(signal_handler_options=SignalHandlerOptions.NO)
-    yield rclpy
-    rclpy.try_shutdown()
 
 
 @pytest.fixture

@@ -1,9 +1,5 @@
 """One arm for all tests of the physics: building the model takes longer than most of them."""
 
-import os
-
-os.environ.setdefault("MUJOCO_GL", "egl")
-
 import pytest
 
 pytest.importorskip("mujoco")

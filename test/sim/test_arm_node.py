@@ -12,8 +12,6 @@ import numpy as np
 import pytest
 
 pytest.importorskip("mujoco")
-DOMAIN = 91 + os.getpid() % 10
-os.environ.update(ROS_DOMAIN_ID=str(DOMAIN), ROS_AUTOMATIC_DISCOVERY_RANGE="LOCALHOST")
 doorway = pytest.importorskip("spec_vla_ros.embedded_ros.doorway")
 try:
     doorway.ensure_rclpy()

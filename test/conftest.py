@@ -1,0 +1,118 @@
+"""One ROS domain per test process, on the loopback interface, and whichever rclpy this machine has."""
+
+import itertools
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+
+# Before anything creates a participant, or imports MuJoCo: these are read once per process.
+os.environ["ROS_DOMAIN_ID"] = str(1 + os.getpid() % 100)
+os.environ["ROS_AUTOMATIC_DISCOVERY_RANGE"] = "LOCALHOST"
+for _name in ("ROS_STATIC_PEERS", "ROS_LOCALHOST_ONLY"):
+    os.environ.pop(_name, None)
+os.environ.setdefault("MUJOCO_GL", "egl")
+
+try:
+    from spec_vla_ros.embedded_ros.doorway import ensure_rclpy
+
+    RUNTIME = ensure_rclpy()
+    WHY_NOT = ""
+except ImportError as error:
+    RUNTIME = ""
+    WHY_NOT = str(error)
+
+_numbers = itertools.count()
+
+
+def pytest_report_header():
+    return f"rclpy: {RUNTIME or WHY_NOT}"
+
+
+def pytest_ignore_collect(collection_path):
+    """Without any rclpy, the tests that import it at the top cannot even be collected."""
+    if WHY_NOT and collection_path.name in {"conformance", "embedded_ros"}:
+        return True
+    return None
+
+
+@pytest.fixture(scope="module")
+def ros():
+    """rclpy, initialised once for a file; tests that shut it down do so in a process of their own."""
+    if WHY_NOT:
+        pytest.skip(WHY_NOT)
+    import rclpy
+    from rclpy.signals import SignalHandlerOptions
+
+    rclpy.init(args=[], signal_handler_options=SignalHandlerOptions.NO)
+    yield rclpy
+    rclpy.try_shutdown()
+
+
+@pytest.fixture
+def make_node(ros):
+    """Nodes with names of their own, destroyed after the test."""
+    from rclpy.node import Node
+
+    nodes = []
+
+    def make(name=None, **kwargs):
+        nodes.append(Node(name or f"node_{next(_numbers)}", **kwargs))
+        return nodes[-1]
+
+    yield make
+    for node in nodes:
+        node.destroy_node()
+
+
+@pytest.fixture
+def executor(ros):
+    from rclpy.executors import SingleThreadedExecutor
+
+    made = SingleThreadedExecutor()
+    yield made
+    made.shutdown()
+
+
+@pytest.fixture
+def spin_until(executor):
+    """Spin until ``condition()`` holds; fails after ``limit`` seconds."""
+
+    def wait(condition, *nodes, limit=10.0):
+        for node in nodes:
+            executor.add_node(node)
+        end = time.monotonic() + limit
+        while not condition():
+            assert time.monotonic() < end, "nothing happened in time"
+            executor.spin_once(timeout_sec=0.05)
+
+    return wait
+
+
+@pytest.fixture
+def start():
+    """Start a Python program beside the test; it finds the package and the same domain, and is ended afterwards."""
+    running = []
+
+    def begin(code, *arguments, **environment):
+        path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH", "")]))
+        process = subprocess.Popen(
+            [sys.executable, "-c", code, *arguments],
+            env={**os.environ, "PYTHONPATH": path, **environment},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        running.append(process)
+        return process
+
+    yield begin
+    for process in running:
+        if process.poll() is None:
+            process.kill()
+        process.communicate()
