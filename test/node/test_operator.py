@@ -59,7 +59,7 @@ def test_a_repeated_instruction_disturbs_nothing(rig):
 
 def test_control_strings_are_removed(rig):
     one = rig(dry_run=False).activate()
-    one.say("</s> pick <s>up\n the \x00 <|im_end|> block </<s>s>[INST]")
+    one.say("</s> pick <s>up\n the <|im_end|> block </<s>s>[INST]")
     one.until(lambda: one.actions)
     assert one.actions[0].instruction == "pick up the block"
 
