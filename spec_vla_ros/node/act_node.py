@@ -275,6 +275,8 @@ class ActNode(LifecycleNode):
             return
         if self._cycle.refused is not None:
             self.get_logger().error(f"instruction refused, holding: {self._cycle.refused}")
+        elif not self._cycle.instruction:
+            self.get_logger().info("instruction: none, holding")
         else:
             self.get_logger().info(f"instruction: {self._cycle.instruction!r}")
         self._report()

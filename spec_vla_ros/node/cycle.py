@@ -103,17 +103,20 @@ class Cycle:
     def instruct(self, text: str) -> bool:
         """Take a new instruction; returns whether anything changed.
 
-        An unusable one is not ignored: the operator meant something, so the arm holds until a good one comes.
+        A blank one means "hold", as operators send it between two tasks. An unusable one is not ignored: the operator
+        meant something, so the arm holds until a good one comes.
         """
-        try:
-            cleaned, refused = clean_instruction(text), None
-        except InstructionError as error:
-            cleaned, refused = "", Fault.of(error)
+        cleaned, refused = "", None
+        if text.strip():
+            try:
+                cleaned = clean_instruction(text)
+            except InstructionError as error:
+                refused = Fault.of(error)
         if cleaned == self.instruction and refused == self.refused:
             return False  # a publisher that repeats itself must not disturb the history
         self.instruction, self.refused = cleaned, refused
         self._unwanted = self._fresh = True
-        if refused is not None:
+        if not cleaned:
             self.stream.stop()
         return True
 

@@ -112,8 +112,10 @@ def control_summary(
         values |= {"fault": cycle.refused.name, "detail": cycle.refused.detail, "remedy": cycle.refused.remedy}
         return "WARN", f"holding: {cycle.refused}", values
     if age is None:
+        values["remedy"] = "Start the camera, or correct the name of its topic."
         return "WARN", "NO_IMAGE: waiting for the first image", values
     if not cycle.instruction:
+        values |= {"fault": "NO_INSTRUCTION", "remedy": "Publish an instruction, or set the parameter."}
         return "WARN", "NO_INSTRUCTION: holding until an instruction arrives", values
     return "OK", "dry run" if dry_run else "driving the arm", values
 

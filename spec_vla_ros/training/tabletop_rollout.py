@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from statistics import NormalDist
 
 import numpy as np
 
+from ..confidence import wilson_interval
 from ..policy_types import DecodeSettings, Policy, PolicyResult
 from ..sim.arm import TabletopArm
 from ..sim.expert import STEP
@@ -58,17 +58,6 @@ def evaluate(
         on_episode(done[-1])
     arm.close()
     return done
-
-
-def wilson_interval(successes: int, trials: int, confidence: float = 0.95) -> tuple[float, float]:
-    """Wilson score interval of a rate."""
-    if trials == 0:
-        return 0.0, 1.0
-    z = NormalDist().inv_cdf(0.5 + confidence / 2)
-    rate = successes / trials
-    centre = (rate + z**2 / (2 * trials)) / (1 + z**2 / trials)
-    half = z / (1 + z**2 / trials) * np.sqrt(rate * (1 - rate) / trials + z**2 / (4 * trials**2))
-    return float(max(0.0, centre - half)), float(min(1.0, centre + half))
 
 
 def summarize(episodes: list[Episode], settings: DecodeSettings) -> dict[str, object]:

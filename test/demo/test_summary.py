@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from recorded_run import MS, SETTINGS, START
 
+from spec_vla_ros.confidence import wilson_interval
 from spec_vla_ros.demo.results import action_records, machine, twist_records, versions
 from spec_vla_ros.demo.summary import (
     ActionRecord,
@@ -14,7 +15,6 @@ from spec_vla_ros.demo.summary import (
     overheads_ms,
     summarize_row,
     table,
-    wilson_interval,
     within,
 )
 

@@ -130,6 +130,20 @@ def test_a_bad_instruction_during_a_step_stops_it_and_the_scene_is_looked_at_afr
     assert table.request().fresh
 
 
+def test_a_blank_instruction_during_a_step_stops_it_without_a_refusal():
+    table = Table()
+    table.act()
+    table.ticks(5)
+    assert table.cycle.instruct(" \n")
+    assert table.cycle.refused is None
+    assert not table.ticks(5).any()
+    table.frame()
+    assert table.request() is None
+    assert not table.cycle.instruct("")
+    table.cycle.instruct("go on")
+    assert table.request().fresh
+
+
 def test_the_same_instruction_again_changes_nothing():
     table = Table()
     assert not table.cycle.instruct("go")

@@ -64,7 +64,7 @@ def test_control_strings_are_removed(rig):
     assert one.actions[0].instruction == "pick up the block"
 
 
-@pytest.mark.parametrize("text", ["", "   ", "</s>", "<s></s><pad>", "\n\t\x00", "...", "x" * 401])
+@pytest.mark.parametrize("text", ["</s>", "<s></s><pad>", "\n\t\x00", "...", "x" * 401])
 def test_a_bad_instruction_is_refused_and_the_arm_holds(rig, text):
     """Not ignored: whoever sent it did not mean "carry on"."""
     from rig import DRIVING, six
@@ -79,6 +79,23 @@ def test_a_bad_instruction_is_refused_and_the_arm_holds(rig, text):
     one.say("go on")
     one.until_moving()
     one.until(lambda: one.actions[-1].instruction == "go on")
+
+
+@pytest.mark.parametrize("text", ["", " \n"])
+def test_a_blank_instruction_means_hold(rig, text):
+    """What operators send between two tasks: no error, but the arm stops in the middle of its step."""
+    from rig import DRIVING, six
+
+    one = rig(**DRIVING).activate()
+    one.until_moving()
+    one.say(text)
+    one.until_fault("NO_INSTRUCTION")
+    assert one.control()["level"] == 1
+    assert one.control()["remedy"]
+    one.until_ticks(1)
+    assert not any(six(message).any() for message in one.until_ticks(30))
+    one.say("go on")
+    one.until_moving()
 
 
 def test_an_instruction_that_the_policy_refuses_holds_without_a_latch(rig):
