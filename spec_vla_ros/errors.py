@@ -39,7 +39,7 @@ class ImageError(SpecVlaError):
     """An image is empty, truncated or of an encoding that cannot be turned into RGB."""
 
     fault = "IMAGE_INVALID"
-    remedy = "Publish rgb8 or bgr8 (or another encoding listed in the README) with a correct size and step."
+    remedy = "Publish rgb8 or bgr8 (or another encoding listed in docs/architecture.md) with a correct size and step."
 
 
 class InstructionError(SpecVlaError):

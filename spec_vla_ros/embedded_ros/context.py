@@ -49,9 +49,10 @@ class Context:
             if self._ok:
                 raise RuntimeError("Context.init() must only be called once")
             self.args = parse_ros_args(sys.argv[1:] if args is None else list(args))
-            domain = domain_id if domain_id is not None else int(os.environ.get("ROS_DOMAIN_ID") or 0)
-            if not 0 <= domain <= 232:
-                raise RuntimeError(f"ROS_DOMAIN_ID must lie in 0..232, not {domain}")
+            text = str(domain_id) if domain_id is not None else os.environ.get("ROS_DOMAIN_ID") or "0"
+            if not text.isdecimal() or int(text) > 232:
+                raise RuntimeError(f"ROS_DOMAIN_ID must be a number in 0..232, not {text!r}")
+            domain = int(text)
             self._wire = Wire(domain)
             self._graph = Graph(self._wire)
             self._ok = True

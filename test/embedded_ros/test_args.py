@@ -109,3 +109,13 @@ def test_a_file_of_another_form_is_refused(tmp_path):
         path.write_text(text)
         with pytest.raises(RosArgsError):
             parse_ros_args(["--ros-args", "--params-file", str(path)])
+
+
+@pytest.mark.parametrize("domain", ["first", "-1", "233", "1.0"])
+def test_a_domain_that_is_no_number_is_named(domain, monkeypatch):
+    """A bare ValueError from ``int`` does not say which setting is wrong."""
+    from spec_vla_ros.embedded_ros.context import Context
+
+    monkeypatch.setenv("ROS_DOMAIN_ID", domain)
+    with pytest.raises(RuntimeError, match=f"ROS_DOMAIN_ID must be a number in 0..232, not '{domain}'"):
+        Context().init(args=[])
