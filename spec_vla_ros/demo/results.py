@@ -3,24 +3,19 @@
 from __future__ import annotations
 
 import json
-import os
-import platform
 from collections.abc import Callable, Sequence
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-import spec_vla_ros
-
+from ..machine import machine, versions
 from .bag import decode, write_bag
 from .figures import plot
 from .film import Clip, write_film
 from .recording import IMAGE_RATE, Recording
 from .summary import ActionRecord, EpisodeRecord, Setting, TwistRecord, summarize_row, table, within
 
-LIBRARIES = ("torch", "numpy", "mujoco", "cyclonedds", "rosbags", "opencv-python-headless", "matplotlib")
 MEANING = {
     "passes": "forward passes of the language model per action, the prefill included",
     "latency_ms": "inference as the act node measured it: image conversion, vision, all passes",
@@ -133,32 +128,3 @@ def _find(episodes: Sequence[EpisodeRecord], row: int, index: int) -> EpisodeRec
 
 def _nanoseconds(stamp: Any) -> int:
     return stamp.sec * 10**9 + stamp.nanosec
-
-
-def machine() -> dict[str, Any]:
-    """What the figures were measured on."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-        name = next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), "")
-        memory = round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30, 1)
-    except (OSError, ValueError):
-        name, memory = "", None
-    return {
-        "processor": name or platform.processor() or platform.machine(),
-        "architecture": platform.machine(),
-        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
-        "memory_gib": memory,
-        "system": platform.platform(),
-        "load_average": [round(value, 2) for value in os.getloadavg()],
-    }
-
-
-def versions() -> dict[str, str]:
-    """Of everything that the figures may depend on."""
-    result = {"spec_vla_ros": spec_vla_ros.__version__, "python": platform.python_version()}
-    for library in LIBRARIES:
-        try:
-            result[library] = version(library)
-        except PackageNotFoundError:
-            continue
-    return result

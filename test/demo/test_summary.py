@@ -5,7 +5,7 @@ import pytest
 from recorded_run import MS, SETTINGS, START
 
 from spec_vla_ros.confidence import wilson_interval
-from spec_vla_ros.demo.results import action_records, machine, twist_records, versions
+from spec_vla_ros.demo.results import action_records, twist_records
 from spec_vla_ros.demo.summary import (
     ActionRecord,
     EpisodeRecord,
@@ -17,6 +17,7 @@ from spec_vla_ros.demo.summary import (
     table,
     within,
 )
+from spec_vla_ros.machine import machine, versions
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,249 @@
+"""What the node adds to the inference: from a camera image on the wire to the first velocity of its action.
+
+A camera of the asked size and rate publishes one picture of the simulated table top, again and again; the act node runs
+in a process of its own, as on a robot. Both stamps, the image's and the velocity's, come from this machine's clock.
+"""
+
+from __future__ import annotations
+
+import argparse
+import array
+import json
+import os
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from spec_vla_ros.embedded_ros.doorway import ensure_rclpy
+
+RUNTIME = ensure_rclpy()  # before the first import of rclpy or of a message package
+
+import rclpy
+from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
+from geometry_msgs.msg import TwistStamped
+from rclpy.clock import Clock, ClockType
+from rclpy.executors import SingleThreadedExecutor
+from rclpy.node import Node
+from rclpy.qos import qos_profile_sensor_data
+from rclpy.signals import SignalHandlerOptions
+from sensor_msgs.msg import Image
+
+from spec_vla_ros.demo.processes import Child, DemoError, end_all, environment
+from spec_vla_ros.demo.share import share_path
+from spec_vla_ros.demo.summary import ActionRecord, TwistRecord, histogram, median_p99, overheads_ms
+from spec_vla_ros.machine import machine, versions
+from spec_vla_ros.msg import DecodeStats
+
+FIRST_DOMAIN = 30  # and 60 more, as the demo: below 102, where ports stay out of the ephemeral range on Linux
+START = 120.0  # s for the node to load its model and become active
+SETTLE = 2.0  # s after the last image until everything has arrived
+
+
+@dataclass(frozen=True)
+class Options:
+    """``seconds``: of driving; ``width``, ``height``: px; ``rate``: Hz; ``model``: checkpoint folder."""
+
+    seconds: float = 30.0
+    width: int = 640
+    height: int = 480
+    rate: float = 30.0
+    model: str = "models/tabletop"
+    decoder: str = "speculative"
+
+
+class WireBench(Node):
+    """The camera, and ears for what the act node says."""
+
+    def __init__(self, options: Options, pixels: bytes) -> None:
+        super().__init__("wire_bench")
+        self.sent = 0
+        self.received: int | None = None
+        self.trouble = ""
+        self.ready = False  # the act node is active and hears the camera
+        self.actions: list[ActionRecord] = []
+        self.twists: list[TwistRecord] = []
+        self._message = Image(height=options.height, width=options.width, encoding="rgb8", step=3 * options.width)
+        self._message.header.frame_id = "camera"
+        self._message.data = array.array("B", pixels)
+        self._images = self.create_publisher(Image, "image", qos_profile_sensor_data)
+        self._ears = (
+            self.create_subscription(TwistStamped, "delta_twist_cmds", self._on_twist, 100),
+            self.create_subscription(DecodeStats, "act/decode_stats", self._on_stats, 100),
+            self.create_subscription(DiagnosticArray, "/diagnostics", self._on_diagnostics, 10),
+        )
+        self._period = 1.0 / options.rate
+        self._camera: Any = None
+
+    def start_camera(self) -> None:
+        """Images from now on."""
+        self._camera = self.create_timer(self._period, self._capture, clock=Clock(clock_type=ClockType.STEADY_TIME))
+
+    def stop_camera(self) -> None:
+        """No more images."""
+        self._camera.cancel()
+
+    def _capture(self) -> None:
+        self._message.header.stamp = self.get_clock().now().to_msg()
+        self._images.publish(self._message)
+        self.sent += 1
+
+    def _on_twist(self, message: TwistStamped) -> None:
+        linear, angular = message.twist.linear, message.twist.angular
+        moving = any((linear.x, linear.y, linear.z, angular.x, angular.y, angular.z))
+        self.twists.append(TwistRecord(time.time_ns(), _nanoseconds(message.header.stamp), moving))
+
+    def _on_stats(self, message: DecodeStats) -> None:
+        self.actions.append(
+            ActionRecord(
+                time.time_ns(),
+                _nanoseconds(message.header.stamp),
+                int(message.verifier_passes),
+                float(message.inference_ms),
+                tuple(message.token_source),
+                message.decoder,
+            )
+        )
+
+    def _on_diagnostics(self, message: DiagnosticArray) -> None:
+        for status in message.status:
+            if status.name == "act: control":
+                values = {pair.key: pair.value for pair in status.values}
+                self.ready = values.get("state") == "active" and self._images.get_subscription_count() > 0
+                self.received = int(values.get("frames received", 0))
+                # Once the camera has stopped, a stale image is what has to be reported.
+                over = self._camera is not None and self._camera.is_canceled()
+                if status.level == DiagnosticStatus.ERROR and not over:
+                    self.trouble = status.message
+
+
+def measure(options: Options, say: Callable[[str], None] = print) -> dict[str, Any]:
+    """Run the node for ``options.seconds`` and return the figures. Raises :class:`DemoError` where it cannot."""
+    pixels = _picture(options)
+    env = environment(FIRST_DOMAIN + os.getpid() % 60)
+    os.environ.update({key: env[key] for key in ("ROS_DOMAIN_ID", "ROS_AUTOMATIC_DISCOVERY_RANGE")})
+    with tempfile.TemporaryDirectory() as folder:
+        log = Path(folder, "act.log")
+        act = Child("the act node", "spec_vla_ros.node.act_node", _arguments(options), log, env)
+        rclpy.init(args=[], signal_handler_options=SignalHandlerOptions.NO)
+        try:
+            node = WireBench(options, pixels)
+            try:
+                _drive(node, act, options, say)
+            finally:
+                node.destroy_node()
+        finally:
+            end_all([act])
+            rclpy.try_shutdown()
+    return figures(options, node)
+
+
+def _drive(node: WireBench, act: Child, options: Options, say: Callable[[str], None]) -> None:
+    executor = SingleThreadedExecutor()
+    executor.add_node(node)
+
+    def spin(seconds: float, done: Callable[[], bool] = lambda: False) -> None:
+        end = time.monotonic() + seconds
+        while not done() and time.monotonic() < end:
+            executor.spin_once(timeout_sec=0.05)
+            act.check()
+            if node.trouble:
+                raise DemoError(f"the act node stopped: {node.trouble}")
+
+    spin(START, lambda: node.ready)
+    if not node.ready:
+        raise DemoError(f"the act node was not active after {START:.0f} s:\n{act.tail()}")
+    say(f"the act node is active; {options.seconds:g} s of {options.width} x {options.height} at {options.rate:g} Hz")
+    node.start_camera()
+    spin(options.seconds)
+    node.stop_camera()
+    spin(SETTLE)
+    executor.shutdown()
+
+
+def figures(options: Options, node: WireBench) -> dict[str, Any]:
+    """The row of the report."""
+    overheads = overheads_ms(node.actions, node.twists)
+    passes = [action.passes for action in node.actions]
+    return {
+        **asdict(options),
+        "frames_sent": node.sent,
+        "frames_received": node.received,
+        "actions": len(node.actions),
+        "passes_histogram": histogram(passes),
+        "inference_ms": median_p99([action.inference_ms for action in node.actions]),
+        "image_to_twist_overhead_ms": {**median_p99(overheads), "samples": len(overheads)},
+        "runtime": RUNTIME,
+    }
+
+
+def report(row: dict[str, Any]) -> str:
+    """The row for people."""
+    inference, overhead = row["inference_ms"], row["image_to_twist_overhead_ms"]
+    if not overhead["samples"]:
+        return f"no action moved the arm; {row['frames_received']} of {row['frames_sent']} images arrived"
+    return (
+        f"{row['frames_received']} of {row['frames_sent']} images arrived, {row['actions']} actions\n"
+        f"image to velocity, less the inference: median {overhead['median']:.1f} ms, p99 {overhead['p99']:.1f} ms "
+        f"({overhead['samples']} samples)\n"
+        f"inference: median {inference['median']:.1f} ms, p99 {inference['p99']:.1f} ms"
+    )
+
+
+def main(argv: Sequence[str]) -> int:
+    """``spec-vla bench wire``."""
+    default = Options()
+    parser = argparse.ArgumentParser(prog="spec-vla bench wire", description=__doc__.splitlines()[0])
+    for name, kind, text in (
+        ("seconds", float, "s of driving"),
+        ("width", int, "px"),
+        ("height", int, "px"),
+        ("rate", float, "images per second"),
+        ("model", str, "checkpoint folder"),
+        ("decoder", str, "autoregressive or speculative"),
+    ):
+        parser.add_argument(f"--{name}", type=kind, default=getattr(default, name), help=f"{text} (%(default)s)")
+    parser.add_argument("--json", type=Path, help="write the figures to this file")
+    arguments = vars(parser.parse_args(argv))
+    path = arguments.pop("json")
+    try:
+        row = measure(Options(**arguments), say=lambda line: print(line, flush=True))
+    except DemoError as error:
+        print(f"spec-vla bench wire: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        return 130
+    print(report(row))
+    if path is not None:
+        text = json.dumps({"machine": machine(), "versions": versions(), "rows": [row]}, indent=2)
+        path.write_text(text + "\n")
+    return 0
+
+
+def _picture(options: Options) -> bytes:
+    """One frame of the simulated table top, rgb8."""
+    from spec_vla_ros.sim.arm import TabletopArm
+    from spec_vla_ros.sim.tasks import Layout
+
+    arm = TabletopArm((options.height, options.width))
+    arm.reset(Layout.sample(0))
+    pixels = arm.render().tobytes()
+    arm.close()
+    return pixels
+
+
+def _arguments(options: Options) -> list[str]:
+    """Of the act node."""
+    model = options.model if Path(options.model).is_dir() else str(share_path(options.model))
+    values = {"model": model, "decoder": options.decoder, "instruction": "pick up the red block"}
+    arguments = ["--ros-args", "--params-file", str(share_path("config/sim.yaml"))]
+    for name, value in values.items():
+        arguments += ["-p", f"{name}:={value}"]
+    return arguments
+
+
+def _nanoseconds(stamp: Any) -> int:
+    return stamp.sec * 10**9 + stamp.nanosec

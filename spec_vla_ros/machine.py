@@ -1,0 +1,42 @@
+"""What figures were measured on: the machine and the versions of everything they may depend on."""
+
+from __future__ import annotations
+
+import os
+import platform
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import spec_vla_ros
+
+LIBRARIES = ("torch", "numpy", "mujoco", "cyclonedds", "rosbags", "opencv-python-headless", "matplotlib")
+
+
+def machine() -> dict[str, Any]:
+    """What the figures were measured on."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        name = next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), "")
+        memory = round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30, 1)
+    except (OSError, ValueError):
+        name, memory = "", None
+    return {
+        "processor": name or platform.processor() or platform.machine(),
+        "architecture": platform.machine(),
+        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "memory_gib": memory,
+        "system": platform.platform(),
+        "load_average": [round(value, 2) for value in os.getloadavg()],
+    }
+
+
+def versions() -> dict[str, str]:
+    """Of everything that the figures may depend on."""
+    result = {"spec_vla_ros": spec_vla_ros.__version__, "python": platform.python_version()}
+    for library in LIBRARIES:
+        try:
+            result[library] = version(library)
+        except PackageNotFoundError:
+            continue
+    return result
