@@ -109,7 +109,8 @@ def test_the_lifecycle_is_driven_and_the_wire_is_heard(act):
     echoed = ros2("topic", "echo", "--once", *LOOK, "/delta_twist_cmds")
     assert "linear:" in echoed
     assert "x: 0.0" in echoed
-    ros2("topic", "pub", "--once", *LOOK, "-w", "1", "/instruction", "std_msgs/msg/String", "{data: pick up the cup}")
+    said = ros2("topic", "pub", "--once", "/instruction", "std_msgs/msg/String", "{data: pick up the cup}")
+    assert "publishing #1" in said
     heard = ros2("topic", "echo", "--once", *LOOK, "--field", "status", "/diagnostics")
     assert "pick up the cup" in heard
     assert "Transitioning successful" in ros2("lifecycle", "set", *LOOK, "/act", "deactivate")

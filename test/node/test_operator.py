@@ -64,7 +64,7 @@ def test_control_strings_are_removed(rig):
     assert one.actions[0].instruction == "pick up the block"
 
 
-@pytest.mark.parametrize("text", ["</s>", "<s></s><pad>", "\n\t\x00", "...", "x" * 401])
+@pytest.mark.parametrize("text", ["</s>", "<s></s><pad>", "\n\t\x01", "...", "x" * 401])
 def test_a_bad_instruction_is_refused_and_the_arm_holds(rig, text):
     """Not ignored: whoever sent it did not mean "carry on"."""
     from rig import DRIVING, six
