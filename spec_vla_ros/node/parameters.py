@@ -50,6 +50,7 @@ PARAMETERS: tuple[Spec, ...] = (
         "Precision of the weights; auto = bfloat16 on a GPU, float32 on the CPU",
         choices=("auto", "bfloat16", "float16", "float32"),
     ),
+    _fixed("cpu_threads", 0, "Threads of torch on the CPU; 0 = its own choice, one per core", range=(0, 256)),
     _fixed("centre_crop", False, "Use the centre 90 % of the image, for checkpoints trained with image augmentation"),
     _fixed("script", "axes", "Moves of the scripted policy", choices=("axes", "still", "nan")),
     _fixed("script_delay", 0.1, "s that the scripted policy pretends to think", range=(0.0, 10.0)),
@@ -107,6 +108,7 @@ class Fixed:
     unnorm_key: str
     device: str
     dtype: str
+    cpu_threads: int
     centre_crop: bool
     script: str
     script_delay: float

@@ -50,6 +50,8 @@ def load_openvla(fixed: Fixed) -> Policy:
     from spec_vla_ros.openvla.loader import load_model
     from spec_vla_ros.policy import OpenVLAPolicy
 
+    if fixed.cpu_threads:
+        torch.set_num_threads(fixed.cpu_threads)
     device = fixed.device
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
