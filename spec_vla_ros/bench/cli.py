@@ -1,19 +1,64 @@
-"""``spec-vla bench <what>``."""
+"""``spec-vla bench <what>``: measurements on this machine."""
 
 from __future__ import annotations
 
 import argparse
-import importlib
+import json
+import sys
 from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
 
-BENCHES = {"wire": ("spec_vla_ros.bench.wire", "what the node adds to the inference, image to first velocity")}
+from spec_vla_ros.machine import machine, versions
 
 
 def main(argv: Sequence[str]) -> int:
     """Run one bench; ``argv`` begins with the command's name. Returns the exit status."""
+    arguments = _parser().parse_args(argv[1:])
+    try:
+        return arguments.run(arguments)
+    except KeyboardInterrupt:
+        return 130
+
+
+def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="spec-vla bench", description="Measurements on this machine.")
-    commands = parser.add_subparsers(metavar="what", required=True, dest="what")
-    for name, (_, text) in BENCHES.items():
-        commands.add_parser(name, help=text, add_help=False)
-    what = parser.parse_args(argv[1:2]).what
-    return importlib.import_module(BENCHES[what][0]).main(argv[2:])
+    benches = parser.add_subparsers(metavar="what", required=True)
+    text = "what the act node adds to the inference, from the image to the first velocity of its action"
+    wire = benches.add_parser("wire", help=text, description=f"Measures {text}; over DDS, without an arm.")
+    wire.add_argument("--seconds", type=float, default=30.0, help="of driving (%(default)s)")
+    wire.add_argument("--width", type=int, default=640, help="px (%(default)s)")
+    wire.add_argument("--height", type=int, default=480, help="px (%(default)s)")
+    wire.add_argument("--rate", type=float, default=30.0, help="images per second (%(default)s)")
+    wire.add_argument("--model", default="models/tabletop", help="checkpoint folder (%(default)s)")
+    wire.add_argument("--decoder", choices=("autoregressive", "speculative"), default="speculative")
+    wire.set_defaults(run=_wire)
+    for bench in benches.choices.values():
+        bench.add_argument("--json", type=Path, metavar="PATH", help="write the figures to this file")
+    return parser
+
+
+def _wire(arguments: argparse.Namespace) -> int:
+    from spec_vla_ros.demo.processes import DemoError
+
+    from .wire import Options, measure, report
+
+    names = Options.__dataclass_fields__
+    try:
+        row = measure(Options(**{name: getattr(arguments, name) for name in names}), _say)
+    except DemoError as error:
+        print(f"spec-vla bench wire: {error}", file=sys.stderr)
+        return 1
+    _say(report(row))
+    _write(arguments.json, [row])
+    return 0
+
+
+def _write(path: Path | None, rows: list[dict[str, Any]]) -> None:
+    if path is not None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps({"machine": machine(), "versions": versions(), "rows": rows}, indent=2) + "\n")
+
+
+def _say(line: str) -> None:
+    print(line, flush=True)

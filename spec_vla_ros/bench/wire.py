@@ -6,14 +6,11 @@ in a process of its own, as on a robot. Both stamps, the image's and the velocit
 
 from __future__ import annotations
 
-import argparse
 import array
-import json
 import os
-import sys
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -35,7 +32,6 @@ from sensor_msgs.msg import Image
 from spec_vla_ros.demo.processes import Child, DemoError, end_all, environment
 from spec_vla_ros.demo.share import share_path
 from spec_vla_ros.demo.summary import ActionRecord, TwistRecord, histogram, median_p99, overheads_ms
-from spec_vla_ros.machine import machine, versions
 from spec_vla_ros.msg import DecodeStats
 
 FIRST_DOMAIN = 30  # and 60 more, as the demo: below 102, where ports stay out of the ephemeral range on Linux
@@ -120,7 +116,7 @@ class WireBench(Node):
                     self.trouble = status.message
 
 
-def measure(options: Options, say: Callable[[str], None] = print) -> dict[str, Any]:
+def measure(options: Options, say: Callable[[str], None]) -> dict[str, Any]:
     """Run the node for ``options.seconds`` and return the figures. Raises :class:`DemoError` where it cannot."""
     pixels = _picture(options)
     env = environment(FIRST_DOMAIN + os.getpid() % 60)
@@ -191,36 +187,6 @@ def report(row: dict[str, Any]) -> str:
         f"({overhead['samples']} samples)\n"
         f"inference: median {inference['median']:.1f} ms, p99 {inference['p99']:.1f} ms"
     )
-
-
-def main(argv: Sequence[str]) -> int:
-    """``spec-vla bench wire``."""
-    default = Options()
-    parser = argparse.ArgumentParser(prog="spec-vla bench wire", description=__doc__.splitlines()[0])
-    for name, kind, text in (
-        ("seconds", float, "s of driving"),
-        ("width", int, "px"),
-        ("height", int, "px"),
-        ("rate", float, "images per second"),
-        ("model", str, "checkpoint folder"),
-        ("decoder", str, "autoregressive or speculative"),
-    ):
-        parser.add_argument(f"--{name}", type=kind, default=getattr(default, name), help=f"{text} (%(default)s)")
-    parser.add_argument("--json", type=Path, help="write the figures to this file")
-    arguments = vars(parser.parse_args(argv))
-    path = arguments.pop("json")
-    try:
-        row = measure(Options(**arguments), say=lambda line: print(line, flush=True))
-    except DemoError as error:
-        print(f"spec-vla bench wire: {error}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        return 130
-    print(report(row))
-    if path is not None:
-        text = json.dumps({"machine": machine(), "versions": versions(), "rows": [row]}, indent=2)
-        path.write_text(text + "\n")
-    return 0
 
 
 def _picture(options: Options) -> bytes:
