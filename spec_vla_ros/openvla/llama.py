@@ -16,8 +16,10 @@ from .config import LlamaConfig
 class KVCache:
     """Keys and values of all layers in one tensor (layers, 2, batch, heads, slots, head_dim), allocated once."""
 
-    def __init__(self, config: LlamaConfig, slots: int, device: torch.device | str, dtype: torch.dtype) -> None:
-        shape = (config.num_hidden_layers, 2, 1, config.num_attention_heads, slots, config.head_dim)
+    def __init__(
+        self, config: LlamaConfig, slots: int, device: torch.device | str, dtype: torch.dtype, batch: int = 1
+    ) -> None:
+        shape = (config.num_hidden_layers, 2, batch, config.num_attention_heads, slots, config.head_dim)
         self.data = torch.zeros(shape, device=device, dtype=dtype)
         self.slots = slots
 
