@@ -2,6 +2,7 @@
 
 import itertools
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -17,6 +18,9 @@ os.environ["ROS_AUTOMATIC_DISCOVERY_RANGE"] = "LOCALHOST"
 for _name in ("ROS_STATIC_PEERS", "ROS_LOCALHOST_ONLY"):
     os.environ.pop(_name, None)
 os.environ.setdefault("MUJOCO_GL", "egl")
+# A shell starts background jobs with SIGINT ignored, and so would be every process that a test wants to interrupt.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 try:
     from spec_vla_ros.embedded_ros.doorway import ensure_rclpy

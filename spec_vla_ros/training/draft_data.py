@@ -161,7 +161,9 @@ def collect(loaded: LoadedModel, frames: int, seed: int) -> DraftFrames:
         known = loaded.tokens.to_bins(np.clip(tokens, loaded.tokens.first, loaded.tokens.vocab_end - 1))
         last = np.stack([none if drive.last is None else drive.last for drive in drives])[rows]
         forget = rng.random(len(rows)) < 0.5
-        forget[:: 1 + OTHERS] = False  # after a change of instruction there is no history; the driving one keeps its own
+        forget[:: 1 + OTHERS] = (
+            False  # after a change of instruction there is no history; the driving one keeps its own
+        )
         parts["patches"].append(patches.to(torch.float16).numpy())
         parts["task"].append(tasks.ravel())
         parts["frame"].append(rows + step * ARMS)

@@ -1,0 +1,162 @@
+"""The vision drafter's network: from what the verifier is about to read to a guess of what it will say.
+
+It sees the projected patches, the embedded instruction and the action before, none of which needs a pass of the
+language model, so its guesses can be verified inside the pass over the prompt. A small encoder mixes them once per
+image. A still smaller decoder then names the bins dimension by dimension, each conditioned on the ones before: the
+guess is consistent in itself, and after a partial hit it goes on from the tokens that were emitted.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+NO_ACTION = -1  # in ``last``: there was no action before this one
+
+
+@dataclass(frozen=True)
+class VisionHeadConfig:
+    """``hidden``: width of the verifier's rows. ``patches``, ``action_dim``: A, ``bins``: decoded values per dimension.
+
+    ``text_rows``: longest instruction part of a prompt that is read; longer ones lose their beginning.
+    """
+
+    hidden: int
+    patches: int
+    action_dim: int = 7
+    bins: int = 255
+    width: int = 128
+    encoder_layers: int = 2
+    decoder_layers: int = 1
+    heads: int = 4
+    text_rows: int = 48
+
+    def to_dict(self) -> dict[str, Any]:
+        """As stored beside the weights."""
+        return asdict(self)
+
+
+class _Block(nn.Module):
+    """Pre-norm attention and MLP; with ``memory`` the queries look at it as well."""
+
+    def __init__(self, width: int, heads: int, cross: bool = False) -> None:
+        super().__init__()
+        self.heads = heads
+        self.norm1, self.qkv, self.out = nn.LayerNorm(width), nn.Linear(width, 3 * width), nn.Linear(width, width)
+        self.norm2, self.up, self.down = nn.LayerNorm(width), nn.Linear(width, 3 * width), nn.Linear(3 * width, width)
+        if cross:
+            self.norm3, self.query = nn.LayerNorm(width), nn.Linear(width, width)
+            self.key_value, self.cross_out = nn.Linear(width, 2 * width), nn.Linear(width, width)
+
+    def _split(self, x: Tensor) -> Tensor:
+        return x.unflatten(-1, (self.heads, -1)).transpose(1, 2)
+
+    def memory(self, encoded: Tensor) -> tuple[Tensor, Tensor]:
+        """Keys and values (B, heads, N, head_dim) of the encoder's rows, computed once per image."""
+        k, v = self.key_value(encoded).chunk(2, dim=-1)
+        return self._split(k), self._split(v)
+
+    def forward(
+        self,
+        x: Tensor,
+        mask: Tensor | None = None,
+        memory: tuple[Tensor, Tensor] | None = None,
+        memory_mask: Tensor | None = None,
+        past: tuple[Tensor, Tensor] | None = None,
+    ) -> tuple[Tensor, tuple[Tensor, Tensor]]:
+        """Rows (B, N, width) and their keys and values, ``past`` included. Masks: True = may see."""
+        q, k, v = map(self._split, self.qkv(self.norm1(x)).chunk(3, dim=-1))
+        if past is not None:
+            k, v = torch.cat([past[0], k], dim=2), torch.cat([past[1], v], dim=2)
+        x = x + self.out(F.scaled_dot_product_attention(q, k, v, attn_mask=mask).transpose(1, 2).flatten(2))
+        if memory is not None:
+            query = self._split(self.query(self.norm3(x)))
+            seen = F.scaled_dot_product_attention(query, *memory, attn_mask=memory_mask)
+            x = x + self.cross_out(seen.transpose(1, 2).flatten(2))
+        return x + self.down(F.gelu(self.up(self.norm2(x)))), (k, v)
+
+
+class VisionHead(nn.Module):
+    """See the module docstring. Own positions and embeddings; shares nothing with the verifier but its inputs."""
+
+    def __init__(self, config: VisionHeadConfig) -> None:
+        super().__init__()
+        self.config = config
+        width = config.width
+        self.patch_in, self.text_in = nn.Linear(config.hidden, width), nn.Linear(config.hidden, width)
+        self.patch_norm, self.text_norm = nn.LayerNorm(config.hidden), nn.LayerNorm(config.hidden)
+        self.patch_place = nn.Parameter(torch.randn(config.patches, width) * 0.02)
+        self.text_place = nn.Parameter(torch.randn(config.text_rows, width) * 0.02)
+        # One table per dimension; the last row of each is "none" (no earlier action) or "start" (nothing emitted yet).
+        self.last = nn.Embedding(config.action_dim * (config.bins + 1), width)
+        self.emitted = nn.Embedding(config.action_dim * (config.bins + 1), width)
+        self.place = nn.Parameter(torch.randn(config.action_dim, width) * 0.02)
+        self.encoder = nn.ModuleList(_Block(width, config.heads) for _ in range(config.encoder_layers))
+        self.decoder = nn.ModuleList(_Block(width, config.heads, cross=True) for _ in range(config.decoder_layers))
+        self.encoded_norm, self.out_norm = nn.LayerNorm(width), nn.LayerNorm(width)
+        self.out = nn.Linear(width, config.action_dim * config.bins)
+
+    def encode(
+        self, patches: Tensor, text: Tensor, last: Tensor, text_mask: Tensor | None = None
+    ) -> tuple[list[Any], Tensor | None]:
+        """Keys and values that each layer of the decoder looks at, and their mask; once per image.
+
+        ``patches`` (B, P, hidden) projected; ``text`` (B, T, hidden) embedded prompt without BOS, T at most
+        ``text_rows``; ``last`` (B, A) bins of the action before, -1 = none; ``text_mask`` (B, T) True = present.
+        """
+        config = self.config
+        rows = [
+            self.patch_in(self.patch_norm(patches)) + self.patch_place,
+            self.text_in(self.text_norm(text)) + self.text_place[: text.shape[1]],
+            self.last(self._index(torch.where(last == NO_ACTION, config.bins, last))),
+        ]
+        x, mask = torch.cat(rows, dim=1), None
+        if text_mask is not None:
+            seen = torch.ones(x.shape[:2], dtype=torch.bool, device=x.device)
+            seen[:, config.patches : config.patches + text.shape[1]] = text_mask
+            mask = seen[:, None, None]
+        for block in self.encoder:
+            x, _ = block(x, mask)
+        x = self.encoded_norm(x)
+        return [block.memory(x) for block in self.decoder], mask
+
+    def forward(self, patches: Tensor, text: Tensor, last: Tensor, bins: Tensor, text_mask: Tensor | None) -> Tensor:
+        """Logits (B, A, bins) with the true ``bins`` (B, A) of the dimensions before shown; for training."""
+        memory, memory_mask = self.encode(patches, text, last, text_mask)
+        shown = torch.cat([torch.full_like(bins[:, :1], self.config.bins), bins[:, :-1]], dim=1)
+        x = self.emitted(self._index(shown)) + self.place
+        count = self.config.action_dim
+        mask = torch.ones(count, count, dtype=torch.bool, device=x.device).tril()
+        for block, seen in zip(self.decoder, memory, strict=True):
+            x, _ = block(x, mask, seen, memory_mask)
+        return self._read(x, torch.arange(count, device=x.device))
+
+    def step(
+        self, memory: list[Any], before: Tensor, dimension: int, past: list[Any] | None
+    ) -> tuple[Tensor, list[Any]]:
+        """Log-probabilities (B, bins) of ``dimension`` and what the next step needs.
+
+        ``before`` (B,): bin of the dimension before, ``bins`` at the first. The rows of ``past`` may be re-ordered.
+        """
+        x = self.emitted(before + dimension * (self.config.bins + 1)) + self.place[dimension]
+        x, kept = x[:, None], []
+        for i, block in enumerate(self.decoder):
+            seen = tuple(part.expand(len(before), -1, -1, -1) for part in memory[i])
+            x, keys_values = block(x, None, seen, None, None if past is None else past[i])
+            kept.append(keys_values)
+        logits = self._read(x, torch.tensor([dimension], device=x.device))
+        return logits[:, 0].float().log_softmax(-1), kept
+
+    def _index(self, bins: Tensor) -> Tensor:
+        """Row of the joint table for each dimension's bin, (B, A)."""
+        return bins + torch.arange(bins.shape[1], device=bins.device) * (self.config.bins + 1)
+
+    def _read(self, x: Tensor, dimensions: Tensor) -> Tensor:
+        """Logits (B, N, bins) of rows (B, N, width), row n being of dimension ``dimensions[n]``."""
+        weight = self.out.weight.view(self.config.action_dim, self.config.bins, -1)[dimensions]
+        bias = self.out.bias.view(self.config.action_dim, self.config.bins)[dimensions]
+        return torch.einsum("bnw,nkw->bnk", self.out_norm(x), weight) + bias
