@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -17,6 +17,7 @@ from .errors import ImageError, InstructionError, NonFiniteError
 from .policy_types import DecodeReport, DecodeSettings, PolicyResult
 
 if TYPE_CHECKING:
+    from .decoding.drafters import Drafter
     from .openvla.loader import LoadedModel
 
 HISTORY = 2  # actions that drafters may look back on
@@ -25,16 +26,18 @@ HISTORY = 2  # actions that drafters may look back on
 class OpenVLAPolicy:
     """OpenVLA behind :class:`.policy_types.Policy`; keeps the last actions of the episode for the drafters."""
 
-    def __init__(self, loaded: LoadedModel) -> None:
+    def __init__(self, loaded: LoadedModel, trained: Mapping[str, Callable[[], Drafter]] | None = None) -> None:
+        """``trained``: drafters with a head for this model, by name (:func:`.heads.store.trained_drafters`)."""
         import torch
 
+        from .decoding.decoder import TREE_ROWS
         from .decoding.verifier import Verifier
         from .openvla.prompt import MAX_PROMPT_IDS
 
         self._torch = torch
-        self.loaded = loaded
+        self.loaded, self.trained = loaded, dict(trained or {})
         self.action_dim = loaded.statistics.action_dim
-        slots = loaded.config.towers[0].patches + MAX_PROMPT_IDS + self.action_dim
+        slots = loaded.config.towers[0].patches + MAX_PROMPT_IDS + self.action_dim + TREE_ROWS
         self._verifier = Verifier(loaded.model, loaded.tokens, slots=-(-slots // 64) * 64)
         self._history: deque[tuple[int, ...]] = deque(maxlen=HISTORY)
         self._prompt_of: tuple[str, list[int]] = ("", [])
@@ -46,10 +49,10 @@ class OpenVLAPolicy:
         not fit the action. The history is left as it was when anything is raised.
         """
         from .decoding.decoder import decode_autoregressive, decode_speculative
-        from .decoding.drafters import make_drafters
+        from .decoding.drafters import Observation, make_drafters
 
         began = time.perf_counter()
-        model, drafters = self.loaded.model, make_drafters(settings.drafters)
+        model, drafters = self.loaded.model, make_drafters(settings.drafters, self.trained)
         pixels = self.loaded.transform(image)[None]
         ids = self._ids(instruction)
         preprocessed = time.perf_counter()
@@ -57,12 +60,15 @@ class OpenVLAPolicy:
             watch = _VisionWatch(self._torch, model.device)
             patches = model.embed_image(pixels.to(model.device))
             watch.stop()
-            prompt = model.prompt_embeds(patches, self._torch.tensor([ids], device=model.device))
+            text = model.language_model.embed(self._torch.tensor([ids], device=model.device))
+            prompt = self._torch.cat([text[:, :1], patches, text[:, 1:]], dim=1)
             if settings.decoder == "autoregressive":
                 decoded = decode_autoregressive(self._verifier, prompt, self.action_dim, settings)
             else:
-                history = tuple(self._history)
-                decoded = decode_speculative(self._verifier, prompt, self.action_dim, drafters, settings, history)
+                decoded = decode_speculative(
+                    self._verifier, prompt, self.action_dim, drafters, settings,
+                    tuple(self._history), Observation(patches, text, prompt),
+                )  # fmt: skip
         bins = self.loaded.tokens.to_bins(decoded.tokens)
         values = self.loaded.statistics.unnormalise(self.loaded.tokens.centres[bins])
         if not np.isfinite(values).all():

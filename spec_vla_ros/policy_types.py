@@ -23,6 +23,8 @@ class DecodeSettings:
     ``gripper_radius``: bins, same rule for the last dimension (0 = exact).
     ``radius_per_dimension``: optional A values in bins, replaces both of the above.
     ``draft_depth``: at most this many drafted tokens per pass (0 = none, A - 1 = all).
+    ``draft_width``: at most this many branches of each drafter per pass.
+    ``radius_sum``: optional, bins that the distances of all accepted tokens of an action may add up to.
     ``emit``: at accepted positions emit the verifier's argmax (default) or the draft's token (the paper's rule).
     """
 
@@ -31,6 +33,8 @@ class DecodeSettings:
     acceptance_radius: int = 9
     gripper_radius: int = 0
     draft_depth: int = 6
+    draft_width: int = 4
+    radius_sum: int | None = None
     emit: Emit = "verifier"
     radius_per_dimension: tuple[int, ...] | None = None
 
@@ -50,8 +54,8 @@ class DecodeReport:
     """What one action cost.
 
     ``verifier_passes``: forward passes of the language model, the prefill included (autoregressive: A).
-    ``accepted_per_pass``: drafted tokens accepted in each pass.
-    ``drafter_per_pass``: name of the drafter whose tokens each pass verified ("" = nothing was drafted).
+    ``drafted_per_pass``: drafted rows of each pass. ``accepted_per_pass``: how many of them stood.
+    ``drafter_per_pass``: drafters whose rows each pass verified, joined by "+" ("" = nothing was drafted).
     ``token_source``: for each of the A tokens "verifier" (bonus or plain decoding) or the accepted drafter's name.
     ``max_accepted_distance``: bins between an accepted draft token and the verifier's argmax, maximum.
     Times in milliseconds: image preprocessing, vision towers + projector, first pass, remaining passes, total.
@@ -67,6 +71,7 @@ class DecodeReport:
     acceptance_radius: tuple[int, ...]
     draft_depth: int
     emit: Emit
+    draft_width: int = 0
     preprocess_ms: float = 0.0
     vision_ms: float = 0.0
     prefill_ms: float = 0.0

@@ -1,9 +1,11 @@
-"""The acceptance rule: which drafted tokens the verifier lets stand.
+"""The acceptance rule: which drafted tokens the verifier lets stand. Pure functions.
 
-A drafted token is accepted when it and the verifier's own choice are both action tokens and their decoded bins lie
-at most ``radius`` apart; the accepted draft is the longest leading run of such tokens. Radius 0 is the strict rule
-(equal action), any other radius the relaxed one of Spec-VLA (arXiv 2507.22424), with three differences: distances
-are in decoded bins instead of raw ids, each dimension has its own radius, and no other token is ever within reach.
+A drafted token is accepted when it and the verifier's own choice are both action tokens, their decoded bins lie at
+most ``radius`` apart, and everything before it on its branch is accepted. Of all accepted branches the longest wins;
+of equally long ones the one nearest to the verifier's choices, so an exact one before any other. Radius 0 is the
+strict rule (equal action), any other radius the relaxed one of Spec-VLA (arXiv 2507.22424), with these differences:
+distances are in decoded bins instead of raw ids, each dimension has its own radius, a branch may be given a budget
+for the sum of its distances, and no token outside the action range is ever within reach.
 """
 
 from __future__ import annotations
@@ -13,6 +15,8 @@ from torch import Tensor
 
 from spec_vla_ros.openvla.action_tokens import ActionTokens
 
+UNLIMITED = 1 << 30  # a budget that nothing exhausts
+
 
 def bin_distance(draft: Tensor, verifier: Tensor, tokens: ActionTokens) -> Tensor:
     """Distance in decoded bins of two id tensors of one shape; the largest integer where either is no action."""
@@ -21,15 +25,38 @@ def bin_distance(draft: Tensor, verifier: Tensor, tokens: ActionTokens) -> Tenso
     return torch.where(action[0] & action[1], (bins[0] - bins[1]).abs(), torch.iinfo(draft.dtype).max)
 
 
-def accepted_length(draft: Tensor, verifier: Tensor, radii: Tensor, tokens: ActionTokens) -> Tensor:
-    """Number of leading tokens accepted, int64.
-
-    ``draft``, ``verifier`` (..., D) ids, the verifier's being its argmax at the same dimensions, each conditioned
-    on the drafted tokens before it; ``radii`` (D,) in bins. Returns (...).
+def stands(draft: Tensor, verifier: Tensor, radii: Tensor, tokens: ActionTokens) -> Tensor:
+    """Whether each drafted token is within its radius of the verifier's; all (M,), ``radii`` in bins.
 
     At radius 0 the ids themselves must be equal, although two ids share the topmost bin: the rows after a draft
     are conditioned on its id, and strict decoding promises what autoregressive decoding would have said.
     """
-    exact = draft == verifier
-    near = (bin_distance(draft, verifier, tokens) <= radii) & ((radii > 0) | exact)
-    return near.long().cumprod(-1).sum(-1)
+    return (bin_distance(draft, verifier, tokens) <= radii) & ((radii > 0) | (draft == verifier))
+
+
+def best_node(
+    draft: Tensor,
+    verifier: Tensor,
+    radii: Tensor,
+    ancestors: Tensor,
+    tokens: ActionTokens,
+    budget: int = UNLIMITED,
+) -> Tensor:
+    """The last node of the winning branch, int64 scalar; -1 where no branch begins well.
+
+    ``draft`` (M,) ids; ``verifier`` (M,) its argmax at each node's parent; ``radii`` (M,) bins; ``ancestors`` (M, M)
+    boolean, a node's path with itself; ``budget``: bins that the distances of a branch may add up to.
+    """
+    if not len(draft):
+        return torch.tensor(-1, device=draft.device)
+    gaps = bin_distance(draft, verifier, tokens).clamp(max=tokens.bins)
+    fine = stands(draft, verifier, radii, tokens)
+    path = ancestors.to(torch.float32)  # exact for these small whole numbers, and matrix products exist everywhere
+    broken = path @ (~fine).float()
+    spent = path @ gaps.float()
+    accepted = (broken == 0) & (spent <= budget)
+    # A prefix of an affordable branch is affordable, so accepted nodes form branches without holes.
+    longest = path.sum(1)
+    score = torch.where(accepted, longest * (tokens.bins * len(draft) + 1) - spent, -1.0)
+    best = score.argmax()
+    return torch.where(accepted.any(), best, -1)

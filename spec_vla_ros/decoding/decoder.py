@@ -16,8 +16,12 @@ from spec_vla_ros.errors import NonActionTokenError
 from spec_vla_ros.openvla.action_tokens import ActionTokens
 from spec_vla_ros.policy_types import DecodeReport, DecodeSettings
 
-from .drafters import DraftContext, Drafter
-from .verifier import Verifier
+from .acceptance import UNLIMITED
+from .drafters import DraftContext, Drafter, Observation
+from .tree import ROOT, DraftTree
+from .verifier import Verdict, Verifier
+
+TREE_ROWS = 64  # drafted rows of a pass at most; the cache has room for them
 
 
 @dataclass(frozen=True)
@@ -62,73 +66,98 @@ def decode_speculative(
     drafters: Sequence[Drafter],
     settings: DecodeSettings,
     history: Sequence[Sequence[int]] = (),
+    observation: Observation | None = None,
 ) -> Decoded:
     """Decode ``prompt`` (1, P, hidden), checking drafted tokens already in the pass over the prompt.
 
-    Each pass carries the rows that are settled (first the prompt, later the last emitted token) and the draft for
-    the dimensions after them. The leading drafted tokens within the radius of the verifier's argmax stand; the
-    argmax after them is emitted as well, so every pass settles at least one token and the last dimension is never
-    drafted. The prompt plus ``action_dim`` - 1 drafted rows can therefore settle the whole action in one pass.
+    Each pass carries the rows that are settled (first the prompt, later the last emitted token) and a tree of drafts
+    for the dimensions after them. The best branch whose tokens lie within the radius of the verifier's argmax stands
+    (:mod:`.acceptance`); the argmax after it is emitted as well, so every pass settles at least one token and the
+    last dimension is never drafted. The prompt plus a branch of ``action_dim`` - 1 drafted rows can therefore settle
+    the whole action in one pass.
 
     ``emit="draft"`` emits the accepted tokens themselves (Spec-VLA, arXiv 2507.22424). ``emit="verifier"`` emits
     the verifier's argmax in their place: the draft then only conditions the later dimensions. In both cases the
     cache keeps the rows of the *accepted draft*, because the later tokens were computed from them; every emitted
     token is thus the verifier's greedy choice (or, with "draft", within the radius of it) after a prefix that lies
     within the radius. At radius 0 accepted and greedy tokens are the same, and so is the outcome of
-    :func:`decode_autoregressive`, whatever the drafters, depth and emission.
+    :func:`decode_autoregressive`, whatever the drafters, depth, width and emission.
 
-    ``drafters`` in the order in which they are asked; ``history``: tokens of earlier actions, newest last.
+    ``drafters`` in the order in which their branches enter the tree; ``history``: tokens of earlier actions, newest
+    last; ``observation``: what drafters that look at the image need.
     Raises :class:`NonActionTokenError`, :class:`NonFiniteError`.
     """
     tokens, radii = verifier.tokens, settings.radii(action_dim)
-    passes, drafts, names, emitted, sources, distance = [], [], [], [], [], 0
+    budget = UNLIMITED if settings.radius_sum is None else settings.radius_sum
+    passes, trees, emitted, sources, distance = [], [], [], [], 0
     rows, start, rejected = prompt, 0, ()
+    for drafter in drafters:
+        drafter.begin(observation)
     while len(emitted) < action_dim:
         first = len(emitted)
         count = min(settings.draft_depth, action_dim - 1 - first)
-        name, draft = _draft(drafters, DraftContext(first, count, tokens, history, rejected))
-        verdict = verifier.run(rows, start, draft, radii[first : first + len(draft)])
+        context = DraftContext(
+            first, count, settings.draft_width, radii, tokens, history, tuple(emitted), rejected,
+            passes[-1].hidden if passes else None,
+        )  # fmt: skip
+        tree = _grow(drafters, context)
+        verdict = verifier.run(rows, start, tree, radii[first : first + count], budget)
 
-        greedy, accepted = verdict.greedy, verdict.accepted
-        kept = draft[:accepted] if settings.emit == "draft" else greedy[:accepted]
-        emitted += [*kept, _action(greedy[accepted], first + accepted, tokens)]
-        sources += [name] * accepted + ["verifier"]
-        rejected = greedy[accepted + 1 :]
+        for node, before in zip(verdict.path, [ROOT, *verdict.path], strict=False):
+            choice = verdict.after(before)
+            emitted.append(tree.tokens[node] if settings.emit == "draft" else choice)
+            sources.append(tree.names[node])
+            gap = abs(int(tokens.to_bins(tree.tokens[node])) - int(tokens.to_bins(choice)))
+            distance, budget = max(distance, gap), budget - gap
+        last = verdict.path[-1] if verdict.path else ROOT
+        emitted.append(_action(verdict.after(last), len(emitted), tokens))
+        sources.append("verifier")
+        rejected = _second_thoughts(tree, verdict, last, tokens)
         rows, start = _row(verifier, emitted[-1]), prompt.shape[1] + len(emitted) - 1
-
-        if accepted:
-            gap = abs(tokens.to_bins(draft[:accepted]) - tokens.to_bins(greedy[:accepted]))
-            distance = max(distance, int(gap.max()))
         passes.append(verdict)
-        drafts.append(len(draft))
-        names.append(name)
+        trees.append(tree)
     report = DecodeReport(
         decoder="speculative",
         verifier_passes=len(passes),
-        accepted_per_pass=tuple(verdict.accepted for verdict in passes),
-        drafted_per_pass=tuple(drafts),
-        drafter_per_pass=tuple(names),
+        accepted_per_pass=tuple(len(verdict.path) for verdict in passes),
+        drafted_per_pass=tuple(map(len, trees)),
+        drafter_per_pass=tuple("+".join(tree.drafters) for tree in trees),
         token_source=tuple(sources),
         max_accepted_distance=distance,
         acceptance_radius=radii,
         draft_depth=settings.draft_depth,
+        draft_width=settings.draft_width,
         emit=settings.emit,
     )
     return Decoded(tuple(emitted), report, passes[0].finished, passes[-1].finished)
 
 
-def _draft(drafters: Sequence[Drafter], context: DraftContext) -> tuple[str, list[int]]:
-    """Name and tokens of the first drafter that has a guess, cut before anything that is not an action token."""
+def _grow(drafters: Sequence[Drafter], context: DraftContext) -> DraftTree:
+    """The branches of all drafters in one tree, each cut before anything that is not an action token."""
+    chains = []
     if context.count > 0:
         for drafter in drafters:
-            draft = []
-            for token in list(drafter.propose(context))[: context.count]:
-                if not context.tokens.is_action(token):
-                    break
-                draft.append(int(token))
-            if draft:
-                return drafter.name, draft
-    return "", []
+            for proposed in drafter.propose(context):
+                chain = []
+                for token in list(proposed)[: context.count]:
+                    if not context.tokens.is_action(token):
+                        break
+                    chain.append(int(token))
+                chains.append((drafter.name, chain))
+    return DraftTree.of(chains, TREE_ROWS)
+
+
+def _second_thoughts(tree: DraftTree, verdict: Verdict, last: int, tokens: ActionTokens) -> tuple[int, ...]:
+    """What the verifier said on the rows of the nearest branch that it rejected: choices for the dimensions after
+    the emitted ones, conditioned on a prefix that was not kept.
+    """
+    choice, said = verdict.after(last), []
+    nodes = tree.children(last)
+    while nodes:
+        node = nodes[0] if said else min(nodes, key=lambda n: abs(tree.tokens[n] - choice))
+        said.append(verdict.after(node))
+        nodes = tree.children(node)
+    return tuple(said)
 
 
 def _action(token: int, dimension: int, tokens: ActionTokens) -> int:

@@ -99,7 +99,8 @@ class Watchdog:
                     "Start the camera, check the remapping of the topic image and that it publishes a stamp.",
                 )
             )
-        elif age is not None and age > limits.image:
+        elif age is not None and min(age, now - self._armed_at) > limits.image:
+            # Not at once: the first image after arming may have queued since before, with a fresh one behind.
             self.trip(
                 Fault(
                     "IMAGE_STALE",

@@ -29,6 +29,10 @@ class KVCache:
         self.data[layer, 1, :, :, start : start + v.shape[2]] = v
         return self.data[layer, 0, :, :, :end], self.data[layer, 1, :, :, :end]
 
+    def move(self, slots: list[int], start: int) -> None:
+        """Copy the rows of ``slots`` to ``start``, ``start`` + 1, ...; all are read before any is written."""
+        self.data[..., start : start + len(slots), :] = self.data[..., slots, :]
+
 
 class RMSNorm(nn.Module):
     """Root-mean-square norm, computed in float32 as the reference does."""

@@ -3,7 +3,8 @@
 import pytest
 import torch
 
-from spec_vla_ros.decoding.acceptance import accepted_length, bin_distance
+from spec_vla_ros.decoding.acceptance import best_node, bin_distance
+from spec_vla_ros.decoding.tree import ROOT, DraftTree, Topology
 from spec_vla_ros.openvla.action_tokens import ActionTokens
 
 TOKENS = ActionTokens(32000, 256)
@@ -25,8 +26,14 @@ def restated(draft, verifier, radii):
 
 def accepted(draft, verifier, radii):
     """Accepted length as an int."""
+    return 1 + judged(draft, verifier, range(-1, len(draft) - 1), radii)
+
+
+def judged(draft, verifier, parents, radii, **more):
+    """The winning node of a tree; ``verifier``: its choice at each node's parent, ``radii`` by node."""
     draft, verifier, radii = (torch.tensor(values, dtype=torch.long) for values in (draft, verifier, radii))
-    return int(accepted_length(draft, verifier, radii, TOKENS))
+    shape = Topology.of(list(parents), torch.device("cpu"))
+    return int(best_node(draft, verifier, radii, shape.ancestors, TOKENS, **more))
 
 
 def test_equals_its_restatement_on_random_tokens():
@@ -72,10 +79,59 @@ def test_each_dimension_has_its_own_radius():
     assert accepted([31800, 31800], [31805, 31805], [5, 4]) == 1
 
 
-def test_branches_are_judged_side_by_side():
-    draft = torch.tensor([[31800, 31801], [31800, 31900]])
-    verifier = torch.tensor([[31800, 31801], [31800, 31801]])
-    assert accepted_length(draft, verifier, torch.tensor([0, 0]), TOKENS).tolist() == [2, 1]
+def test_the_longest_branch_wins_whatever_its_place():
+    # Two branches from the root: 31800 -> 31801 and 31805 -> 31806 -> 31807, the second two further off.
+    draft, verifier = [31800, 31801, 31805, 31806, 31807], [31801, 31840, 31801, 31804, 31808]
+    assert judged(draft, verifier, [-1, 0, -1, 2, 3], [9] * 5) == 4
+    assert judged(draft, verifier, [-1, 0, -1, 2, 3], [3] * 5) == 0
+
+
+def test_of_equally_long_branches_the_nearest_wins_and_so_an_exact_one():
+    draft, verifier = [31803, 31800, 31799], [31800] * 3
+    assert judged(draft, verifier, [-1, -1, -1], [9] * 3) == 1
+    assert judged(draft[:1] + draft[2:], verifier[:2], [-1, -1], [9] * 2) == 1
+    assert judged([31803, 31797], verifier[:2], [-1, -1], [9] * 2) == 0, "a tie goes to the earlier one"
+
+
+def test_a_budget_cuts_the_branch_where_it_is_spent():
+    draft, verifier = [31800, 31800, 31800], [31804, 31804, 31804]
+    assert [judged(draft, verifier, [-1, 0, 1], [9] * 3, budget=budget) for budget in (12, 11, 8, 7, 3)] == [
+        2,
+        1,
+        1,
+        0,
+        -1,
+    ]
+
+
+def test_trees_equal_the_judgement_of_each_branch_alone():
+    generator = torch.Generator().manual_seed(2)
+    for _ in range(300):
+        count = int(torch.randint(1, 20, (), generator=generator))
+        parents = [int(torch.randint(-1, n, (), generator=generator)) if n else ROOT for n in range(count)]
+        verifier = torch.randint(31735, 32005, (count,), generator=generator)
+        draft = verifier + torch.randint(-6, 7, (count,), generator=generator)
+        radii = torch.randint(0, 8, (count,), generator=generator)
+        tree = DraftTree(tuple(draft.tolist()), tuple(parents), ("x",) * count)
+
+        def standing(node, tree=tree, verifier=verifier, radii=radii):
+            path = tree.path(node)
+            picked = [[values[n].item() for n in path] for values in (verifier, radii)]
+            return restated([tree.tokens[n] for n in path], *picked) == len(path), len(path)
+
+        best = judged(draft.tolist(), verifier.tolist(), parents, radii.tolist())
+        lengths = [length for fine, length in map(standing, range(count)) if fine]
+        assert len(tree.path(best)) == max(lengths, default=0)
+        assert best == ROOT or standing(best)[0]
+
+
+def test_equal_beginnings_share_nodes_and_rows_are_bounded():
+    chains = [("a", [1, 2, 3]), ("b", [1, 2, 4]), ("b", [5])]
+    tree = DraftTree.of(chains, rows=10)
+    assert (tree.tokens, tree.parents, tree.names) == ((1, 2, 3, 4, 5), (-1, 0, 1, 1, -1), ("a", "a", "a", "b", "b"))
+    assert tree.path(3) == [0, 1, 3]
+    assert tree.children(1) == [2, 3]
+    assert DraftTree.of(chains, rows=4).tokens == (1, 2, 3, 4)
 
 
 def test_an_empty_draft_is_accepted_to_length_zero():

@@ -39,7 +39,7 @@ def make_verifier(edit=lambda model: None):
     model = example_model(CONFIG)
     edit(model)
     model.language_model.fuse()
-    return Verifier(model, TOKENS, slots=64)
+    return Verifier(model, TOKENS, slots=128)
 
 
 @torch.inference_mode()
@@ -167,7 +167,9 @@ def test_other_action_sizes_are_never_overrun(verifier, action_dim):
         history = history_near(greedy.tokens, seed)
         decoded = decode_speculative(verifier, prompt, action_dim, make_drafters(["hold", "refine"]), settings, history)
         assert decoded.tokens == greedy.tokens
-        assert max(decoded.report.drafted_per_pass) <= max(0, min(depth, action_dim - 1))
+        longest = max(0, min(depth, action_dim - 1))
+        assert max(decoded.report.accepted_per_pass) <= longest
+        assert max(decoded.report.drafted_per_pass) <= 2 * longest, "a branch of each drafter"
 
 
 def test_a_draft_that_is_no_action_is_cut_off(verifier):

@@ -2,7 +2,7 @@
 
 import pytest
 
-from spec_vla_ros.decoding.drafters import DRAFTERS, DraftContext, make_drafters
+from spec_vla_ros.decoding.drafters import TRAINING_FREE, DraftContext, make_drafters
 from spec_vla_ros.openvla.action_tokens import ActionTokens
 
 TOKENS = ActionTokens(32000, 256)
@@ -11,29 +11,39 @@ BEFORE, NEWEST = (31990, 31900, 31872, 31999), (31980, 31890, 31872, 31744)
 
 def context(**changes):
     """Context of a first pass over a 4-dimensional action with two past actions."""
-    return DraftContext(**{"first": 0, "count": 3, "tokens": TOKENS, "history": (BEFORE, NEWEST), **changes})
+    return DraftContext(
+        **{
+            "first": 0,
+            "count": 3,
+            "width": 4,
+            "radii": (9,) * 4,
+            "tokens": TOKENS,
+            "history": (BEFORE, NEWEST),
+            **changes,
+        }
+    )
 
 
 def test_hold_repeats_the_newest_action():
     (hold,) = make_drafters(["hold"])
-    assert tuple(hold.propose(context())) == NEWEST[:3]
-    assert tuple(hold.propose(context(first=2, count=1))) == NEWEST[2:3]
+    assert list(hold.propose(context())) == [NEWEST[:3]]
+    assert list(hold.propose(context(first=2, count=1))) == [NEWEST[2:3]]
 
 
 def test_velocity_extrapolates_and_holds_the_gripper():
     (velocity,) = make_drafters(["velocity"])
-    assert list(velocity.propose(context(count=4))) == [31970, 31880, 31872, 31745]
+    assert velocity.propose(context(count=4)) == [[31970, 31880, 31872, 31745]]
 
 
 def test_velocity_stays_within_the_action_tokens():
     (velocity,) = make_drafters(["velocity"])
     history = ((31760, 31990, 31872), (31745, 31999, 31872))
-    assert list(velocity.propose(context(history=history, count=2))) == [31745, 31999]
+    assert velocity.propose(context(history=history, count=2)) == [[31745, 31999]]
 
 
 def test_refine_offers_what_the_verifier_said_on_rejected_rows():
     (refine,) = make_drafters(["refine"])
-    assert tuple(refine.propose(context(first=1, count=2, rejected=(31801, 31802, 31803)))) == (31801, 31802)
+    assert refine.propose(context(first=1, count=2, rejected=(31801, 31802, 31803))) == [(31801, 31802)]
 
 
 @pytest.mark.parametrize(("name", "history"), [("velocity", (NEWEST,)), ("refine", (BEFORE, NEWEST))])
@@ -52,9 +62,9 @@ def test_an_unknown_name_lists_the_known_ones():
 
 
 def test_every_registered_drafter_knows_its_name():
-    assert all(make_drafters([name])[0].name == name for name in DRAFTERS)
+    assert all(make_drafters([name])[0].name == name for name in TRAINING_FREE)
 
 
 def test_before_the_first_action_hold_guesses_that_the_arm_stands_still():
-    guess = list(make_drafters(["hold"])[0].propose(context(history=())))
+    (guess,) = make_drafters(["hold"])[0].propose(context(history=()))
     assert TOKENS.decode(guess).tolist() == [0.0, 0.0, 0.0]

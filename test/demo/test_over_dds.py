@@ -93,9 +93,8 @@ def test_a_run_from_start_to_files(demo):
         assert (out / name).stat().st_size > 1000
     act = (out / "act.log").read_text()
     assert "Traceback" not in act
-    dropped = (out / "arm.log").read_text().rpartition("dropped twists:")[2]
+    _, _, dropped = (out / "arm.log").read_text().partition("dropped twists:")  # said at the end, if there were any
     # A machine under load may deliver a twist late, which the arm rightly ignores; nothing else may be wrong with one.
-    assert dropped
     assert not any(reason in dropped for reason in ("frame", "finite", "stamp"))
 
 

@@ -47,6 +47,18 @@ def test_an_image_with_an_old_stamp_is_stale_on_arrival():
     assert dog.check(10.0, LIMITS).name == "IMAGE_STALE"
 
 
+def test_an_image_that_queued_since_before_arming_leaves_time_for_a_fresh_one():
+    """The executor was busy activating; the oldest image comes first and is no reason to stop."""
+    dog = armed(10.0)
+    dog.image_captured(9.4)
+    assert dog.check(10.01, LIMITS) is None
+    dog.image_captured(10.02)
+    assert dog.check(10.05, LIMITS) is None
+    other = armed(10.0)
+    other.image_captured(9.4)
+    assert other.check(10.51, LIMITS).name == "IMAGE_STALE"
+
+
 def test_an_older_image_does_not_hide_a_newer_one():
     dog = armed()
     dog.image_captured(1.0)

@@ -2,24 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
+from types import MappingProxyType
 
-from .base import DraftContext, Drafter
+from .base import DraftContext, Drafter, Observation
 from .hold import Hold
 from .refine import Refine
 from .velocity import Velocity
 
-DRAFTERS: dict[str, type[Drafter]] = {drafter.name: drafter for drafter in (Hold, Velocity, Refine)}
+TRAINING_FREE: dict[str, type[Drafter]] = {drafter.name: drafter for drafter in (Hold, Velocity, Refine)}
+TRAINED = ("vision",)  # need a head that was trained for their verifier
+DRAFTERS = (*TRAINING_FREE, *TRAINED)
 
-__all__ = ["DRAFTERS", "DraftContext", "Drafter", "make_drafters"]
+__all__ = ["DRAFTERS", "TRAINED", "TRAINING_FREE", "DraftContext", "Drafter", "Observation", "make_drafters"]
 
 
-def make_drafters(names: Iterable[str]) -> tuple[Drafter, ...]:
-    """Drafters in the order in which they are asked: those that build on this action's passes, then as named.
+def make_drafters(
+    names: Iterable[str], trained: Mapping[str, Callable[[], Drafter]] = MappingProxyType({})
+) -> tuple[Drafter, ...]:
+    """Drafters in the order of their branches: those that build on this action's passes, then as named.
 
-    Raises ``ValueError`` for an unknown name, listing the known ones.
+    ``trained``: how to make those that need a head, where there is one. Raises ``ValueError`` for a name that is
+    unknown or has no head, listing those that can be had.
     """
     names = tuple(names)
-    if unknown := [name for name in names if name not in DRAFTERS]:
-        raise ValueError(f"unknown drafters {unknown}; available: {', '.join(sorted(DRAFTERS))}")
-    return tuple(sorted((DRAFTERS[name]() for name in names), key=lambda drafter: not drafter.from_verifier))
+    makers = {**TRAINING_FREE, **trained}
+    if unknown := [name for name in names if name not in makers]:
+        raise ValueError(f"unknown drafters {unknown}; available: {', '.join(sorted(makers))}")
+    return tuple(sorted((makers[name]() for name in names), key=lambda drafter: not drafter.from_verifier))

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import ClassVar
 
-from .base import DraftContext
+from .base import DraftContext, Drafter
 
 
-class Hold:
+class Hold(Drafter):
     """Tokens of the previous action. Strong at rest and in steady motion, wrong when the motion changes.
 
     Before the first action the arm stood still, so that is the guess: the middle bin, no motion. It is rarely right,
@@ -18,8 +18,8 @@ class Hold:
     name: ClassVar[str] = "hold"
     from_verifier: ClassVar[bool] = False
 
-    def propose(self, context: DraftContext) -> Sequence[int]:
+    def propose(self, context: DraftContext) -> Sequence[Sequence[int]]:
         """The previous action's tokens, or no motion without a previous action."""
         if not context.history:
-            return context.tokens.to_ids([(context.tokens.bins - 1) // 2] * context.count).tolist()
-        return context.history[-1][context.first : context.first + context.count]
+            return [context.tokens.to_ids([(context.tokens.bins - 1) // 2] * context.count).tolist()]
+        return [context.history[-1][context.first : context.first + context.count]]

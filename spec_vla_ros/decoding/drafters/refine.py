@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import ClassVar
 
-from .base import DraftContext
+from .base import DraftContext, Drafter
 
 
-class Refine:
+class Refine(Drafter):
     """The verifier's choices on the rejected rows. They cost nothing: the rows were computed anyway.
 
     Jacobi decoding of an autoregressive model (arXiv 2305.10427), started from whatever the first drafter guessed.
@@ -17,6 +17,6 @@ class Refine:
     name: ClassVar[str] = "refine"
     from_verifier: ClassVar[bool] = True
 
-    def propose(self, context: DraftContext) -> Sequence[int]:
+    def propose(self, context: DraftContext) -> Sequence[Sequence[int]]:
         """The choices on the rejected rows; nothing before the first pass or when no row was rejected."""
-        return context.rejected[: context.count]
+        return [context.rejected[: context.count]] if context.rejected else []

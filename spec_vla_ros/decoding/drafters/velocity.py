@@ -5,20 +5,20 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import ClassVar
 
-from .base import DraftContext
+from .base import DraftContext, Drafter
 
 
-class Velocity:
+class Velocity(Drafter):
     """Bins 2 * newest - previous, kept in range; the last dimension (the gripper) is held."""
 
     name: ClassVar[str] = "velocity"
     from_verifier: ClassVar[bool] = False
 
-    def propose(self, context: DraftContext) -> Sequence[int]:
+    def propose(self, context: DraftContext) -> Sequence[Sequence[int]]:
         """Extrapolated tokens; nothing with fewer than two previous actions."""
         if len(context.history) < 2:
-            return ()
+            return []
         before, newest = (context.tokens.to_bins(action) for action in context.history[-2:])
         ahead = (2 * newest - before).clip(0, context.tokens.bins - 1)
         ahead[-1] = newest[-1]
-        return context.tokens.to_ids(ahead)[context.first : context.first + context.count].tolist()
+        return [context.tokens.to_ids(ahead)[context.first : context.first + context.count].tolist()]
