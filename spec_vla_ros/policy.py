@@ -26,19 +26,16 @@ HISTORY = 2  # actions that drafters may look back on
 class OpenVLAPolicy:
     """OpenVLA behind :class:`.policy_types.Policy`; keeps the last actions of the episode for the drafters."""
 
-    def __init__(self, loaded: LoadedModel, trained: Mapping[str, Callable[[], Drafter]] | None = None) -> None:
+    def __init__(self, loaded: LoadedModel, trained: Mapping[str, Drafter] | None = None) -> None:
         """``trained``: drafters with a head for this model, by name (:func:`.heads.store.trained_drafters`)."""
         import torch
 
-        from .decoding.decoder import TREE_ROWS
-        from .decoding.verifier import Verifier
-        from .openvla.prompt import MAX_PROMPT_IDS
+        from .decoding.verifier import Verifier, cache_slots
 
         self._torch = torch
         self.loaded, self.trained = loaded, dict(trained or {})
         self.action_dim = loaded.statistics.action_dim
-        slots = loaded.config.towers[0].patches + MAX_PROMPT_IDS + self.action_dim + TREE_ROWS
-        self._verifier = Verifier(loaded.model, loaded.tokens, slots=-(-slots // 64) * 64)
+        self._verifier = Verifier(loaded.model, loaded.tokens, cache_slots(loaded))
         self._history: deque[tuple[int, ...]] = deque(maxlen=HISTORY)
         self._prompt_of: tuple[str, list[int]] = ("", [])
 

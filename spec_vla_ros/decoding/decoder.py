@@ -19,9 +19,7 @@ from spec_vla_ros.policy_types import DecodeReport, DecodeSettings
 from .acceptance import UNLIMITED
 from .drafters import DraftContext, Drafter, Observation
 from .tree import ROOT, DraftTree
-from .verifier import Verdict, Verifier
-
-TREE_ROWS = 64  # drafted rows of a pass at most; the cache has room for them
+from .verifier import TREE_ROWS, Verdict, Verifier
 
 
 @dataclass(frozen=True)
@@ -90,7 +88,7 @@ def decode_speculative(
     tokens, radii = verifier.tokens, settings.radii(action_dim)
     budget = UNLIMITED if settings.radius_sum is None else settings.radius_sum
     passes, trees, emitted, sources, distance = [], [], [], [], 0
-    rows, start, rejected = prompt, 0, ()
+    rows, start, rejected, kept = prompt, 0, (), []
     for drafter in drafters:
         drafter.begin(observation)
     while len(emitted) < action_dim:
@@ -98,7 +96,7 @@ def decode_speculative(
         count = min(settings.draft_depth, action_dim - 1 - first)
         context = DraftContext(
             first, count, settings.draft_width, radii, tokens, history, tuple(emitted), rejected,
-            passes[-1].hidden if passes else None,
+            passes[-1].hidden if passes else None, tuple(kept),
         )  # fmt: skip
         tree = _grow(drafters, context)
         verdict = verifier.run(rows, start, tree, radii[first : first + count], budget)
@@ -107,11 +105,13 @@ def decode_speculative(
             choice = verdict.after(before)
             emitted.append(tree.tokens[node] if settings.emit == "draft" else choice)
             sources.append(tree.names[node])
+            kept.append(tree.tokens[node])
             gap = abs(int(tokens.to_bins(tree.tokens[node])) - int(tokens.to_bins(choice)))
             distance, budget = max(distance, gap), budget - gap
         last = verdict.path[-1] if verdict.path else ROOT
         emitted.append(_action(verdict.after(last), len(emitted), tokens))
         sources.append("verifier")
+        kept.append(emitted[-1])
         rejected = _second_thoughts(tree, verdict, last, tokens)
         rows, start = _row(verifier, emitted[-1]), prompt.shape[1] + len(emitted) - 1
         passes.append(verdict)

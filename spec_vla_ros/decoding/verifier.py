@@ -12,13 +12,22 @@ from torch import Tensor
 from spec_vla_ros.errors import InstructionError, NonFiniteError
 from spec_vla_ros.openvla.action_tokens import ActionTokens
 from spec_vla_ros.openvla.llama import KVCache, causal_mask, rope_tables
+from spec_vla_ros.openvla.loader import LoadedModel
 from spec_vla_ros.openvla.model import OpenVLA
+from spec_vla_ros.openvla.prompt import MAX_PROMPT_IDS
 
 from .acceptance import UNLIMITED, best_node
-from .tree import ROOT, DraftTree, Topology
+from .tree import DraftTree, Topology
 
 NO_DRAFT = DraftTree()
 TOPOLOGIES = 512  # shapes of trees that are kept
+TREE_ROWS = 64  # drafted rows of a pass at most; the cache has room for them
+
+
+def cache_slots(loaded: LoadedModel) -> int:
+    """Rows that a cache needs: the longest prompt, an action and the largest tree, in whole blocks."""
+    rows = loaded.config.towers[0].patches + MAX_PROMPT_IDS + loaded.statistics.action_dim + TREE_ROWS
+    return -(-rows // 64) * 64
 
 
 @dataclass(frozen=True)
@@ -113,6 +122,3 @@ class Verifier:
                 self._topologies.clear()
             found = self._topologies[parents] = Topology.of(parents, self.mask.device)
         return found
-
-
-__all__ = ["NO_DRAFT", "ROOT", "Verdict", "Verifier"]

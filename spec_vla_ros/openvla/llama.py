@@ -82,7 +82,9 @@ def attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
     return F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
 
 
-class _SelfAttention(nn.Module):
+class SelfAttention(nn.Module):
+    """Projections of one attention layer; what attends to what is the caller's business."""
+
     def __init__(self, config: LlamaConfig) -> None:
         super().__init__()
         width = config.hidden_size
@@ -102,7 +104,9 @@ class _SelfAttention(nn.Module):
         return parts.view(*x.shape[:2], 3, self.heads, -1).permute(2, 0, 3, 1, 4)
 
 
-class _Mlp(nn.Module):
+class Mlp(nn.Module):
+    """Gated MLP (SwiGLU)."""
+
     def __init__(self, config: LlamaConfig) -> None:
         super().__init__()
         self.gate_proj = nn.Linear(config.hidden_size, config.intermediate_size, bias=False)
@@ -111,6 +115,7 @@ class _Mlp(nn.Module):
         self.register_buffer("gate_up", None, persistent=False)
 
     def forward(self, x: Tensor) -> Tensor:
+        """Rows (..., C) to rows (..., C)."""
         if self.gate_up is None:
             gate, up = self.gate_proj(x), self.up_proj(x)
         else:
@@ -123,9 +128,9 @@ class _Layer(nn.Module):
         super().__init__()
         self.index = index
         self.input_layernorm = RMSNorm(config.hidden_size, config.rms_norm_eps)
-        self.self_attn = _SelfAttention(config)
+        self.self_attn = SelfAttention(config)
         self.post_attention_layernorm = RMSNorm(config.hidden_size, config.rms_norm_eps)
-        self.mlp = _Mlp(config)
+        self.mlp = Mlp(config)
 
     def forward(
         self, x: Tensor, cos: Tensor, sin: Tensor, mask: Tensor | None, cache: KVCache | None, start: int

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from types import MappingProxyType
 
 from .base import DraftContext, Drafter, Observation
@@ -10,23 +10,21 @@ from .hold import Hold
 from .refine import Refine
 from .velocity import Velocity
 
-TRAINING_FREE: dict[str, type[Drafter]] = {drafter.name: drafter for drafter in (Hold, Velocity, Refine)}
-TRAINED = ("vision",)  # need a head that was trained for their verifier
+TRAINING_FREE: dict[str, Drafter] = {drafter.name: drafter for drafter in (Hold(), Velocity(), Refine())}
+TRAINED = ("vision", "eagle")  # need a head that was trained for their verifier
 DRAFTERS = (*TRAINING_FREE, *TRAINED)
 
 __all__ = ["DRAFTERS", "TRAINED", "TRAINING_FREE", "DraftContext", "Drafter", "Observation", "make_drafters"]
 
 
-def make_drafters(
-    names: Iterable[str], trained: Mapping[str, Callable[[], Drafter]] = MappingProxyType({})
-) -> tuple[Drafter, ...]:
+def make_drafters(names: Iterable[str], trained: Mapping[str, Drafter] = MappingProxyType({})) -> tuple[Drafter, ...]:
     """Drafters in the order of their branches: those that build on this action's passes, then as named.
 
-    ``trained``: how to make those that need a head, where there is one. Raises ``ValueError`` for a name that is
+    ``trained``: those that have a head for their verifier. Raises ``ValueError`` for a name that is
     unknown or has no head, listing those that can be had.
     """
     names = tuple(names)
-    makers = {**TRAINING_FREE, **trained}
-    if unknown := [name for name in names if name not in makers]:
-        raise ValueError(f"unknown drafters {unknown}; available: {', '.join(sorted(makers))}")
-    return tuple(sorted((makers[name]() for name in names), key=lambda drafter: not drafter.from_verifier))
+    available = {**TRAINING_FREE, **trained}
+    if unknown := [name for name in names if name not in available]:
+        raise ValueError(f"unknown drafters {unknown}; available: {', '.join(sorted(available))}")
+    return tuple(sorted((available[name] for name in names), key=lambda drafter: not drafter.from_verifier))

@@ -32,6 +32,8 @@ class DraftContext:
     ``rejected``: the verifier's own choices for dimensions ``first``, ``first + 1``, ... read off the rows that the
     previous pass rejected; they are conditioned on a prefix that was not kept. Empty before the first pass.
     ``hidden`` (1, K, H): the verifier's states of the rows that the previous pass settled; None before the first.
+    ``rows``: the ids behind the prompt that the verifier has read or is about to read: the accepted drafts, each
+    pass closed by the token emitted after them.
     """
 
     first: int
@@ -43,6 +45,7 @@ class DraftContext:
     emitted: Sequence[int] = ()
     rejected: Sequence[int] = ()
     hidden: Tensor | None = None
+    rows: Sequence[int] = ()
 
 
 class Drafter:

@@ -1,73 +1,114 @@
-"""Heads on disk: ``drafters/<name>/config.json`` and ``model.safetensors`` in the folder of their verifier."""
+"""Heads on disk, in the folder of their verifier: ``drafters/<name>/``.
+
+``vision``: ``config.json`` and ``model.safetensors``. ``eagle``: the layout of the published heads, ``pytorch_model.bin``
+or ``model.safetensors``; a config.json is not needed, because the shapes follow from the verifier.
+"""
 
 from __future__ import annotations
 
-import functools
 import json
-from collections.abc import Callable
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
 
 from spec_vla_ros.decoding.drafters.base import Drafter
+from spec_vla_ros.decoding.drafters.eagle import Eagle
 from spec_vla_ros.decoding.drafters.vision import Vision
+from spec_vla_ros.decoding.verifier import cache_slots
 from spec_vla_ros.errors import CheckpointError
+from spec_vla_ros.openvla.config import LlamaConfig
 from spec_vla_ros.openvla.loader import LoadedModel
 
+from .eagle_head import EagleHead
 from .vision_head import VisionHead, VisionHeadConfig
 
 FOLDER = "drafters"
+WEIGHTS, PUBLISHED_WEIGHTS = "model.safetensors", "pytorch_model.bin"
 
 
-def trained_drafters(loaded: LoadedModel, folder: Path) -> tuple[dict[str, Callable[[], Drafter]], list[str]]:
-    """Drafters whose heads lie in ``folder``, and what is wrong with the others, one line each.
+def trained_drafters(loaded: LoadedModel, folder: Path) -> tuple[dict[str, Drafter], list[str]]:
+    """Drafters whose heads lie in ``folder``, by name, and what is wrong with the others, one line each.
 
     A head that is missing or does not fit costs speed and not correctness, so it is never an error.
     """
-    found: dict[str, Callable[[], Drafter]] = {}
-    problems = []
-    if (folder / Vision.name).is_dir():
-        config = loaded.config
-        sizes = (config.llama.hidden_size, config.towers[0].patches, loaded.statistics.action_dim)
-        try:
-            head = load_vision_head(folder / Vision.name, *sizes, loaded.model.device)
-            found[Vision.name] = functools.partial(Vision, head)
-        except CheckpointError as error:
-            problems.append(str(error))
+    makers = {Vision.name: _vision, Eagle.name: _eagle}
+    found, problems = {}, []
+    for name, make in makers.items():
+        if (folder / name).is_dir():
+            try:
+                found[name] = make(loaded, folder / name)
+            except CheckpointError as error:
+                problems.append(str(error))
     return found, problems
 
 
-def save_head(head: VisionHead, folder: Path, about: dict[str, Any]) -> None:
+def _vision(loaded: LoadedModel, folder: Path) -> Drafter:
+    config = loaded.config
+    head = load_vision_head(folder, config.llama.hidden_size, config.towers[0].patches, loaded.statistics.action_dim)
+    return Vision(head.to(loaded.model.device))
+
+
+def _eagle(loaded: LoadedModel, folder: Path) -> Drafter:
+    head = load_eagle_head(folder, loaded.config.llama).to(loaded.model.device, loaded.model.dtype)
+    return Eagle(head, loaded.model, cache_slots(loaded))
+
+
+def save_head(head: nn.Module, folder: Path, about: dict[str, Any]) -> None:
     """Write ``head`` in half precision; ``about``: how it came about, for people."""
     folder.mkdir(parents=True, exist_ok=True)
-    save_file({name: p.detach().to(torch.float16).contiguous() for name, p in head.state_dict().items()},
-              folder / "model.safetensors")  # fmt: skip
-    text = json.dumps({"type": "vision", **head.config.to_dict(), "about": about}, indent=2)
-    (folder / "config.json").write_text(text + "\n")
+    state = {name: tensor.detach().to(torch.float16).contiguous() for name, tensor in head.state_dict().items()}
+    save_file(state, folder / WEIGHTS)
+    stored = {"type": "vision", **head.config.to_dict()} if isinstance(head, VisionHead) else {"type": "eagle"}
+    (folder / "config.json").write_text(json.dumps({**stored, "about": about}, indent=2) + "\n")
 
 
-def load_vision_head(folder: Path, hidden: int, patches: int, action_dim: int, device: torch.device) -> VisionHead:
-    """Read a head in float32 on ``device``. Raises :class:`CheckpointError` where it does not fit its verifier."""
+def load_vision_head(folder: Path, hidden: int, patches: int, action_dim: int) -> VisionHead:
+    """Read a head in float32. Raises :class:`CheckpointError` where it does not fit a verifier of these sizes."""
     try:
         stored = json.loads((folder / "config.json").read_text())
         stored.pop("about", None)
         kind = stored.pop("type", None)
         config = VisionHeadConfig(**stored)
-        state = load_file(folder / "model.safetensors", device="cpu")
-    except (OSError, ValueError, TypeError, SafetensorError) as error:
-        raise CheckpointError(f"the draft head in {folder} is unreadable: {error}") from error
+    except (OSError, ValueError, TypeError, AttributeError) as error:
+        raise CheckpointError(f"the draft head in {folder} has no usable config.json: {error}") from error
     if kind != "vision":
         raise CheckpointError(f"{folder} holds a head of type {kind!r}, expected 'vision'")
     expected = {"hidden": hidden, "patches": patches, "action_dim": action_dim}
     wrong = {name: getattr(config, name) for name, value in expected.items() if getattr(config, name) != value}
     if wrong:
         raise CheckpointError(f"the draft head in {folder} was made for another model: {wrong}, expected {expected}")
-    head = VisionHead(config)
+    return _filled(VisionHead(config), _read(folder), folder)
+
+
+def load_eagle_head(folder: Path, config: LlamaConfig) -> EagleHead:
+    """Read a head of the published layout in float32. Raises :class:`CheckpointError` where it does not fit.
+
+    The copy of the verifier's embedding table is left out, a missing bias of ``fc`` is zero, and names may carry the
+    prefix of a distributed training.
+    """
+    state = {name.removeprefix("module."): tensor for name, tensor in _read(folder).items()}
+    state.pop("embed_tokens.weight", None)
+    state.setdefault("fc.bias", torch.zeros(config.hidden_size))
+    return _filled(EagleHead(config), state, folder)
+
+
+def _read(folder: Path) -> dict[str, Tensor]:
+    try:
+        if (folder / WEIGHTS).is_file():
+            return load_file(folder / WEIGHTS, device="cpu")
+        return torch.load(folder / PUBLISHED_WEIGHTS, map_location="cpu", weights_only=True)
+    except (OSError, RuntimeError, ValueError, EOFError, UnpicklingError, SafetensorError) as error:
+        raise CheckpointError(f"the draft head in {folder} is unreadable: {error}") from error
+
+
+def _filled(head: Any, state: dict[str, Tensor], folder: Path) -> Any:
     try:
         head.load_state_dict({name: tensor.float() for name, tensor in state.items()})
-    except RuntimeError as error:
-        raise CheckpointError(f"the draft head in {folder} does not fit its config.json: {error}") from error
-    return head.to(device).eval().requires_grad_(False)
+    except (RuntimeError, AttributeError) as error:
+        raise CheckpointError(f"the draft head in {folder} does not fit its verifier: {error}") from error
+    return head.eval().requires_grad_(False)

@@ -1,0 +1,69 @@
+"""The draft head of Spec-VLA: one decoder layer that predicts the verifier's next state from its last one.
+
+Row j joins the embedding of token j + 1 with the verifier's state at j and estimates the state at j + 1; the verifier's
+own output head turns that into a guess for token j + 2 (EAGLE, arXiv 2401.15077; Spec-VLA, arXiv 2507.22424). Parameter
+names are those of the published heads.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import torch
+from torch import Tensor, nn
+
+from spec_vla_ros.openvla.config import LlamaConfig
+from spec_vla_ros.openvla.llama import KVCache, Mlp, RMSNorm, SelfAttention, attend, rotate
+
+
+class _DraftLayer(nn.Module):
+    """A Llama layer without the norm before its attention, as published."""
+
+    def __init__(self, config: LlamaConfig) -> None:
+        super().__init__()
+        self.self_attn = SelfAttention(config)
+        self.post_attention_layernorm = RMSNorm(config.hidden_size, config.rms_norm_eps)
+        self.mlp = Mlp(config)
+
+    def forward(
+        self, x: Tensor, cos: Tensor, sin: Tensor, mask: Tensor | None, cache: KVCache | None, start: int
+    ) -> Tensor:
+        b, n, width = x.shape
+        qkv = self.self_attn.project(x)
+        (q, k), v = rotate(qkv[:2], cos, sin), qkv[2]
+        if cache is not None:
+            k, v = cache.write(0, start, k, v, start + n)
+        h = attend(q, k, v, mask)
+        x = x + self.self_attn.o_proj(h.transpose(1, 2).reshape(b, n, width))
+        return x + self.mlp(self.post_attention_layernorm(x))
+
+
+class EagleHead(nn.Module):
+    """``fc`` joins embedding and state, one layer looks back; embedding table and output head are the verifier's."""
+
+    def __init__(self, config: LlamaConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.fc = nn.Linear(2 * config.hidden_size, config.hidden_size)
+        self.layers = nn.ModuleList([_DraftLayer(config)])
+
+    def forward(
+        self,
+        embeds: Tensor,
+        states: Tensor,
+        rope: tuple[Tensor, Tensor],
+        mask: Tensor | None,
+        cache: KVCache | None = None,
+        start: int = 0,
+    ) -> Tensor:
+        """Estimated next states (B, N, H).
+
+        ``embeds`` (B, N, H) of the tokens one further, ``states`` (B, N, H) of the verifier or estimated; ``rope``
+        the tables of the rows' positions; ``mask`` as in :class:`..openvla.llama.Llama`.
+        """
+        x = self.fc(torch.cat([embeds, states], dim=-1))
+        return self.layers[0](x, *rope, mask, cache, start)
+
+    def make_cache(self, slots: int, device: torch.device, dtype: torch.dtype) -> KVCache:
+        """A cache for this head's single layer."""
+        return KVCache(replace(self.config, num_hidden_layers=1), slots, device, dtype)
