@@ -1,6 +1,6 @@
 """Heads on disk, in the folder of their verifier: ``drafters/<name>/``.
 
-``vision``: ``config.json`` and ``model.safetensors``. ``eagle``: the layout of the published heads, ``pytorch_model.bin``
+``vision``: ``config.json`` and ``model.safetensors``. ``eagle``: the layout of published heads, ``pytorch_model.bin``
 or ``model.safetensors``; a config.json is not needed, because the shapes follow from the verifier.
 """
 
