@@ -26,14 +26,18 @@ HISTORY = 2  # actions that drafters may look back on
 class OpenVLAPolicy:
     """OpenVLA behind :class:`.policy_types.Policy`; keeps the last actions of the episode for the drafters."""
 
-    def __init__(self, loaded: LoadedModel, trained: Mapping[str, Drafter] | None = None) -> None:
-        """``trained``: drafters with a head for this model, by name (:func:`.heads.store.trained_drafters`)."""
+    def __init__(
+        self, loaded: LoadedModel, trained: Mapping[str, Drafter] | None = None, problems: Sequence[str] = ()
+    ) -> None:
+        """``trained``: drafters with a head for this model; ``problems``: what is wrong with heads that are not among
+        them (:func:`.decoding.heads.store.trained_drafters`).
+        """
         import torch
 
         from .decoding.verifier import Verifier, cache_slots
 
         self._torch = torch
-        self.loaded, self.trained = loaded, dict(trained or {})
+        self.loaded, self.trained, self._problems = loaded, dict(trained or {}), tuple(problems)
         self.action_dim = loaded.statistics.action_dim
         self._verifier = Verifier(loaded.model, loaded.tokens, cache_slots(loaded))
         self._history: deque[tuple[int, ...]] = deque(maxlen=HISTORY)
@@ -47,8 +51,10 @@ class OpenVLAPolicy:
         """
         from .decoding.decoder import decode_autoregressive, decode_speculative
         from .decoding.drafters import Observation, make_drafters
+        from .decoding.presets import resolve
 
         began = time.perf_counter()
+        settings = resolve(settings, self.trained)
         model, drafters = self.loaded.model, make_drafters(settings.drafters, self.trained)
         pixels = self.loaded.transform(image)[None]
         ids = self._ids(instruction)
@@ -74,6 +80,7 @@ class OpenVLAPolicy:
         ended, vision_ms = time.perf_counter(), watch.milliseconds()
         report = replace(
             decoded.report,
+            drafters=tuple(drafter.name for drafter in drafters) if settings.decoder == "speculative" else (),
             preprocess_ms=1e3 * (preprocessed - began),
             vision_ms=vision_ms,
             prefill_ms=1e3 * (decoded.first_pass_end - preprocessed) - vision_ms,
@@ -98,6 +105,8 @@ class OpenVLAPolicy:
             "dtype": str(model.dtype).removeprefix("torch."),
             "parameters": str(sum(parameter.numel() for parameter in model.parameters())),
             "vision_backbone": self.loaded.config.vision_backbone_id,
+            "draft_heads": ", ".join(sorted(self.trained)) or "none",
+            "draft_head_problems": "; ".join(self._problems),
         }
 
     def _ids(self, instruction: str) -> list[int]:
@@ -187,6 +196,8 @@ class ScriptedPolicy:
             acceptance_radius=settings.radii(self.action_dim),
             draft_depth=settings.draft_depth,
             emit=settings.emit,
+            draft_width=settings.draft_width,
+            drafters=settings.drafters,
             total_ms=1e3 * (time.perf_counter() - began),
         )
         return PolicyResult(values, 31999 - bins, bins, report)

@@ -19,6 +19,8 @@ Decoder = Literal["autoregressive", "speculative"]
 class DecodeSettings:
     """Everything about decoding that may change while running; read once per inference.
 
+    ``preset``: a name of :mod:`.decoding.presets`, which then decides decoder, drafters, width and emission.
+    ``drafters``: by name, in the order of their branches.
     ``acceptance_radius``: bins; a draft token is accepted within this distance of the verifier's argmax.
     ``gripper_radius``: bins, same rule for the last dimension (0 = exact).
     ``radius_per_dimension``: optional A values in bins, replaces both of the above.
@@ -28,6 +30,7 @@ class DecodeSettings:
     ``emit``: at accepted positions emit the verifier's argmax (default) or the draft's token (the paper's rule).
     """
 
+    preset: str = "custom"
     decoder: Decoder = "speculative"
     drafters: tuple[str, ...] = ("hold", "refine")
     acceptance_radius: int = 9
@@ -55,7 +58,8 @@ class DecodeReport:
 
     ``verifier_passes``: forward passes of the language model, the prefill included (autoregressive: A).
     ``drafted_per_pass``: drafted rows of each pass. ``accepted_per_pass``: how many of them stood.
-    ``drafter_per_pass``: drafters whose rows each pass verified, joined by "+" ("" = nothing was drafted).
+    ``drafters``: those that were asked. ``drafter_per_pass``: those whose rows each pass verified, joined by "+" (""
+    = nothing was drafted).
     ``token_source``: for each of the A tokens "verifier" (bonus or plain decoding) or the accepted drafter's name.
     ``max_accepted_distance``: bins between an accepted draft token and the verifier's argmax, maximum.
     Times in milliseconds: image preprocessing, vision towers + projector, first pass, remaining passes, total.
@@ -72,6 +76,7 @@ class DecodeReport:
     draft_depth: int
     emit: Emit
     draft_width: int = 0
+    drafters: tuple[str, ...] = ()
     preprocess_ms: float = 0.0
     vision_ms: float = 0.0
     prefill_ms: float = 0.0

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from spec_vla_ros.decoding.presets import PRESETS
 from spec_vla_ros.machine import machine, versions
 
 
@@ -33,6 +34,14 @@ def _parser() -> argparse.ArgumentParser:
     wire.add_argument("--model", default="models/tabletop", help="checkpoint folder (%(default)s)")
     wire.add_argument("--decoder", choices=("autoregressive", "speculative"), default="speculative")
     wire.set_defaults(run=_wire)
+    text = "passes, success and drift of presets and radii, in closed loop on the simulated table top"
+    passes = benches.add_parser("passes", help=text, description=f"Measures {text}.")
+    passes.add_argument("--model", type=Path, default=Path("models/tabletop"), help="checkpoint folder (%(default)s)")
+    passes.add_argument("--heads", type=Path, help="folder of draft heads (drafters/ in the model's folder)")
+    passes.add_argument("--presets", nargs="+", default=list(PRESETS), choices=PRESETS, help="(all)")
+    passes.add_argument("--radii", nargs="+", type=int, default=[0, 5, 9], help="bins (%(default)s)")
+    passes.add_argument("--episodes", type=int, default=300, help="per row (%(default)s)")
+    passes.set_defaults(run=_passes)
     for bench in benches.choices.values():
         bench.add_argument("--json", type=Path, metavar="PATH", help="write the figures to this file")
     return parser
@@ -51,6 +60,23 @@ def _wire(arguments: argparse.Namespace) -> int:
         return 1
     _say(report(row))
     _write(arguments.json, [row])
+    return 0
+
+
+def _passes(arguments: argparse.Namespace) -> int:
+    import torch
+
+    from spec_vla_ros.policy_types import DecodeSettings
+
+    from .passes import measure
+
+    torch.set_num_threads(1)  # small matrices
+    grid = []
+    for preset in arguments.presets:
+        radii = arguments.radii if preset != "autoregressive" else [0]
+        grid += [DecodeSettings(preset=preset, acceptance_radius=radius) for radius in radii]
+    rows = measure(arguments.model, grid, arguments.episodes, _say, arguments.heads)
+    _write(arguments.json, rows)
     return 0
 
 

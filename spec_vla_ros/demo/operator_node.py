@@ -123,7 +123,7 @@ class Operator(Node):
 
     def apply(self, setting: Setting) -> None:
         """Set the act node's decoder while it runs."""
-        values: dict[str, Any] = {"decoder": setting.decoder}
+        values: dict[str, Any] = {"preset": "custom", "decoder": setting.decoder}
         if setting.decoder != "autoregressive":
             values |= {
                 "drafters": list(setting.drafters),

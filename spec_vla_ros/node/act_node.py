@@ -213,6 +213,8 @@ class ActNode(LifecycleNode):
         if self._worker.action_dim != ACTION_DIM:
             raise ValueError(f"actions have {self._worker.action_dim} dimensions, this node needs {ACTION_DIM}")
         self.get_logger().info(f"loaded in {time.monotonic() - began:.1f} s: {self._worker.description}")
+        if problems := self._worker.description.get("draft_head_problems"):
+            self.get_logger().warning(f"decoding goes on without: {problems}")
 
     def _halt(self) -> None:
         """Stop the timer, then send zero, in this order: a late tick must not have the last word."""

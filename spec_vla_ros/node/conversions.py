@@ -158,11 +158,11 @@ def stats_message(
     message.header.stamp, message.header.frame_id = request.header.stamp, frame_id
     message.sequence = request.number
     message.decoder, message.emit = report.decoder, report.emit
-    message.drafters = list(request.tunables.decode.drafters)
+    message.drafters = list(report.drafters)
     message.acceptance_radius = [int(radius) for radius in report.acceptance_radius]
     if len(bin_width) == len(report.acceptance_radius):
         message.acceptance_radius_si = [r * w for r, w in zip(report.acceptance_radius, bin_width, strict=True)]
-    message.draft_depth = int(report.draft_depth)
+    message.draft_depth, message.draft_width = int(report.draft_depth), int(report.draft_width)
     message.verifier_passes = int(report.verifier_passes)
     message.drafted_per_pass = [int(count) for count in report.drafted_per_pass]
     message.accepted_per_pass = [int(count) for count in report.accepted_per_pass]

@@ -10,6 +10,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
+from spec_vla_ros.decoding.drafters import DRAFTERS
+from spec_vla_ros.decoding.presets import CUSTOM, DECIDED
+from spec_vla_ros.decoding.presets import NAMES as PRESETS
 from spec_vla_ros.errors import InstructionError
 from spec_vla_ros.motion.watchdog import Limits
 from spec_vla_ros.policy_types import DecodeSettings
@@ -43,6 +46,9 @@ PARAMETERS: tuple[Spec, ...] = (
     _fixed("model", "openvla/openvla-7b", "Checkpoint folder or hub id"),
     _fixed("revision", "", "Branch, tag or commit of a hub id; empty = its default"),
     _fixed("unnorm_key", "", "Data set whose statistics make m and rad of actions; empty = the checkpoint's only one"),
+    _fixed(
+        "draft_heads", "", "Folder with trained draft heads (vision/, eagle/); empty = drafters/ of the model's folder"
+    ),
     _fixed("device", "auto", "auto = cuda where there is one, else cpu; or a torch device such as cuda:1"),
     _fixed(
         "dtype",
@@ -63,8 +69,16 @@ PARAMETERS: tuple[Spec, ...] = (
     Spec("instruction", "", "Instruction at activation, until one arrives on the topic; empty = hold and wait"),
     Spec("dry_run", True, "Send nothing to the arm; everything else is published"),
     # Decoding. Read once per inference, so that no change lands between draft and verification.
-    Spec("decoder", "speculative", "How tokens are decoded", choices=DECODERS),
-    Spec("drafters", ["hold", "refine"], "Who drafts, in the order in which they are asked"),
+    Spec(
+        "preset",
+        "auto",
+        "Way to decode; auto = fastest where its head is installed, else training_free; custom = as the next four say",
+        choices=PRESETS,
+    ),
+    Spec("decoder", "speculative", "With preset custom: how tokens are decoded", choices=DECODERS),
+    Spec("drafters", ["refine", "hold"], "With preset custom: who drafts, in the order of their branches"),
+    Spec("draft_width", 1, "With preset custom: branches of each drafter per pass", range=(1, 16)),
+    Spec("emit", "verifier", "With preset custom: whose token is emitted where a draft is accepted", choices=EMITS),
     Spec(
         "acceptance_radius",
         9,
@@ -72,8 +86,7 @@ PARAMETERS: tuple[Spec, ...] = (
         range=(0, 20),
     ),
     Spec("gripper_radius", 0, "bins, the same for the gripper; 0 = exact, which costs little", range=(0, 20)),
-    Spec("draft_depth", 6, "drafted tokens per pass at most; 0 = none; 7 tokens leave 6 to draft", range=(0, 6)),
-    Spec("emit", "verifier", "Whose token is emitted where a draft is accepted", choices=EMITS),
+    Spec("draft_depth", 6, "tokens of a drafted branch at most; 0 = none; 7 tokens leave 6 to draft", range=(0, 6)),
     # From action to velocity. Read once per inference.
     Spec("action_scale", 0.5, "Share of each motion that is executed; start low on a new robot", range=(0.0, 1.0)),
     Spec("max_linear_speed", 0.10, "m/s; faster steps are slowed as a whole and keep direction", range=(0.0, 0.5)),
@@ -106,6 +119,7 @@ class Fixed:
     model: str
     revision: str
     unnorm_key: str
+    draft_heads: str
     device: str
     dtype: str
     cpu_threads: int
@@ -147,7 +161,8 @@ def declare(node: Any) -> None:
         node.declare_parameter(spec.name, spec.default, descriptor)
 
     def validate(changes: Iterable[Any]) -> Any:
-        reason = refusal({parameter.name: parameter.value for parameter in changes})
+        values = {parameter.name: parameter.value for parameter in changes}
+        reason = refusal(values) or overruled(values, values.get("preset", node.get_parameter("preset").value))
         return SetParametersResult(successful=not reason, reason=reason)
 
     node.add_on_set_parameters_callback(validate)
@@ -163,12 +178,17 @@ def refusal(changes: dict[str, Any]) -> str:
             clean_instruction(changes["instruction"])
         except InstructionError as error:
             return str(error)
-    if "drafters" in changes:
-        from spec_vla_ros.decoding.drafters import DRAFTERS
-
-        if unknown := [name for name in changes["drafters"] if name not in DRAFTERS]:
-            return f"unknown drafters {', '.join(unknown)}; available: {', '.join(sorted(DRAFTERS))}"
+    if unknown := [name for name in changes.get("drafters", ()) if name not in DRAFTERS]:
+        return f"unknown drafters {', '.join(unknown)}; available: {', '.join(sorted(DRAFTERS))}"
     return ""
+
+
+def overruled(changes: dict[str, Any], preset: str) -> str:
+    """Why changes would do nothing because ``preset`` decides in their place, or an empty string."""
+    names = [name for name in DECIDED if name in changes]
+    if preset == CUSTOM or not names:
+        return ""
+    return f"preset {preset!r} decides {', '.join(names)}; set preset to 'custom' first"
 
 
 def read_fixed(node: Any) -> Fixed:
@@ -181,7 +201,10 @@ def read_fixed(node: Any) -> Fixed:
 
 def read_tunables(node: Any) -> Tunables:
     """One consistent snapshot for one inference."""
-    names = ("decoder", "drafters", "acceptance_radius", "gripper_radius", "draft_depth", "emit")
+    names = (
+        *("preset", "decoder", "drafters", "draft_width", "emit"),
+        *("acceptance_radius", "gripper_radius", "draft_depth"),
+    )
     decode = {name: node.get_parameter(name).value for name in names}
     decode["drafters"] = tuple(decode["drafters"])
     others = [name for name in Tunables.__dataclass_fields__ if name != "decode"]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 
 from spec_vla_ros.policy import ScriptedPolicy
@@ -47,6 +49,7 @@ def load_openvla(fixed: Fixed) -> Policy:
     """
     import torch
 
+    from spec_vla_ros.decoding.heads.store import FOLDER, trained_drafters
     from spec_vla_ros.openvla.loader import load_model
     from spec_vla_ros.policy import OpenVLAPolicy
 
@@ -63,7 +66,8 @@ def load_openvla(fixed: Fixed) -> Policy:
         revision=fixed.revision or None,
         centre_crop=fixed.centre_crop,
     )
-    policy = OpenVLAPolicy(loaded)
+    heads, problems = trained_drafters(loaded, Path(fixed.draft_heads or Path(fixed.model, FOLDER)))
+    policy = OpenVLAPolicy(loaded, heads, problems)
     policy.infer(np.full((224, 224, 3), 128, dtype=np.uint8), WARM_UP_INSTRUCTION, DecodeSettings())
     policy.reset()
     return policy

@@ -147,6 +147,7 @@ def test_a_change_shows_up_with_the_next_action_and_in_its_statistics(rig):
     one = rig(step_dt=0.05, **DRIVING).activate()
     one.until(lambda: one.stats)
     changes = {
+        "preset": "custom",
         "acceptance_radius": 4,
         "gripper_radius": 2,
         "draft_depth": 3,
@@ -187,7 +188,7 @@ def test_every_slider_takes_its_ends_and_middle_and_nothing_beyond(rig):
     """rqt's sliders produce 100 positions between the ends; all of them must be acceptable."""
     from spec_vla_ros.node.parameters import PARAMETERS
 
-    one = rig()
+    one = rig(preset="custom")
     tried = 0
     for spec in PARAMETERS:
         if spec.range is None or spec.read_only:
@@ -217,10 +218,27 @@ def test_what_is_fixed_at_load_is_refused_later(rig):
 
 
 @pytest.mark.parametrize(
-    "bad", [{"decoder": "fast"}, {"emit": "both"}, {"drafters": ["hold", "oracle"]}, {"instruction": "<pad>"}]
+    "bad",
+    [
+        {"decoder": "fast"},
+        {"emit": "both"},
+        {"drafters": ["hold", "oracle"]},
+        {"instruction": "<pad>"},
+        {"preset": "best"},
+    ],
 )
 def test_a_value_that_is_no_choice_is_refused(rig, bad):
     assert not rig().set(**bad)
+
+
+def test_what_a_preset_decides_is_refused_until_it_is_custom(rig):
+    """Taken in silence, the change would have no effect, and the operator would measure the wrong thing."""
+    one = rig(preset="training_free")
+    for name, value in {"decoder": "autoregressive", "drafters": ["hold"], "draft_width": 2, "emit": "draft"}.items():
+        assert not one.set(**{name: value}), name
+    assert one.set(acceptance_radius=3, draft_depth=2)
+    assert one.set(preset="custom")
+    assert one.set(drafters=["hold"], draft_width=2)
 
 
 def test_every_parameter_is_described(rig):

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar
-
-from torch import Tensor
+from typing import TYPE_CHECKING, ClassVar
 
 from spec_vla_ros.openvla.action_tokens import ActionTokens
+
+if TYPE_CHECKING:  # names of drafters are wanted where torch is not loaded
+    from torch import Tensor
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,44 @@
+"""Named ways to decode, so that nobody has to know which parts fit together.
+
+A preset decides who drafts, how wide, and whose token is emitted; how far a draft may be off (``acceptance_radius``)
+and how deep drafts go stay free. A trained drafter whose head is missing is left out: that costs passes, nothing else.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import replace
+
+from spec_vla_ros.policy_types import DecodeSettings
+
+from .drafters import TRAINED
+
+AUTO, CUSTOM = "auto", "custom"
+FALLBACK = "training_free"
+
+# What each decides. "spec_vla" is the paper (arXiv 2507.22424): nothing is drafted before the verifier has run once,
+# accepted drafts are emitted themselves, and the gripper is relaxed like everything else.
+PRESETS: dict[str, DecodeSettings] = {
+    "autoregressive": DecodeSettings(decoder="autoregressive", drafters=()),
+    "spec_vla": DecodeSettings(drafters=("eagle",), draft_width=8, emit="draft"),
+    "training_free": DecodeSettings(drafters=("refine", "hold"), draft_width=1),
+    "fastest": DecodeSettings(drafters=("refine", "vision", "hold"), draft_width=4),
+}
+NAMES = (AUTO, CUSTOM, *PRESETS)
+DECIDED = ("decoder", "drafters", "draft_width", "emit")  # by every preset but "custom"
+
+
+def resolve(settings: DecodeSettings, heads: Collection[str]) -> DecodeSettings:
+    """``settings`` with its preset carried out; ``heads``: the trained drafters that there are."""
+    name = settings.preset
+    if name == AUTO:
+        name = "fastest" if "vision" in heads else FALLBACK
+    if name == CUSTOM:
+        return replace(settings, drafters=tuple(d for d in settings.drafters if d not in TRAINED or d in heads))
+    preset = PRESETS[name]
+    if any(drafter in TRAINED and drafter not in heads for drafter in preset.drafters):
+        name, preset = FALLBACK, PRESETS[FALLBACK]
+    decided = {field: getattr(preset, field) for field in DECIDED}
+    if name == "spec_vla":
+        decided["gripper_radius"] = settings.acceptance_radius
+    return replace(settings, preset=name, **decided)
