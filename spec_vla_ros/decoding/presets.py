@@ -21,8 +21,8 @@ FALLBACK = "training_free"
 PRESETS: dict[str, DecodeSettings] = {
     "autoregressive": DecodeSettings(decoder="autoregressive", drafters=()),
     "spec_vla": DecodeSettings(drafters=("eagle",), draft_width=8, emit="draft"),
-    "training_free": DecodeSettings(drafters=("refine", "hold"), draft_width=1),
-    "fastest": DecodeSettings(drafters=("refine", "vision", "hold"), draft_width=4),
+    "training_free": DecodeSettings(drafters=("refine", "sweep"), draft_width=9),
+    "fastest": DecodeSettings(drafters=("refine", "vision"), draft_width=8),
 }
 NAMES = (AUTO, CUSTOM, *PRESETS)
 DECIDED = ("decoder", "drafters", "draft_width", "emit")  # by every preset but "custom"

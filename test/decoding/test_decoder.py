@@ -163,7 +163,7 @@ def test_other_action_sizes_are_never_overrun(verifier, action_dim):
     for seed, depth in itertools.product(range(5), (0, 1, 3, 6, 20)):
         prompt = prompt_of(verifier, seed)
         greedy = decode_autoregressive(verifier, prompt, action_dim, GREEDY)
-        settings = DecodeSettings(acceptance_radius=0, draft_depth=depth)
+        settings = DecodeSettings(acceptance_radius=0, draft_depth=depth, draft_width=1)
         history = history_near(greedy.tokens, seed)
         decoded = decode_speculative(verifier, prompt, action_dim, make_drafters(["hold", "refine"]), settings, history)
         assert decoded.tokens == greedy.tokens

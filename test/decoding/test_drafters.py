@@ -1,5 +1,7 @@
 """What each drafter proposes, and in which order drafters are asked."""
 
+import itertools
+
 import pytest
 
 from spec_vla_ros.decoding.drafters import TRAINING_FREE, DraftContext, make_drafters
@@ -43,7 +45,7 @@ def test_velocity_stays_within_the_action_tokens():
 
 def test_refine_offers_what_the_verifier_said_on_rejected_rows():
     (refine,) = make_drafters(["refine"])
-    assert refine.propose(context(first=1, count=2, rejected=(31801, 31802, 31803))) == [(31801, 31802)]
+    assert refine.propose(context(first=1, count=2, width=1, rejected=(31801, 31802, 31803))) == [[31801, 31802]]
 
 
 @pytest.mark.parametrize(("name", "history"), [("velocity", (NEWEST,)), ("refine", (BEFORE, NEWEST))])
@@ -57,7 +59,7 @@ def test_what_this_action_already_said_is_asked_first():
 
 
 def test_an_unknown_name_lists_the_known_ones():
-    with pytest.raises(ValueError, match="available: hold, refine, velocity"):
+    with pytest.raises(ValueError, match="available: hold, refine, sweep, velocity"):
         make_drafters(["hold", "oracle"])
 
 
@@ -68,3 +70,30 @@ def test_every_registered_drafter_knows_its_name():
 def test_before_the_first_action_hold_guesses_that_the_arm_stands_still():
     (guess,) = make_drafters(["hold"])[0].propose(context(history=()))
     assert TOKENS.decode(guess).tolist() == [0.0, 0.0, 0.0]
+
+
+def test_sweep_leaves_no_gap_between_its_windows():
+    (sweep,) = make_drafters(["sweep"])
+    branches = sweep.propose(context(width=99))
+    assert branches[0] == list(NEWEST[:3]), "the held action comes first"
+    assert all(branch[1:] == list(NEWEST[1:3]) for branch in branches)
+    bins = sorted(TOKENS.to_bins([branch[0] for branch in branches]).tolist())
+    assert all(b - a == 19 for a, b in itertools.pairwise(bins)), "windows of 9 bins to either side touch"
+    assert bins[0] < 19
+    assert bins[-1] > 254 - 19
+    assert sweep.propose(context(width=3)) == branches[:3]
+    assert not sweep.propose(context(first=1, emitted=(31990,))), "later the verifier's own choices are better"
+
+
+def test_refine_moves_one_dimension_at_a_time_to_a_neighbouring_window():
+    (refine,) = make_drafters(["refine"])
+    base = (31801, 31802, 31999)
+    branches = refine.propose(context(rejected=base, width=99))
+    assert branches[0] == list(base)
+    for branch in branches[1:]:
+        moved = [(a, b) for a, b in zip(branch, base, strict=True) if a != b]
+        assert len(moved) == 1
+        assert abs(moved[0][0] - moved[0][1]) in (19, 38)
+        assert TOKENS.is_action(moved[0][0])
+    assert len(branches) == 1 + 2 * 3
+    assert refine.propose(context(rejected=base, width=1)) == [list(base)]

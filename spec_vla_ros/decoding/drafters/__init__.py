@@ -8,9 +8,10 @@ from types import MappingProxyType
 from .base import DraftContext, Drafter, Observation
 from .hold import Hold
 from .refine import Refine
+from .sweep import Sweep
 from .velocity import Velocity
 
-TRAINING_FREE: dict[str, Drafter] = {drafter.name: drafter for drafter in (Hold(), Velocity(), Refine())}
+TRAINING_FREE: dict[str, Drafter] = {drafter.name: drafter for drafter in (Hold(), Velocity(), Sweep(), Refine())}
 TRAINED = ("vision", "eagle")  # need a head that was trained for their verifier
 DRAFTERS = (*TRAINING_FREE, *TRAINED)
 
