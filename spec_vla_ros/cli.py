@@ -12,6 +12,7 @@ from pathlib import Path
 OTHERS = {
     "train-tabletop": ("spec_vla_ros.training.tabletop", "train the small model of the simulated table top"),
     "eval-tabletop": ("spec_vla_ros.training.tabletop", "run a checkpoint in the simulator, without ROS"),
+    "train-draft": ("spec_vla_ros.training.train_draft", "train draft heads on a checkpoint's own actions"),
     "bench": ("spec_vla_ros.bench.cli", "measure on this machine"),
 }
 FULL, SHORT = 20, 4  # episodes per decoder

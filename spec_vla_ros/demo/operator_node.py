@@ -27,6 +27,7 @@ from rclpy.qos import QoSProfile, ReliabilityPolicy
 from rclpy.signals import SignalHandlerOptions
 from std_msgs.msg import String
 
+from spec_vla_ros.decoding.presets import CUSTOM
 from spec_vla_ros.msg import DecodeStats, Episode
 
 from .processes import DemoError
@@ -123,14 +124,17 @@ class Operator(Node):
 
     def apply(self, setting: Setting) -> None:
         """Set the act node's decoder while it runs."""
-        values: dict[str, Any] = {"preset": "custom", "decoder": setting.decoder}
-        if setting.decoder != "autoregressive":
+        values: dict[str, Any] = {"preset": setting.preset}  # first: unless it is "custom", it decides the rest
+        if setting.preset == CUSTOM:
+            values["decoder"] = setting.decoder
+        if setting.preset == CUSTOM and setting.decoder != "autoregressive":
             values |= {
                 "drafters": list(setting.drafters),
-                "acceptance_radius": setting.acceptance_radius,
-                "draft_depth": setting.draft_depth,
+                "draft_width": setting.draft_width,
                 "emit": setting.emit,
             }
+        if setting.decoder != "autoregressive":
+            values |= {"acceptance_radius": setting.acceptance_radius, "draft_depth": setting.draft_depth}
         future = self._client.set_parameters([Parameter(name, value=value) for name, value in values.items()])
         self.wait(future.done, ANSWER, "the act node to take its parameters")
         refused = [result.reason for result in future.result().results if not result.successful]

@@ -16,10 +16,7 @@ from .share import share_path
 from .summary import EpisodeRecord, Setting
 
 FIRST_SEED = 7_000_000  # layouts that no training and no evaluation has drawn from
-ROWS = (
-    Setting("autoregressive"),
-    Setting("speculative", ("hold", "refine"), acceptance_radius=9, draft_depth=6, emit="verifier"),
-)
+PRESETS = ("autoregressive", "training_free", "fastest")  # the last one where the model has a vision head
 
 
 @dataclass(frozen=True)
@@ -36,7 +33,7 @@ class Options:
     filmed: int
     seed: int = 0
     policy: str = "openvla"
-    rows: tuple[Setting, ...] = ROWS
+    presets: tuple[str, ...] = PRESETS
     time_limit: float = 0.0
 
 
@@ -64,9 +61,10 @@ def run(options: Options, say: Callable[[str], None] = print) -> dict[str, Any]:
         say(f"starting the simulated arm and the act node ({model or options.policy}), ROS_DOMAIN_ID {domain}")
         arm = Child("the simulated arm", "spec_vla_ros.sim.arm_node", [], options.out / "arm.log", env)
         children.insert(0, arm)
+        rows = tuple(Setting.of(preset) for preset in options.presets if preset != "fastest" or has_vision_head(model))
         act = Child("the act node", "spec_vla_ros.node.act_node", _act(options, model), options.out / "act.log", env)
         children.insert(0, act)
-        episodes, runtime = _drive(options, recording, children, say, began)
+        episodes, runtime = _drive(options, rows, recording, children, say, began)
     except DemoError as error:
         logs = "\n".join(f"The end of {child.log}:\n{child.tail()}" for child in children if child.alive)
         raise DemoError(f"{error}\n{logs}") from error
@@ -76,7 +74,7 @@ def run(options: Options, say: Callable[[str], None] = print) -> dict[str, Any]:
     from .results import write_results
 
     about = {"runtime": runtime, "model": model or options.policy, "seed": options.seed}
-    summary = write_results(options.out, recording, options.rows, episodes, about, options.filmed, say)
+    summary = write_results(options.out, recording, rows, episodes, about, options.filmed, say)
     say(f"done in {time.monotonic() - began:.0f} s")
     return summary
 
@@ -95,6 +93,11 @@ def _model(options: Options) -> str:
         return options.model
 
 
+def has_vision_head(model: str) -> bool:
+    """Whether the checkpoint folder holds a vision head."""
+    return bool(model) and Path(model, "drafters", "vision", "config.json").is_file()
+
+
 def _act(options: Options, model: str) -> list[str]:
     """Arguments of the act node."""
     values = {"policy": options.policy, **({"model": model} if model else {})}
@@ -106,6 +109,7 @@ def _act(options: Options, model: str) -> list[str]:
 
 def _drive(
     options: Options,
+    rows: Sequence[Setting],
     recording: Recording,
     children: Sequence[Child],
     say: Callable[[str], None],
@@ -120,12 +124,12 @@ def _drive(
 
     episodes: list[EpisodeRecord] = []
     todo = plan(options.episodes, options.seed)
-    total = len(options.rows) * len(todo)
+    total = len(rows) * len(todo)
     with operator(recording, watch) as node:
         node.wait_for_nodes()
         say(f"both nodes are up after {time.monotonic() - began:.1f} s")
         started = time.monotonic()
-        for row, setting in enumerate(options.rows):
+        for row, setting in enumerate(rows):
             node.apply(setting)
             for index, (instruction, seed) in enumerate(todo):
                 episode, passes = node.run_episode(row, index, instruction, seed, options.time_limit)
@@ -142,7 +146,7 @@ def progress(
     mean = f"{sum(passes) / len(passes):.2f}" if passes else "-"
     outcome = "success" if episode.success else "FAILED "
     return (
-        f"[{number:{len(str(total))}d}/{total}] {setting.decoder:<14}  {episode.instruction:<32}  {outcome}"
+        f"[{number:{len(str(total))}d}/{total}] {setting.preset:<14}  {episode.instruction:<32}  {outcome}"
         f"  {episode.elapsed:4.1f} s  {len(passes):3d} actions of {mean} passes   {_minutes(left)} left"
     )
 

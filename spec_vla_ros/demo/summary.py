@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from ..confidence import wilson_interval
+from ..decoding.presets import CUSTOM, PRESETS
 
 
 @dataclass(frozen=True)
@@ -22,12 +23,24 @@ class Setting:
     acceptance_radius: int = 0
     draft_depth: int = 0
     emit: str = "verifier"
+    draft_width: int = 1
+    preset: str = CUSTOM
+
+    @staticmethod
+    def of(preset: str, radius: int = 9, depth: int = 6) -> Setting:
+        """What ``preset`` decides, with this acceptance radius (bins) and draft depth."""
+        decided = PRESETS[preset]
+        if decided.decoder == "autoregressive":
+            return Setting("autoregressive", preset=preset)
+        return Setting(decided.decoder, decided.drafters, radius, depth, decided.emit, decided.draft_width, preset)
 
     @property
     def title(self) -> str:
         """A short name for people."""
         if self.decoder == "autoregressive":
             return self.decoder
+        if self.preset != CUSTOM:
+            return f"{self.preset} (radius {self.acceptance_radius})"
         return f"{self.decoder} ({' + '.join(self.drafters)}, radius {self.acceptance_radius})"
 
 
@@ -117,10 +130,12 @@ def summarize_row(
     seconds = sum(episode.ended_ns - episode.began_ns for episode in episodes) * 1e-9
     passes = [action.passes for action in actions]
     return {
+        "preset": setting.preset,
         "decoder": setting.decoder,
         "drafters": list(setting.drafters),
         "acceptance_radius": setting.acceptance_radius,
         "draft_depth": setting.draft_depth,
+        "draft_width": setting.draft_width,
         "emit": setting.emit,
         "episodes": len(episodes),
         "success_rate": wins / len(episodes) if episodes else 0.0,
@@ -141,7 +156,7 @@ def summarize_row(
 def table(rows: Sequence[dict[str, Any]]) -> str:
     """The rows for people."""
     head = (
-        "decoder", "radius", "depth", "drafters", "success (95 %)", "passes", "histogram", "latency ms med / p99",
+        "preset", "radius", "depth", "drafters", "success (95 %)", "passes", "histogram", "latency ms med / p99",
         "per second: actions, twists",
     )  # fmt: skip
     lines = [head, *(_cells(row) for row in rows)]
@@ -158,7 +173,7 @@ def _cells(row: dict[str, Any]) -> tuple[str, ...]:
     numbers = "-" if latency["median"] is None else f"{latency['median']:.1f} / {latency['p99']:.1f}"
     rates = row["commands_per_second"]
     return (
-        row["decoder"],
+        row["preset"] if row["preset"] != CUSTOM else row["decoder"],
         str(row["acceptance_radius"]) if speculative else "-",
         str(row["draft_depth"]) if speculative else "-",
         "+".join(row["drafters"]) or "-",

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -149,9 +148,3 @@ def agreement(head: VisionHead, samples: Samples, radii: Tensor, limit: int = 40
         "exact_per_dimension": [round(v, 3) for v in torch.cat(exact).mean(0).tolist()],
         "whole_action_within_radius": round(float(torch.cat(whole).mean()), 4),
     }
-
-
-def load_files(folder: Path, held_out: int = 1) -> tuple[list[Path], list[Path]]:
-    """Files to learn from and the ``held_out`` first ones, which are kept for the report."""
-    files = sorted(path for path in folder.glob("draft_*.npz") if ".partial" not in path.name)
-    return files[held_out:], files[:held_out]

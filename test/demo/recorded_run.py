@@ -57,7 +57,7 @@ def stats(ns, setting, passes, inference_ms):
     source = ["verifier", "hold", "hold", "refine", "verifier", "hold", "hold"] if speculative else ["verifier"] * 7
     return message(
         "spec_vla_ros/msg/DecodeStats", header=header(ns), sequence=1, decoder=setting.decoder,
-        drafters=list(setting.drafters), acceptance_radius=np.full(7, 9, dtype=np.uint32),
+        drafters=list(setting.drafters), acceptance_radius=np.full(7, 9, dtype=np.uint32), draft_width=1,
         acceptance_radius_si=np.zeros(0, dtype=np.float32), draft_depth=6, emit="verifier", verifier_passes=passes,
         drafted_per_pass=np.zeros(passes, dtype=np.uint32), accepted_per_pass=np.zeros(passes, dtype=np.uint32),
         drafter_per_pass=[""] * passes, token_source=source, max_accepted_distance=3, preprocess_ms=0.1, vision_ms=2.0,

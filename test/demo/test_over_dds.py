@@ -76,7 +76,7 @@ def test_a_run_from_start_to_files(demo):
     process = demo(episodes=2)
     assert process.wait(PATIENCE) == 0, process.log.read_text()
     said, out = process.log.read_text(), process.out
-    assert "[4/4] speculative" in said
+    assert "[4/4] training_free" in said
     summary = json.loads((out / "summary.json").read_text())
     assert [row["episodes"] for row in summary["rows"]] == [2, 2]
     for row in summary["rows"]:

@@ -10,7 +10,7 @@ import pytest
 from spec_vla_ros import cli
 from spec_vla_ros.demo import run as demo
 from spec_vla_ros.demo.processes import Child, DemoError, end_all, environment
-from spec_vla_ros.demo.summary import EpisodeRecord
+from spec_vla_ros.demo.summary import EpisodeRecord, Setting
 
 
 @pytest.fixture
@@ -90,8 +90,8 @@ def test_a_missing_checkpoint_is_named_before_anything_starts(tmp_path, capsys):
 
 def test_the_line_about_an_episode():
     episode = EpisodeRecord(1, 0, 0, "touch the red block", True, 3.25, 0, 0)
-    line = demo.progress(3, 40, demo.ROWS[1], episode, (2, 3), 130.0)
-    assert line.startswith("[ 3/40] speculative")
+    line = demo.progress(3, 40, Setting.of("training_free"), episode, (2, 3), 130.0)
+    assert line.startswith("[ 3/40] training_free")
     for part in ("touch the red block", "success", "2 actions of 2.50 passes", "2.2 min left"):
         assert part in line
 

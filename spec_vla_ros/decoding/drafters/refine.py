@@ -13,8 +13,8 @@ class Refine(Drafter):
     """The verifier's choices on the rejected rows. They cost nothing: the rows were computed anyway.
 
     Jacobi decoding of an autoregressive model (arXiv 2305.10427), started from whatever the first drafter guessed.
-    Further branches move one dimension of it to one of the two nearest acceptance windows: a choice that was conditioned
-    on a wrong token is mostly right, or off by little more than the radius.
+    Further branches move one dimension of it to one of the two nearest acceptance windows: a choice that was
+    conditioned on a wrong token is mostly right, or off by little more than the radius.
     """
 
     name: ClassVar[str] = "refine"

@@ -13,6 +13,8 @@ from spec_vla_ros.decoding.heads.vision_head import NO_ACTION, VisionHead
 
 from .base import DraftContext, Drafter, Observation
 
+MODES = 4  # distinct guesses of one dimension that a beam may branch into
+
 
 class Vision(Drafter):
     """Branches of a trained :class:`VisionHead`.
@@ -52,7 +54,7 @@ class Vision(Drafter):
         chains = torch.zeros(1, 0, dtype=torch.long, device=device)
         for dimension in range(context.first, context.first + context.count):
             log_p, past = head.step(self._memory, before, dimension, past)
-            bins, mass = modes(log_p.exp(), context.radii[dimension], context.width)  # [beams, width]
+            bins, mass = modes(log_p.exp(), context.radii[dimension], min(context.width, MODES))  # [beams, modes]
             total = (score[:, None] + mass.clamp_min(1e-9).log()).flatten()
             score, best = total.topk(min(context.width, len(total)))
             beam = best // bins.shape[1]
@@ -77,13 +79,14 @@ def modes(probability: Tensor, radius: int, count: int) -> tuple[Tensor, Tensor]
 
     Mass is the probability within ``radius`` bins. Guesses after the first lie outside the windows of those before.
     """
-    bins, masses = [], []
-    left = probability
+    bins, masses, left = [], [], probability
+    columns = torch.arange(left.shape[1], device=left.device)
     for _ in range(count):
-        mass = F.avg_pool1d(left[:, None], 2 * radius + 1, 1, radius)[:, 0] * (2 * radius + 1)
-        best = mass.argmax(-1, keepdim=True)
+        total = F.pad(left.cumsum(-1), (radius + 1, radius), mode="replicate")
+        total[:, : radius + 1] = 0
+        mass = total[:, 2 * radius + 1 :] - total[:, : left.shape[1]]
+        best_mass, best = mass.max(-1, keepdim=True)
         bins.append(best)
-        masses.append(mass.gather(1, best))
-        columns = torch.arange(left.shape[1], device=left.device)
+        masses.append(best_mass)
         left = torch.where((columns - best).abs() <= radius, 0.0, left)
     return torch.cat(bins, dim=1), torch.cat(masses, dim=1)

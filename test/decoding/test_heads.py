@@ -1,0 +1,248 @@
+"""Trained heads: the networks, the drafters around them, and the files they come from. Heads here are random."""
+
+import json
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from spec_vla_ros.decoding.decoder import decode_autoregressive, decode_speculative
+from spec_vla_ros.decoding.drafters import DraftContext, Observation, make_drafters
+from spec_vla_ros.decoding.drafters.eagle import NODES, Eagle
+from spec_vla_ros.decoding.drafters.vision import Vision, modes
+from spec_vla_ros.decoding.heads.eagle_head import EagleHead
+from spec_vla_ros.decoding.heads.store import load_eagle_head, load_vision_head, save_head, trained_drafters
+from spec_vla_ros.decoding.heads.vision_head import VisionHead, VisionHeadConfig
+from spec_vla_ros.decoding.tree import DraftTree
+from spec_vla_ros.decoding.verifier import Verifier
+from spec_vla_ros.errors import CheckpointError
+from spec_vla_ros.openvla.action_tokens import ActionTokens
+from spec_vla_ros.openvla.example import example_config, example_model
+from spec_vla_ros.openvla.llama import causal_mask, rope_tables
+from spec_vla_ros.policy_types import DecodeSettings
+
+A = 7
+CONFIG = example_config()
+TOKENS = ActionTokens(CONFIG.action_vocab_end, CONFIG.n_action_bins)
+HIDDEN, PATCHES = CONFIG.llama.hidden_size, CONFIG.towers[0].patches
+SIZES = VisionHeadConfig(HIDDEN, PATCHES, width=32)
+
+
+@pytest.fixture(scope="module")
+def verifier():
+    model = example_model(CONFIG)
+    model.language_model.fuse()
+    return Verifier(model, TOKENS, slots=192)
+
+
+@pytest.fixture(scope="module")
+def heads(verifier):
+    torch.manual_seed(5)
+    eagle = EagleHead(CONFIG.llama).eval().requires_grad_(False)
+    vision = VisionHead(SIZES).eval().requires_grad_(False)
+    return {"vision": Vision(vision), "eagle": Eagle(eagle, verifier.model, 192)}
+
+
+@torch.inference_mode()
+def observe(verifier, seed):
+    generator = torch.Generator().manual_seed(seed)
+    patches = verifier.model.embed_image(torch.randn(1, 6, 56, 56, generator=generator))
+    text = verifier.model.language_model.embed(torch.randint(3, 512, (1, 9), generator=generator))
+    return Observation(patches, text, torch.cat([text[:, :1], patches, text[:, 1:]], dim=1))
+
+
+def context(**changes):
+    values = {"first": 0, "count": 6, "width": 4, "radii": (9,) * 6 + (0,), "tokens": TOKENS}
+    return DraftContext(**{**values, **changes})
+
+
+@pytest.mark.parametrize("names", [("vision",), ("eagle",), ("refine", "vision", "sweep"), ("eagle", "refine", "hold")])
+def test_radius_zero_gives_the_greedy_tokens_whatever_heads_say(verifier, heads, names):
+    drafters, history = make_drafters(names, heads), ()
+    for seed in range(24):
+        seen = observe(verifier, seed)
+        greedy = decode_autoregressive(verifier, seen.prompt, A, DecodeSettings(decoder="autoregressive"))
+        settings = DecodeSettings(acceptance_radius=0, draft_depth=1 + seed % 6, draft_width=1 + seed % 9)
+        decoded = decode_speculative(verifier, seen.prompt, A, drafters, settings, history, seen)
+        assert decoded.tokens == greedy.tokens, seed
+        history = (*history, greedy.tokens)[-2:]
+
+
+def test_relaxed_heads_stay_within_the_radius(verifier, heads):
+    drafters = make_drafters(("refine", "vision", "eagle"), heads)
+    used = set()
+    for seed in range(30):
+        seen = observe(verifier, seed)
+        settings = DecodeSettings(acceptance_radius=40, draft_width=8)
+        report = decode_speculative(verifier, seen.prompt, A, drafters, settings, (), seen).report
+        assert report.max_accepted_distance <= 40
+        assert sum(report.accepted_per_pass) + report.verifier_passes == A
+        used |= {name for names in report.drafter_per_pass for name in names.split("+")}
+    assert {"vision", "eagle", "refine"} <= used
+
+
+# -- the vision head
+
+
+def test_modes_are_as_far_apart_as_acceptance_forgives():
+    probability = torch.zeros(1, 255)
+    probability[0, [50, 52, 100, 200]] = torch.tensor([0.25, 0.25, 0.3, 0.2])
+    bins, mass = modes(probability, 3, 3)
+    assert 49 <= bins[0, 0] <= 53, "two neighbours together beat the single best bin"
+    assert [abs(int(bins[0, 1]) - 100) <= 3, abs(int(bins[0, 2]) - 200) <= 3] == [True, True]
+    torch.testing.assert_close(mass, torch.tensor([[0.5, 0.3, 0.2]]))
+
+
+@pytest.mark.parametrize("radius", [0, 1, 9])
+def test_mass_is_what_lies_within_the_radius(radius):
+    probability = torch.rand(5, 40).softmax(-1)
+    bins, mass = modes(probability, radius, 1)
+    for row, best, got in zip(probability, bins[:, 0].tolist(), mass[:, 0].tolist(), strict=True):
+        windows = [row[max(0, b - radius) : b + radius + 1].sum().item() for b in range(40)]
+        assert got == pytest.approx(max(windows), abs=1e-6)
+        assert windows[best] == pytest.approx(max(windows), abs=1e-6)
+
+
+@torch.inference_mode()
+def test_drafting_step_by_step_equals_the_pass_of_training(verifier, heads):
+    head, seen = heads["vision"].head, observe(verifier, 1)
+    text, last = seen.text[:, 1:], torch.full((1, A), -1)
+    bins = torch.randint(0, 255, (1, A))
+    together = head(seen.patches, text, last, bins, None).log_softmax(-1)
+    memory, _ = head.encode(seen.patches, text, last)
+    before, past = torch.tensor([255]), None
+    for dimension in range(A):
+        log_p, past = head.step(memory, before, dimension, past)
+        torch.testing.assert_close(log_p, together[:, dimension], atol=1e-5, rtol=1e-4)
+        before = bins[:, dimension]
+
+
+@torch.inference_mode()
+def test_absent_text_rows_change_nothing(verifier, heads):
+    head, seen = heads["vision"].head, observe(verifier, 2)
+    text, last, bins = seen.text[:, 1:6], torch.full((1, A), 3), torch.randint(0, 255, (1, A))
+    padded = torch.cat([text, torch.randn(1, 4, HIDDEN)], dim=1)
+    mask = torch.arange(9)[None] < 5
+    torch.testing.assert_close(
+        head(seen.patches, padded, last, bins, mask), head(seen.patches, text, last, bins, None), atol=1e-5, rtol=1e-4
+    )
+
+
+def test_vision_drafts_for_its_image_alone_and_goes_on_from_what_was_emitted(verifier, heads):
+    vision, (one, other) = heads["vision"], (observe(verifier, seed) for seed in (3, 4))
+    vision.begin(None)
+    assert vision.propose(context()) == []
+    vision.begin(one)
+    branches = vision.propose(context())
+    assert len(branches) == 4
+    assert all(len(branch) == 6 for branch in branches)
+    assert len({tuple(branch) for branch in branches}) == 4
+    vision.begin(other)
+    assert vision.propose(context()) != branches
+    vision.begin(one)
+    assert vision.propose(context()) == branches
+    (best,) = vision.propose(context(width=1))
+    (rest,) = vision.propose(context(first=2, count=4, width=1, emitted=tuple(best[:2])))
+    assert rest == best[2:], "its own beginning leads to its own end"
+
+
+# -- the head of Spec-VLA
+
+
+@torch.inference_mode()
+def test_the_tree_grows_from_the_verifiers_states(verifier, heads):
+    """First level against a computation without any cache, over several passes."""
+    eagle, model, seen = heads["eagle"], verifier.model, observe(verifier, 6)
+    eagle.begin(seen)
+    assert eagle.propose(context()) == [], "before the first pass there are no states"
+    first = verifier.run(seen.prompt, 0)
+    rows = [first.greedy[0]]
+    embeds, states = seen.prompt, first.hidden
+    for count in (5, 3):
+        chains = eagle.propose(context(first=A - 1 - count, count=count, width=4, hidden=states, rows=tuple(rows)))
+        tree = DraftTree.of([("eagle", chain) for chain in chains], 64)
+        assert len(tree) <= NODES
+        assert max(len(chain) for chain in chains) <= count
+        everything = torch.cat([seen.prompt, model.language_model.embed(torch.tensor([rows]))], dim=1)
+        known = states if embeds is seen.prompt else torch.cat([first.hidden, states], dim=1)
+        places = torch.arange(known.shape[1])
+        tables = rope_tables(CONFIG.llama, places, known.dtype)
+        out = eagle.head(everything[:, 1:], known, tables, causal_mask(len(places), "cpu"))
+        logits = model.language_model.logits(out[0, -1])[TOKENS.first : TOKENS.vocab_end]
+        expected = {int(i) + TOKENS.first for i in logits.topk(4).indices}
+        assert {tree.tokens[node] for node in tree.children(-1)} <= expected
+        assert int(logits.argmax()) + TOKENS.first in {tree.tokens[node] for node in tree.children(-1)}
+        verdict = verifier.run(model.language_model.embed(torch.tensor([rows[-1:]])), len(seen.prompt[0]))
+        embeds, states = None, verdict.hidden
+        rows.append(verdict.greedy[0])
+
+
+# -- files
+
+
+def published(tmp_path, config=CONFIG.llama, prefix=""):
+    """A head as Spec-VLA publishes it: with a copy of the verifier's embeddings, in half precision."""
+    state = {prefix + name: tensor.half() for name, tensor in EagleHead(config).state_dict().items()}
+    state[prefix + "embed_tokens.weight"] = torch.zeros(config.vocab_size, config.hidden_size).half()
+    return state
+
+
+@pytest.mark.parametrize("prefix", ["", "module."])
+@pytest.mark.parametrize("bias", [True, False])
+def test_published_heads_are_read(tmp_path, prefix, bias):
+    state = published(tmp_path, prefix=prefix)
+    if not bias:
+        del state[prefix + "fc.bias"]
+    torch.save(state, tmp_path / "pytorch_model.bin")
+    head = load_eagle_head(tmp_path, CONFIG.llama)
+    torch.testing.assert_close(head.fc.weight, state[prefix + "fc.weight"].float())
+    assert bias or not head.fc.bias.any()
+
+
+def test_heads_come_back_from_their_files(tmp_path, heads):
+    for name, loaded in (
+        ("vision", lambda folder: load_vision_head(folder, HIDDEN, PATCHES, A)),
+        ("eagle", lambda folder: load_eagle_head(folder, CONFIG.llama)),
+    ):
+        save_head(heads[name].head, tmp_path / name, {"made": "by a test"})
+        again = loaded(tmp_path / name).state_dict()
+        for key, tensor in heads[name].head.state_dict().items():
+            torch.testing.assert_close(again[key], tensor.half().float())
+
+
+@pytest.mark.parametrize("name", ["vision", "eagle"])
+@pytest.mark.parametrize("damage", ["truncated", "empty", "keys", "shape", "config"])
+def test_a_head_that_does_not_fit_is_named(tmp_path, heads, name, damage):
+    folder = tmp_path / name
+    save_head(heads[name].head, folder, {})
+    weights = folder / "model.safetensors"
+    if damage == "truncated":
+        weights.write_bytes(weights.read_bytes()[:1000])
+    elif damage == "empty":
+        weights.unlink()
+    elif damage == "keys":
+        save_file({"something": torch.zeros(2)}, weights)
+    elif damage == "shape":
+        state = {key: torch.zeros(3, 3) for key in heads[name].head.state_dict()}
+        save_file(state, weights)
+    elif name == "vision":
+        config = json.loads((folder / "config.json").read_text())
+        (folder / "config.json").write_text(json.dumps({**config, "hidden": 4096}))
+    else:
+        pytest.skip("published heads need no config")
+    with pytest.raises(CheckpointError, match=str(folder)):
+        load_vision_head(folder, HIDDEN, PATCHES, A) if name == "vision" else load_eagle_head(folder, CONFIG.llama)
+
+
+def test_a_bad_head_is_a_line_and_the_good_one_is_used(tmp_path, verifier, heads):
+    class Loaded:
+        model, config, tokens = verifier.model, CONFIG, TOKENS
+        statistics = type("Statistics", (), {"action_dim": A})
+
+    save_head(heads["vision"].head, tmp_path / "vision", {})
+    (tmp_path / "eagle").mkdir()
+    found, problems = trained_drafters(Loaded, tmp_path)
+    assert list(found) == ["vision"]
+    (line,) = problems
+    assert "eagle" in line
+    assert trained_drafters(Loaded, tmp_path / "nowhere") == ({}, [])
