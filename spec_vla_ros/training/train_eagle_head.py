@@ -94,5 +94,6 @@ def train(
         running = loss.item() if running is None else 0.98 * running + 0.02 * loss.item()
         if step % 200 == 0:
             log(f"eagle head {progress:5.1%} step {step} loss {running:.4f}")
+    log(f"eagle head done after {step} steps, loss {running}")
     save(head)
     return head.eval()

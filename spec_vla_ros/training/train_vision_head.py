@@ -111,6 +111,7 @@ def train(
         running = loss.item() if running is None else 0.98 * running + 0.02 * loss.item()
         if step % 200 == 0:
             log(f"vision head {progress:5.1%} step {step} pairs {len(samples)} loss {running:.3f}")
+    log(f"vision head done after {step} steps, loss {running}")
     head = _averaged(head, average)
     save(head)
     return head
