@@ -133,7 +133,8 @@ class VisionHead(nn.Module):
         mask = torch.ones(count, count, dtype=torch.bool, device=x.device).tril()
         for block, seen in zip(self.decoder, memory, strict=True):
             x, _ = block(x, mask, seen, memory_mask)
-        return self._read(x, torch.arange(count, device=x.device))
+        weight = self.out.weight.view(count, self.config.bins, -1)
+        return torch.einsum("bnw,nkw->bnk", self.out_norm(x), weight) + self.out.bias.view(count, -1)
 
     def step(
         self, memory: list[Any], before: Tensor, dimension: int, past: list[Any] | None
@@ -148,15 +149,10 @@ class VisionHead(nn.Module):
             seen = tuple(part.expand(len(before), -1, -1, -1) for part in memory[i])
             x, keys_values = block(x, None, seen, None, None if past is None else past[i])
             kept.append(keys_values)
-        logits = self._read(x, torch.tensor([dimension], device=x.device))
-        return logits[:, 0].float().log_softmax(-1), kept
+        part = slice(dimension * self.config.bins, (dimension + 1) * self.config.bins)
+        logits = F.linear(self.out_norm(x[:, 0]), self.out.weight[part], self.out.bias[part])
+        return logits.float().log_softmax(-1), kept
 
     def _index(self, bins: Tensor) -> Tensor:
         """Row of the joint table for each dimension's bin, (B, A)."""
         return bins + torch.arange(bins.shape[1], device=bins.device) * (self.config.bins + 1)
-
-    def _read(self, x: Tensor, dimensions: Tensor) -> Tensor:
-        """Logits (B, N, bins) of rows (B, N, width), row n being of dimension ``dimensions[n]``."""
-        weight = self.out.weight.view(self.config.action_dim, self.config.bins, -1)[dimensions]
-        bias = self.out.bias.view(self.config.action_dim, self.config.bins)[dimensions]
-        return torch.einsum("bnw,nkw->bnk", self.out_norm(x), weight) + bias
