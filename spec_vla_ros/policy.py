@@ -54,7 +54,7 @@ class OpenVLAPolicy:
         from .decoding.presets import resolve
 
         began = time.perf_counter()
-        settings = resolve(settings, self.trained)
+        settings = self._in_bins(resolve(settings, self.trained))
         model, drafters = self.loaded.model, make_drafters(settings.drafters, self.trained)
         pixels = self.loaded.transform(image)[None]
         ids = self._ids(instruction)
@@ -108,6 +108,14 @@ class OpenVLAPolicy:
             "draft_heads": ", ".join(sorted(self.trained)) or "none",
             "draft_head_problems": "; ".join(self._problems),
         }
+
+    def _in_bins(self, settings: DecodeSettings) -> DecodeSettings:
+        """A radius in mm and mrad as bins of this checkpoint's statistics."""
+        if settings.radius_per_dimension is not None or (settings.radius_mm is None and settings.radius_mrad is None):
+            return settings
+        mm, mrad = settings.radius_mm or 0.0, settings.radius_mrad or 0.0
+        radii = self.loaded.statistics.radii_within(mm, mrad, settings.gripper_radius)
+        return replace(settings, radius_per_dimension=radii)
 
     def _ids(self, instruction: str) -> list[int]:
         """Prompt ids; an instruction usually stays the same for a whole episode."""

@@ -24,6 +24,8 @@ class DecodeSettings:
     ``acceptance_radius``: bins; a draft token is accepted within this distance of the verifier's argmax.
     ``gripper_radius``: bins, same rule for the last dimension (0 = exact).
     ``radius_per_dimension``: optional A values in bins, replaces both of the above.
+    ``radius_mm``, ``radius_mrad``: optional, replace ``acceptance_radius`` by what it means for the arm: the largest
+    whole number of bins per dimension that stays within these distances of one step. One alone leaves the other exact.
     ``draft_depth``: at most this many drafted tokens per pass (0 = none, A - 1 = all).
     ``draft_width``: at most this many branches of each drafter per pass.
     ``radius_sum``: optional, bins that the distances of all accepted tokens of an action may add up to.
@@ -40,6 +42,8 @@ class DecodeSettings:
     radius_sum: int | None = None
     emit: Emit = "verifier"
     radius_per_dimension: tuple[int, ...] | None = None
+    radius_mm: float | None = None
+    radius_mrad: float | None = None
 
     def radii(self, action_dim: int) -> tuple[int, ...]:
         """Radius in bins for each of the ``action_dim`` dimensions."""

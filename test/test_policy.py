@@ -74,6 +74,25 @@ def test_the_result_is_complete_and_consistent(policy, loaded):
     assert sum(parts) <= report.total_ms + 1e-6
 
 
+def test_a_radius_in_mm_and_mrad_is_rounded_down_to_bins_of_the_statistics(policy, loaded):
+    width = 1e3 * loaded.statistics.bin_width()[:6]
+    settings = DecodeSettings(radius_mm=2.0, radius_mrad=7.0, acceptance_radius=20)
+    radii = np.array(policy.infer(next(frames(1)), TEXT, settings).report.acceptance_radius)
+    limits = np.array([2.0] * 3 + [7.0] * 3)
+    assert (radii[:6] * width <= limits + 1e-6).all()
+    assert ((radii[:6] + 1) * width > limits)[radii[:6] < 255].all()
+    assert radii[6] == 0
+    only_mm = policy.infer(next(frames(1)), TEXT, DecodeSettings(radius_mm=2.0)).report.acceptance_radius
+    assert (only_mm[0], only_mm[3:6]) == (radii[0], (0, 0, 0))
+
+
+def test_presets_are_carried_out_without_heads(policy):
+    report = policy.infer(next(frames(1)), TEXT, DecodeSettings(preset="auto")).report
+    assert report.drafters == ("refine", "sweep")
+    assert policy.infer(next(frames(1)), TEXT, DecodeSettings(preset="autoregressive")).report.verifier_passes == 7
+    assert policy.describe()["draft_heads"] == "none"
+
+
 def test_an_unchanged_view_takes_one_pass_until_the_reset(policy):
     image = next(frames(1))
     policy.infer(image, TEXT, SETTINGS)

@@ -133,6 +133,7 @@ def _figures(results: Sequence[PolicyResult], drift: np.ndarray, chosen: np.ndar
         "tokens_per_cycle": round(float((dims - 1) * len(picked) / cycles.sum()), 3) if cycles.sum() else None,
         "accepted_first_pass": round(float(np.mean([r.report.accepted_per_pass[0] for r in picked])), 3),
         "drafted_rows_first_pass": round(float(np.mean([r.report.drafted_per_pass[0] for r in picked])), 2),
+        "equal_to_autoregressive": int((drift[chosen] == 0).all(1).sum()),
         "drift_bins": [round(float(v), 3) for v in drift[chosen].mean(0)],
         "gripper_flips": round(float((drift[chosen][:, -1] > 0).mean()), 5),
         "latency_ms": {

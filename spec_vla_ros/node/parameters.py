@@ -85,6 +85,13 @@ PARAMETERS: tuple[Spec, ...] = (
         "bins within which a drafted motion token is accepted; 0 = exact; bridge_orig: 1 bin is 0.2-0.3 mm per step",
         range=(0, 20),
     ),
+    Spec(
+        "acceptance_mm",
+        0.0,
+        "mm per step in x, y, z; with acceptance_mrad it replaces acceptance_radius unless both are 0",
+        range=(0.0, 20.0),
+    ),
+    Spec("acceptance_mrad", 0.0, "mrad per step in roll, pitch, yaw; likewise", range=(0.0, 200.0)),
     Spec("gripper_radius", 0, "bins, the same for the gripper; 0 = exact, which costs little", range=(0, 20)),
     Spec("draft_depth", 6, "tokens of a drafted branch at most; 0 = none; 7 tokens leave 6 to draft", range=(0, 6)),
     # From action to velocity. Read once per inference.
@@ -207,6 +214,9 @@ def read_tunables(node: Any) -> Tunables:
     )
     decode = {name: node.get_parameter(name).value for name in names}
     decode["drafters"] = tuple(decode["drafters"])
+    mm, mrad = (node.get_parameter(f"acceptance_{unit}").value for unit in ("mm", "mrad"))
+    if mm or mrad:
+        decode |= {"radius_mm": mm, "radius_mrad": mrad}
     others = [name for name in Tunables.__dataclass_fields__ if name != "decode"]
     return Tunables(DecodeSettings(**decode), **{name: node.get_parameter(name).value for name in others})
 
