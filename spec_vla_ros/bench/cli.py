@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from spec_vla_ros.decoding.presets import PRESETS
+from spec_vla_ros.decoding.presets import AUTO, PRESETS
 from spec_vla_ros.machine import machine, versions
 
 
@@ -32,7 +32,7 @@ def _parser() -> argparse.ArgumentParser:
     wire.add_argument("--height", type=int, default=480, help="px (%(default)s)")
     wire.add_argument("--rate", type=float, default=30.0, help="images per second (%(default)s)")
     wire.add_argument("--model", default="models/tabletop", help="checkpoint folder (%(default)s)")
-    wire.add_argument("--decoder", choices=("autoregressive", "speculative"), default="speculative")
+    wire.add_argument("--preset", choices=(AUTO, *PRESETS), default=AUTO, help="(%(default)s)")
     wire.set_defaults(run=_wire)
     text = "passes, success and drift of presets and radii, in closed loop on the simulated table top"
     passes = benches.add_parser("passes", help=text, description=f"Measures {text}.")

@@ -48,7 +48,7 @@ class Options:
     height: int = 480
     rate: float = 30.0
     model: str = "models/tabletop"
-    decoder: str = "speculative"
+    preset: str = "auto"
 
 
 class WireBench(Node):
@@ -204,7 +204,7 @@ def _picture(options: Options) -> bytes:
 def _arguments(options: Options) -> list[str]:
     """Of the act node."""
     model = options.model if Path(options.model).is_dir() else str(share_path(options.model))
-    values = {"model": model, "decoder": options.decoder, "instruction": "pick up the red block"}
+    values = {"model": model, "preset": options.preset, "instruction": "pick up the red block"}
     arguments = ["--ros-args", "--params-file", str(share_path("config/sim.yaml"))]
     for name, value in values.items():
         arguments += ["-p", f"{name}:={value}"]

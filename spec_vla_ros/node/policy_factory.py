@@ -68,6 +68,6 @@ def load_openvla(fixed: Fixed) -> Policy:
     )
     heads, problems = trained_drafters(loaded, Path(fixed.draft_heads or Path(fixed.model, FOLDER)))
     policy = OpenVLAPolicy(loaded, heads, problems)
-    policy.infer(np.full((224, 224, 3), 128, dtype=np.uint8), WARM_UP_INSTRUCTION, DecodeSettings())
+    policy.infer(np.full((224, 224, 3), 128, dtype=np.uint8), WARM_UP_INSTRUCTION, DecodeSettings(preset="auto"))
     policy.reset()
     return policy

@@ -80,6 +80,8 @@ def train(loaded: LoadedModel, arguments: argparse.Namespace, log: Callable[[str
         try:
             while len(_files(work)) <= HELD_OUT and child.poll() is None:
                 time.sleep(1)
+            if len(_files(work)) <= HELD_OUT:
+                raise SystemExit(f"train-draft: {HELD_OUT + 1} files of frames are needed in {work}; see --files")
             held_out = _samples(loaded, _files(work)[:HELD_OUT])
             if "vision" in arguments.heads:
                 _train_vision(loaded, arguments, work, out, held_out, log)
@@ -99,30 +101,28 @@ def _train_vision(
         action_dim=loaded.statistics.action_dim,
         bins=loaded.tokens.bins,
     )
-    radii, known, state = torch.tensor(RADII[: config.action_dim]), 0, work / "vision.pt"
+    radii, state = torch.tensor(RADII[: config.action_dim]), work / "vision.pt"
+    known = _files(work)[HELD_OUT:]
+    samples = _samples(loaded, known)
 
     def refresh() -> Samples | None:
-        nonlocal known
+        nonlocal known, samples
         files = _files(work)[HELD_OUT:]
-        if len(files) == known:
+        if files == known:
             return None
-        known = len(files)
-        return _samples(loaded, files)
+        known, samples = files, _samples(loaded, files)
+        return samples
 
     def save(head: Any) -> None:
         torch.save(head.state_dict(), state)
         log(f"held out: {train_vision_head.agreement(head, held_out, radii, 600)}")
 
-    first = refresh()
-    while first is None:
-        time.sleep(1)
-        first = refresh()
     initial = torch.load(state, weights_only=True) if state.exists() else None
     head = train_vision_head.train(
-        first, config, arguments.vision_minutes, arguments.seed, log, save, refresh, initial=initial
+        samples, config, arguments.vision_minutes, arguments.seed, log, save, refresh, initial=initial
     )
     report = train_vision_head.agreement(head, held_out, radii)
-    save_head(head, out / "vision", {"report": report, "answers": len(first), "minutes": arguments.vision_minutes})
+    save_head(head, out / "vision", {"report": report, "answers": len(samples), "minutes": arguments.vision_minutes})
     log(f"wrote {out / 'vision'}: {report}")
 
 
@@ -145,7 +145,7 @@ def _files(work: Path) -> list[Path]:
 
 def _samples(loaded: LoadedModel, files: list[Path]) -> Samples:
     instructions = [task.instruction for task in TASKS]
-    return Samples(DraftFrames.load(files), loaded, instructions, VisionHeadConfig(1, 1).text_rows)
+    return Samples(DraftFrames.load(files), loaded, instructions, VisionHeadConfig.text_rows)
 
 
 if __name__ == "__main__":

@@ -23,7 +23,8 @@ def bench(*arguments, **more):
 
 def test_every_image_and_every_action_is_accounted_for(ros, tmp_path):
     path = tmp_path / "wire.json"
-    process = bench("--seconds", "3", "--model", str(share_path("models/tabletop")), "--json", str(path))
+    model = str(share_path("models/tabletop"))
+    process = bench("--seconds", "3", "--preset", "autoregressive", "--model", model, "--json", str(path))
     out, err = process.communicate(timeout=120)
     assert process.returncode == 0, err
     report = json.loads(path.read_text())
@@ -34,6 +35,7 @@ def test_every_image_and_every_action_is_accounted_for(ros, tmp_path):
     assert 0.8 * 90 <= row["frames_sent"] <= 91, "3 s at 30 Hz, on a busy machine"
     assert 0.8 * row["frames_sent"] <= row["frames_received"] <= row["frames_sent"]
     assert row["actions"] == sum(row["passes_histogram"].values()) >= 5
+    assert set(row["passes_histogram"]) == {"7"}, "the preset reaches the node"
     overhead = row["image_to_twist_overhead_ms"]
     assert 0 < overhead["samples"] <= row["actions"]
     assert 0 < overhead["median"] <= overhead["p99"]

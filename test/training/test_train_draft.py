@@ -78,6 +78,15 @@ def test_training_learns_its_labels(loaded, frames, kind, monkeypatch):
     assert losses[-1] < (5.2 if kind == "vision" else 1.1), losses
 
 
+def test_too_few_frames_are_said_instead_of_waited_for(tmp_path, monkeypatch):
+    """One file is held out, so nothing would be left to learn from."""
+    monkeypatch.setattr(train_draft, "keep_freed_memory", lambda: None)
+    loaded = load_model(MODEL, device="cpu")
+    draft_data.collect(loaded, 12, 1).save(tmp_path / f"draft_{train_draft.FIRST_SEED:08d}.npz")
+    with pytest.raises(SystemExit, match="2 files of frames are needed"):
+        train_draft.main(["train-draft", "--model", str(MODEL), "--work", str(tmp_path), "--files", "1"])
+
+
 def test_the_command_writes_heads_that_load_and_goes_on_where_it_was(tmp_path, monkeypatch):
     from spec_vla_ros.decoding.heads.store import trained_drafters
 
