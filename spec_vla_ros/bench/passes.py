@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from ..confidence import wilson_interval
+from ..demo.summary import histogram, median_p99
 from ..openvla.loader import load_model
 from ..policy import OpenVLAPolicy
 from ..policy_types import DecodeSettings, PolicyResult
@@ -121,14 +122,13 @@ def _figures(results: Sequence[PolicyResult], drift: np.ndarray, chosen: np.ndar
     if not picked:
         return {"actions": 0}
     passes = np.array([result.report.verifier_passes for result in picked])
-    latency = np.array([result.report.total_ms for result in picked])
     # Tokens that a pass settles, the first pass aside as in the paper: (A - 1) / passes after the prefill.
     cycles = passes - 1
     dims = len(picked[0].bins)
     return {
         "actions": len(picked),
         "passes_mean": round(float(passes.mean()), 4),
-        "passes_histogram": {str(k): int(n) for k, n in zip(*np.unique(passes, return_counts=True), strict=True)},
+        "passes_histogram": histogram(passes.tolist()),
         "one_pass_share": round(float((passes == 1).mean()), 4),
         "tokens_per_cycle": round(float((dims - 1) * len(picked) / cycles.sum()), 3) if cycles.sum() else None,
         "accepted_first_pass": round(float(np.mean([r.report.accepted_per_pass[0] for r in picked])), 3),
@@ -136,10 +136,7 @@ def _figures(results: Sequence[PolicyResult], drift: np.ndarray, chosen: np.ndar
         "equal_to_autoregressive": int((drift[chosen] == 0).all(1).sum()),
         "drift_bins": [round(float(v), 3) for v in drift[chosen].mean(0)],
         "gripper_flips": round(float((drift[chosen][:, -1] > 0).mean()), 5),
-        "latency_ms": {
-            "median": round(float(np.median(latency)), 2),
-            "p99": round(float(np.percentile(latency, 99)), 2),
-        },
+        "latency_ms": median_p99([result.report.total_ms for result in picked]),
     }
 
 

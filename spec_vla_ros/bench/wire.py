@@ -7,7 +7,6 @@ in a process of its own, as on a robot. Both stamps, the image's and the velocit
 from __future__ import annotations
 
 import array
-import os
 import tempfile
 import time
 from collections.abc import Callable
@@ -29,12 +28,19 @@ from rclpy.qos import qos_profile_sensor_data
 from rclpy.signals import SignalHandlerOptions
 from sensor_msgs.msg import Image
 
-from spec_vla_ros.demo.processes import Child, DemoError, end_all, environment
+from spec_vla_ros.demo.processes import Child, DemoError, act_arguments, end_all, own_domain
 from spec_vla_ros.demo.share import share_path
-from spec_vla_ros.demo.summary import ActionRecord, TwistRecord, histogram, median_p99, overheads_ms
+from spec_vla_ros.demo.summary import (
+    ActionRecord,
+    TwistRecord,
+    action_record,
+    histogram,
+    median_p99,
+    overheads_ms,
+    twist_record,
+)
 from spec_vla_ros.msg import DecodeStats
 
-FIRST_DOMAIN = 30  # and 60 more, as the demo: below 102, where ports stay out of the ephemeral range on Linux
 START = 120.0  # s for the node to load its model and become active
 SETTLE = 2.0  # s after the last image until everything has arrived
 
@@ -88,21 +94,10 @@ class WireBench(Node):
         self.sent += 1
 
     def _on_twist(self, message: TwistStamped) -> None:
-        linear, angular = message.twist.linear, message.twist.angular
-        moving = any((linear.x, linear.y, linear.z, angular.x, angular.y, angular.z))
-        self.twists.append(TwistRecord(time.time_ns(), _nanoseconds(message.header.stamp), moving))
+        self.twists.append(twist_record(time.time_ns(), message))
 
     def _on_stats(self, message: DecodeStats) -> None:
-        self.actions.append(
-            ActionRecord(
-                time.time_ns(),
-                _nanoseconds(message.header.stamp),
-                int(message.verifier_passes),
-                float(message.inference_ms),
-                tuple(message.token_source),
-                message.decoder,
-            )
-        )
+        self.actions.append(action_record(time.time_ns(), message))
 
     def _on_diagnostics(self, message: DiagnosticArray) -> None:
         for status in message.status:
@@ -119,8 +114,7 @@ class WireBench(Node):
 def measure(options: Options, say: Callable[[str], None]) -> dict[str, Any]:
     """Run the node for ``options.seconds`` and return the figures. Raises :class:`DemoError` where it cannot."""
     pixels = _picture(options)
-    env = environment(FIRST_DOMAIN + os.getpid() % 60)
-    os.environ.update({key: env[key] for key in ("ROS_DOMAIN_ID", "ROS_AUTOMATIC_DISCOVERY_RANGE")})
+    env = own_domain()
     with tempfile.TemporaryDirectory() as folder:
         log = Path(folder, "act.log")
         act = Child("the act node", "spec_vla_ros.node.act_node", _arguments(options), log, env)
@@ -205,11 +199,4 @@ def _arguments(options: Options) -> list[str]:
     """Of the act node."""
     model = options.model if Path(options.model).is_dir() else str(share_path(options.model))
     values = {"model": model, "preset": options.preset, "instruction": "pick up the red block"}
-    arguments = ["--ros-args", "--params-file", str(share_path("config/sim.yaml"))]
-    for name, value in values.items():
-        arguments += ["-p", f"{name}:={value}"]
-    return arguments
-
-
-def _nanoseconds(stamp: Any) -> int:
-    return stamp.sec * 10**9 + stamp.nanosec
+    return act_arguments(values)

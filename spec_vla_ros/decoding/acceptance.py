@@ -25,15 +25,6 @@ def bin_distance(draft: Tensor, verifier: Tensor, tokens: ActionTokens) -> Tenso
     return torch.where(action[0] & action[1], (bins[0] - bins[1]).abs(), torch.iinfo(draft.dtype).max)
 
 
-def stands(draft: Tensor, verifier: Tensor, radii: Tensor, tokens: ActionTokens) -> Tensor:
-    """Whether each drafted token is within its radius of the verifier's; all (M,), ``radii`` in bins.
-
-    At radius 0 the ids themselves must be equal, although two ids share the topmost bin: the rows after a draft
-    are conditioned on its id, and strict decoding promises what autoregressive decoding would have said.
-    """
-    return (bin_distance(draft, verifier, tokens) <= radii) & ((radii > 0) | (draft == verifier))
-
-
 def best_node(
     draft: Tensor,
     verifier: Tensor,
@@ -46,14 +37,17 @@ def best_node(
 
     ``draft`` (M,) ids; ``verifier`` (M,) its argmax at each node's parent; ``radii`` (M,) bins; ``ancestors`` (M, M)
     boolean, a node's path with itself; ``budget``: bins that the distances of a branch may add up to.
+
+    At radius 0 the ids themselves must be equal, although two ids share the topmost bin: the rows after a draft
+    are conditioned on its id, and strict decoding promises what autoregressive decoding would have said.
     """
     if not len(draft):
         return torch.tensor(-1, device=draft.device)
-    gaps = bin_distance(draft, verifier, tokens).clamp(max=tokens.bins)
-    fine = stands(draft, verifier, radii, tokens)
+    gaps = bin_distance(draft, verifier, tokens)
+    fine = (gaps <= radii) & ((radii > 0) | (draft == verifier))
     path = ancestors.to(torch.float32)  # exact for these small whole numbers, and matrix products exist everywhere
     broken = path @ (~fine).float()
-    spent = path @ gaps.float()
+    spent = path @ gaps.clamp(max=tokens.bins).float()
     accepted = (broken == 0) & (spent <= budget)
     # A prefix of an affordable branch is affordable, so accepted nodes form branches without holes.
     longest = path.sum(1)

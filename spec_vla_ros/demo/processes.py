@@ -7,10 +7,12 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import spec_vla_ros
+
+from .share import share_path
 
 GRACE = 5.0  # s that a node gets to send its last zero and leave the graph, as in ros2 launch
 TAIL = 25  # lines of a log that are shown when a node died
@@ -31,6 +33,19 @@ def environment(domain: int) -> dict[str, str]:
         "PYTHONPATH": os.pathsep.join(path for path in paths if path),
         "PYTHONUNBUFFERED": "1",
     }
+
+
+def own_domain() -> dict[str, str]:
+    """:func:`environment` of a domain that other runs on this machine do not use; this process joins it too."""
+    env = environment(30 + os.getpid() % 60)  # below 102, where ports stay out of the ephemeral range on Linux
+    os.environ.update({key: env[key] for key in ("ROS_DOMAIN_ID", "ROS_AUTOMATIC_DISCOVERY_RANGE")})
+    return env
+
+
+def act_arguments(values: Mapping[str, str]) -> list[str]:
+    """Command line of the act node in simulation, with these parameters on top of ``config/sim.yaml``."""
+    parameters = [word for name, value in values.items() for word in ("-p", f"{name}:={value}")]
+    return ["--ros-args", "--params-file", str(share_path("config/sim.yaml")), *parameters]
 
 
 class Child:

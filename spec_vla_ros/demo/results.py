@@ -14,7 +14,17 @@ from .bag import decode, write_bag
 from .figures import plot
 from .film import Clip, write_film
 from .recording import IMAGE_RATE, Recording
-from .summary import ActionRecord, EpisodeRecord, Setting, TwistRecord, summarize_row, table, within
+from .summary import (
+    ActionRecord,
+    EpisodeRecord,
+    Setting,
+    TwistRecord,
+    action_record,
+    summarize_row,
+    table,
+    twist_record,
+    within,
+)
 
 MEANING = {
     "passes": "forward passes of the language model per action, the prefill included",
@@ -27,27 +37,12 @@ MEANING = {
 
 def action_records(recording: Recording) -> list[ActionRecord]:
     """Every action of the run."""
-    return [
-        ActionRecord(
-            ns,
-            _nanoseconds(message.header.stamp),
-            int(message.verifier_passes),
-            float(message.inference_ms),
-            tuple(message.token_source),
-            message.decoder,
-        )
-        for ns, message in decode(recording, "/act/decode_stats")
-    ]
+    return [action_record(ns, message) for ns, message in decode(recording, "/act/decode_stats")]
 
 
 def twist_records(recording: Recording) -> list[TwistRecord]:
     """Every velocity command of the run."""
-    records = []
-    for ns, message in decode(recording, "/delta_twist_cmds"):
-        linear, angular = message.twist.linear, message.twist.angular
-        moving = any((linear.x, linear.y, linear.z, angular.x, angular.y, angular.z))
-        records.append(TwistRecord(ns, _nanoseconds(message.header.stamp), moving))
-    return records
+    return [twist_record(ns, message) for ns, message in decode(recording, "/delta_twist_cmds")]
 
 
 def write_results(
@@ -124,7 +119,3 @@ def _images(recording: Recording, episodes: Sequence[EpisodeRecord]):
 
 def _find(episodes: Sequence[EpisodeRecord], row: int, index: int) -> EpisodeRecord | None:
     return next((e for e in episodes if e.row == row and e.index == index), None)
-
-
-def _nanoseconds(stamp: Any) -> int:
-    return stamp.sec * 10**9 + stamp.nanosec

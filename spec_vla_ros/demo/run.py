@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import time
 from collections.abc import Callable, Sequence
@@ -10,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from .processes import Child, DemoError, end_all, environment
+from .processes import Child, DemoError, act_arguments, end_all, own_domain
 from .recording import Recording
 from .share import share_path
 from .summary import EpisodeRecord, Setting
@@ -52,13 +51,12 @@ def run(options: Options, say: Callable[[str], None] = print) -> dict[str, Any]:
     began = time.monotonic()
     options.out.mkdir(parents=True, exist_ok=True)
     model = _model(options)
-    domain = 30 + os.getpid() % 60  # below 102, where ports stay out of the ephemeral range on Linux
-    env = environment(domain)
-    os.environ.update({key: env[key] for key in ("ROS_DOMAIN_ID", "ROS_AUTOMATIC_DISCOVERY_RANGE")})
+    env = own_domain()
     recording, children = Recording(), []
     before = signal.signal(signal.SIGTERM, _interrupt)
     try:
-        say(f"starting the simulated arm and the act node ({model or options.policy}), ROS_DOMAIN_ID {domain}")
+        who, domain = model or options.policy, env["ROS_DOMAIN_ID"]
+        say(f"starting the simulated arm and the act node ({who}), ROS_DOMAIN_ID {domain}")
         arm = Child("the simulated arm", "spec_vla_ros.sim.arm_node", [], options.out / "arm.log", env)
         children.insert(0, arm)
         rows = tuple(Setting.of(preset) for preset in options.presets if preset != "fastest" or has_vision_head(model))
@@ -101,10 +99,7 @@ def has_vision_head(model: str) -> bool:
 def _act(options: Options, model: str) -> list[str]:
     """Arguments of the act node."""
     values = {"policy": options.policy, **({"model": model} if model else {})}
-    arguments = ["--ros-args", "--params-file", str(share_path("config/sim.yaml"))]
-    for name, value in values.items():
-        arguments += ["-p", f"{name}:={value}"]
-    return arguments
+    return act_arguments(values)
 
 
 def _drive(

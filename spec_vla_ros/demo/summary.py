@@ -79,6 +79,29 @@ class TwistRecord:
     moving: bool
 
 
+def action_record(received_ns: int, message: Any) -> ActionRecord:
+    """From a spec_vla_ros/DecodeStats of whichever library decoded it."""
+    return ActionRecord(
+        received_ns,
+        _nanoseconds(message.header.stamp),
+        int(message.verifier_passes),
+        float(message.inference_ms),
+        tuple(message.token_source),
+        message.decoder,
+    )
+
+
+def twist_record(received_ns: int, message: Any) -> TwistRecord:
+    """From a geometry_msgs/TwistStamped."""
+    linear, angular = message.twist.linear, message.twist.angular
+    moving = any((linear.x, linear.y, linear.z, angular.x, angular.y, angular.z))
+    return TwistRecord(received_ns, _nanoseconds(message.header.stamp), moving)
+
+
+def _nanoseconds(stamp: Any) -> int:
+    return stamp.sec * 10**9 + stamp.nanosec
+
+
 def histogram(values: Sequence[int]) -> dict[str, int]:
     """How often each value occurs; keys are text because JSON wants it, in numerical order."""
     return {str(value): count for value, count in sorted(Counter(values).items())}

@@ -123,11 +123,15 @@ class Mlp(nn.Module):
         return self.down_proj(F.silu(gate) * up)
 
 
-class _Layer(nn.Module):
-    def __init__(self, config: LlamaConfig, index: int) -> None:
+class DecoderLayer(nn.Module):
+    """Attention and MLP with residuals. ``index``: its place in the cache; ``input_norm``: published draft heads have
+    no norm before their attention.
+    """
+
+    def __init__(self, config: LlamaConfig, index: int, *, input_norm: bool = True) -> None:
         super().__init__()
         self.index = index
-        self.input_layernorm = RMSNorm(config.hidden_size, config.rms_norm_eps)
+        self.input_layernorm = RMSNorm(config.hidden_size, config.rms_norm_eps) if input_norm else nn.Identity()
         self.self_attn = SelfAttention(config)
         self.post_attention_layernorm = RMSNorm(config.hidden_size, config.rms_norm_eps)
         self.mlp = Mlp(config)
@@ -135,6 +139,7 @@ class _Layer(nn.Module):
     def forward(
         self, x: Tensor, cos: Tensor, sin: Tensor, mask: Tensor | None, cache: KVCache | None, start: int
     ) -> Tensor:
+        """Rows (B, N, C) to rows (B, N, C); the arguments as in :class:`Llama`."""
         b, n, width = x.shape
         attn = self.self_attn
         qkv = attn.project(self.input_layernorm(x))
@@ -150,7 +155,7 @@ class _Decoder(nn.Module):
     def __init__(self, config: LlamaConfig) -> None:
         super().__init__()
         self.embed_tokens = nn.Embedding(config.vocab_size, config.hidden_size)
-        self.layers = nn.ModuleList(_Layer(config, i) for i in range(config.num_hidden_layers))
+        self.layers = nn.ModuleList(DecoderLayer(config, i) for i in range(config.num_hidden_layers))
         self.norm = RMSNorm(config.hidden_size, config.rms_norm_eps)
 
 

@@ -14,13 +14,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ..decoding.heads.vision_head import NO_ACTION
 from ..openvla.llama import KVCache, rope_tables
 from ..openvla.loader import LoadedModel
 from ..sim.arm import TabletopArm
 from ..sim.tasks import TASKS, Layout
 from .tabletop_data import CAMERA_SIZE
 
-NO_ACTION = -1  # bins of "no action before this one"
 OTHERS = 2  # instructions per frame besides the one that drives
 ARMS = 12  # in lockstep
 
@@ -161,9 +161,7 @@ def collect(loaded: LoadedModel, frames: int, seed: int) -> DraftFrames:
         known = loaded.tokens.to_bins(np.clip(tokens, loaded.tokens.first, loaded.tokens.vocab_end - 1))
         last = np.stack([none if drive.last is None else drive.last for drive in drives])[rows]
         forget = rng.random(len(rows)) < 0.5
-        forget[:: 1 + OTHERS] = (
-            False  # after a change of instruction there is no history; the driving one keeps its own
-        )
+        forget[:: 1 + OTHERS] = False  # the driving instruction keeps its history; after a change there is none
         parts["patches"].append(patches.to(torch.float16).numpy())
         parts["task"].append(tasks.ravel())
         parts["frame"].append(rows + step * ARMS)

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from spec_vla_ros.decoding.heads.eagle_head import EagleHead
-from spec_vla_ros.decoding.tree import ROOT
+from spec_vla_ros.decoding.tree import ROOT, DraftTree
 from spec_vla_ros.openvla.llama import causal_mask, rope_tables
 from spec_vla_ros.openvla.model import OpenVLA
 
@@ -53,7 +53,8 @@ class Eagle(Drafter):
         keep = sorted(sorted(range(len(tokens)), key=lambda n: -scores[n])[:NODES])
         inner = {parents[n] for n in keep}
         leaves = sorted((n for n in keep if n not in inner), key=lambda n: -scores[n])
-        return [self._chain(leaf, parents, tokens) for leaf in leaves]
+        tree = DraftTree(tuple(tokens), tuple(parents))
+        return [[tokens[node] for node in tree.path(leaf)] for leaf in leaves]
 
     def _catch_up(self, context: DraftContext) -> Tensor:
         """Feed the rows that the verifier has settled since; the estimate (1, 1, H) after the last of them."""
@@ -114,11 +115,3 @@ class Eagle(Drafter):
     def _tables(self, places: Sequence[int]) -> tuple[Tensor, Tensor]:
         index = torch.tensor(list(places), device=self._mask.device)
         return self._rope[0][..., index, :], self._rope[1][..., index, :]
-
-    @staticmethod
-    def _chain(node: int, parents: list[int], tokens: list[int]) -> list[int]:
-        chain = []
-        while node != ROOT:
-            chain.append(tokens[node])
-            node = parents[node]
-        return chain[::-1]

@@ -16,7 +16,6 @@ class Hold(Drafter):
     """
 
     name: ClassVar[str] = "hold"
-    from_verifier: ClassVar[bool] = False
 
     def propose(self, context: DraftContext) -> Sequence[Sequence[int]]:
         """The previous action's tokens, or no motion without a previous action."""

@@ -12,7 +12,6 @@ class Velocity(Drafter):
     """Bins 2 * newest - previous, kept in range; the last dimension (the gripper) is held."""
 
     name: ClassVar[str] = "velocity"
-    from_verifier: ClassVar[bool] = False
 
     def propose(self, context: DraftContext) -> Sequence[Sequence[int]]:
         """Extrapolated tokens; nothing with fewer than two previous actions."""

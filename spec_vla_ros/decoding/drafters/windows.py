@@ -12,6 +12,5 @@ def spaced(token: int, dimension: int, context: DraftContext) -> list[int]:
     """
     step = 2 * context.radii[dimension] + 1
     centre = int(context.tokens.to_bins(token))
-    offsets = sorted(range(-context.tokens.bins, context.tokens.bins + 1), key=abs)
-    bins = [centre + step * n for n in offsets if 0 <= centre + step * n < context.tokens.bins]
+    bins = sorted(range(centre % step, context.tokens.bins, step), key=lambda place: abs(place - centre))
     return context.tokens.to_ids(bins).tolist()

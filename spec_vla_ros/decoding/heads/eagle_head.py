@@ -13,29 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from spec_vla_ros.openvla.config import LlamaConfig
-from spec_vla_ros.openvla.llama import KVCache, Mlp, RMSNorm, SelfAttention, attend, rotate
-
-
-class _DraftLayer(nn.Module):
-    """A Llama layer without the norm before its attention, as published."""
-
-    def __init__(self, config: LlamaConfig) -> None:
-        super().__init__()
-        self.self_attn = SelfAttention(config)
-        self.post_attention_layernorm = RMSNorm(config.hidden_size, config.rms_norm_eps)
-        self.mlp = Mlp(config)
-
-    def forward(
-        self, x: Tensor, cos: Tensor, sin: Tensor, mask: Tensor | None, cache: KVCache | None, start: int
-    ) -> Tensor:
-        b, n, width = x.shape
-        qkv = self.self_attn.project(x)
-        (q, k), v = rotate(qkv[:2], cos, sin), qkv[2]
-        if cache is not None:
-            k, v = cache.write(0, start, k, v, start + n)
-        h = attend(q, k, v, mask)
-        x = x + self.self_attn.o_proj(h.transpose(1, 2).reshape(b, n, width))
-        return x + self.mlp(self.post_attention_layernorm(x))
+from spec_vla_ros.openvla.llama import DecoderLayer, KVCache
 
 
 class EagleHead(nn.Module):
@@ -45,7 +23,7 @@ class EagleHead(nn.Module):
         super().__init__()
         self.config = config
         self.fc = nn.Linear(2 * config.hidden_size, config.hidden_size)
-        self.layers = nn.ModuleList([_DraftLayer(config)])
+        self.layers = nn.ModuleList([DecoderLayer(config, 0, input_norm=False)])
 
     def forward(
         self,
