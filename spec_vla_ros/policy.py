@@ -18,6 +18,7 @@ from .policy_types import DecodeReport, DecodeSettings, PolicyResult
 
 if TYPE_CHECKING:
     from .decoding.drafters import Drafter
+    from .decoding.verifier import Verifier
     from .openvla.loader import LoadedModel
 
 HISTORY = 2  # actions that drafters may look back on
@@ -27,19 +28,28 @@ class OpenVLAPolicy:
     """OpenVLA behind :class:`.policy_types.Policy`; keeps the last actions of the episode for the drafters."""
 
     def __init__(
-        self, loaded: LoadedModel, trained: Mapping[str, Drafter] | None = None, problems: Sequence[str] = ()
+        self,
+        loaded: LoadedModel,
+        trained: Mapping[str, Drafter] | None = None,
+        problems: Sequence[str] = (),
+        verifier: Verifier | None = None,
     ) -> None:
         """``trained``: drafters with a head for this model; ``problems``: what is wrong with heads that are not among
-        them (:func:`.decoding.heads.store.trained_drafters`).
+        them (:func:`.decoding.heads.store.trained_drafters`). ``verifier``: one of this model that is set up otherwise
+        than usual.
         """
         import torch
 
+        from .decoding.graphs import Replay
         from .decoding.verifier import Verifier, cache_slots
 
         self._torch = torch
         self.loaded, self.trained, self._problems = loaded, dict(trained or {}), tuple(problems)
         self.action_dim = loaded.statistics.action_dim
-        self._verifier = Verifier(loaded.model, loaded.tokens, cache_slots(loaded))
+        self._verifier = verifier or Verifier(loaded.model, loaded.tokens, cache_slots(loaded))
+        size, channels = loaded.config.image_size, 3 * len(loaded.config.towers)
+        self._pixels = torch.zeros(1, channels, size, size, device=loaded.model.device)
+        self._see = Replay(lambda: loaded.model.embed_image(self._pixels), self._verifier.pool)
         self._history: deque[tuple[int, ...]] = deque(maxlen=HISTORY)
         self._prompt_of: tuple[str, list[int]] = ("", [])
 
@@ -61,7 +71,8 @@ class OpenVLAPolicy:
         preprocessed = time.perf_counter()
         with self._torch.inference_mode():
             watch = _VisionWatch(self._torch, model.device)
-            patches = model.embed_image(pixels.to(model.device))
+            self._pixels.copy_(pixels, non_blocking=True)
+            patches = self._see().clone()  # a recorded pass may reuse that memory
             watch.stop()
             text = model.language_model.embed(self._torch.tensor([ids], device=model.device))
             prompt = self._torch.cat([text[:, :1], patches, text[:, 1:]], dim=1)
@@ -89,6 +100,16 @@ class OpenVLAPolicy:
         )
         return PolicyResult(values, np.asarray(decoded.tokens, dtype=np.int64), bins, report)
 
+    def warm_up(self, instruction: str) -> None:
+        """Compile, allocate and record what an inference may need, so that none does it while an arm moves."""
+        with self._torch.inference_mode():
+            self._see()
+        self._verifier.warm_up()
+        size = self.loaded.config.image_size
+        grey = np.full((size, size, 3), 128, dtype=np.uint8)
+        self.infer(grey, instruction, DecodeSettings(preset="auto"))
+        self.reset()
+
     def reset(self) -> None:
         """Forget the earlier actions."""
         self._history.clear()
@@ -107,6 +128,7 @@ class OpenVLAPolicy:
             "vision_backbone": self.loaded.config.vision_backbone_id,
             "draft_heads": ", ".join(sorted(self.trained)) or "none",
             "draft_head_problems": "; ".join(self._problems),
+            "cuda_graphs": self._verifier.pool.problem or ("on" if self._verifier.pool.recording else "off"),
         }
 
     def _in_bins(self, settings: DecodeSettings) -> DecodeSettings:

@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor
 
 from spec_vla_ros.errors import NonActionTokenError
@@ -37,11 +36,11 @@ def decode_autoregressive(verifier: Verifier, prompt: Tensor, action_dim: int, s
 
     Raises :class:`NonActionTokenError`, :class:`NonFiniteError`.
     """
-    passes, emitted, rows, start = [], [], prompt, 0
+    passes, emitted, known, start = [], [], prompt, 0
     while len(emitted) < action_dim:
-        passes.append(verifier.run(rows, start))
+        passes.append(verifier.run(known, start))
         emitted.append(_action(passes[-1].greedy[0], len(emitted), verifier.tokens))
-        rows, start = _row(verifier, emitted[-1]), prompt.shape[1] + len(emitted) - 1
+        known, start = emitted[-1], prompt.shape[1] + len(emitted) - 1
     report = DecodeReport(
         decoder="autoregressive",
         verifier_passes=len(passes),
@@ -88,7 +87,7 @@ def decode_speculative(
     tokens, radii = verifier.tokens, settings.radii(action_dim)
     budget = UNLIMITED if settings.radius_sum is None else settings.radius_sum
     passes, trees, emitted, sources, distance = [], [], [], [], 0
-    rows, start, rejected, kept = prompt, 0, (), []
+    known, start, rejected, kept = prompt, 0, (), []
     for drafter in drafters:
         drafter.begin(observation)
     while len(emitted) < action_dim:
@@ -96,10 +95,10 @@ def decode_speculative(
         count = min(settings.draft_depth, action_dim - 1 - first)
         context = DraftContext(
             first, count, settings.draft_width, radii, tokens, history, tuple(emitted), rejected,
-            passes[-1].hidden if passes else None, tuple(kept),
+            passes[-1] if passes else None, tuple(kept),
         )  # fmt: skip
         tree = _grow(drafters, context)
-        verdict = verifier.run(rows, start, tree, radii[first : first + count], budget)
+        verdict = verifier.run(known, start, tree, radii[first : first + count], budget)
 
         for node, before in zip(verdict.path, [ROOT, *verdict.path], strict=False):
             choice = verdict.after(before)
@@ -113,7 +112,7 @@ def decode_speculative(
         sources.append("verifier")
         kept.append(emitted[-1])
         rejected = _second_thoughts(tree, verdict, last, tokens)
-        rows, start = _row(verifier, emitted[-1]), prompt.shape[1] + len(emitted) - 1
+        known, start = emitted[-1], prompt.shape[1] + len(emitted) - 1
         passes.append(verdict)
         trees.append(tree)
     report = DecodeReport(
@@ -167,10 +166,3 @@ def _action(token: int, dimension: int, tokens: ActionTokens) -> int:
             f"{tokens.first}..{tokens.vocab_end - 1}"
         )
     return token
-
-
-@torch.inference_mode()
-def _row(verifier: Verifier, token: int) -> Tensor:
-    """Input row (1, 1, hidden) of a token."""
-    model = verifier.model
-    return model.language_model.embed(torch.tensor([[token]], device=model.device))

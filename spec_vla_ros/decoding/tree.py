@@ -50,6 +50,14 @@ class DraftTree:
         return len(self.tokens)
 
     @cached_property
+    def depths(self) -> tuple[int, ...]:
+        """Nodes before each one on its path."""
+        depths: list[int] = []
+        for parent in self.parents:
+            depths.append(0 if parent == ROOT else depths[parent] + 1)
+        return tuple(depths)
+
+    @cached_property
     def drafters(self) -> tuple[str, ...]:
         """Who contributed, in order."""
         return tuple(dict.fromkeys(self.names))
@@ -67,25 +75,18 @@ class DraftTree:
         return [child for child, parent in enumerate(self.parents) if parent == node]
 
 
-@dataclass(frozen=True)
-class Topology:
-    """The shape of a tree as tensors; ``depths`` (M,) from 0, ``parents`` (M,) shifted so that 0 is the root, and
-    ``ancestors`` (M, M) boolean, row m marking m and all before it on its path.
+def ancestors_of(parents: Tensor, levels: int) -> Tensor:
+    """(M, M) boolean, row m marking m and all before it on its path.
+
+    ``parents`` (M,) int64, shifted so that 0 is the root; ``levels``: nodes of the longest path at most. Whole-tensor
+    operations of fixed shape, so that it can be part of a recorded graph.
     """
-
-    depths: Tensor
-    parents: Tensor
-    ancestors: Tensor
-
-    @staticmethod
-    def of(parents: Sequence[int], device: torch.device) -> Topology:
-        """The topology of these parents."""
-        count = len(parents)
-        ancestors = torch.eye(count, dtype=torch.bool)
-        depths = torch.zeros(count, dtype=torch.long)
-        for node, parent in enumerate(parents):
-            if parent != ROOT:
-                ancestors[node] |= ancestors[parent]
-                depths[node] = depths[parent] + 1
-        above = torch.tensor(parents, dtype=torch.long) + 1
-        return Topology(depths.to(device), above.to(device), ancestors.to(device))
+    count = len(parents)
+    # Column 0 is the root, which is its own parent; it is cut off at the end.
+    seen = torch.zeros(count, count + 1, dtype=torch.bool, device=parents.device)
+    above = torch.cat([torch.zeros_like(parents[:1]), parents])
+    at = torch.arange(1, count + 1, device=parents.device)
+    for _ in range(levels):
+        seen.scatter_(1, at[:, None], True)
+        at = above[at]
+    return seen[:, 1:]

@@ -1,70 +1,122 @@
-"""One pass of the language model over known rows and a tree of drafted tokens, on a cache of fixed size."""
+"""One pass of the language model over known rows and a tree of drafted tokens, on a cache of fixed size.
+
+What a pass is about travels to the device as one vector of integers, its outcome comes back as another; masks,
+positions and the judgement of the tree are made on the device. With fixed shapes a pass has one of few sizes, filled up
+with rows that nobody reads, so that it can be recorded as a CUDA graph.
+"""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor
 
 from spec_vla_ros.errors import InstructionError, NonFiniteError
 from spec_vla_ros.openvla.action_tokens import ActionTokens
-from spec_vla_ros.openvla.llama import KVCache, causal_mask, rope_tables
+from spec_vla_ros.openvla.llama import KVCache, rope_tables
 from spec_vla_ros.openvla.loader import LoadedModel
 from spec_vla_ros.openvla.model import OpenVLA
 from spec_vla_ros.openvla.prompt import MAX_PROMPT_IDS
 
 from .acceptance import UNLIMITED, best_node
-from .tree import DraftTree, Topology
+from .graphs import Pool, Replay
+from .tree import ROOT, DraftTree, ancestors_of
 
 NO_DRAFT = DraftTree()
-TOPOLOGIES = 512  # shapes of trees that are kept
 TREE_ROWS = 64  # drafted rows of a pass at most; the cache has room for them
+TREE_LEVELS = 6  # of fixed shapes; exact ones go as deep as the tree
+TEXT_SIZES = (32, 64, MAX_PROMPT_IDS)  # prompt ids, filled up to one of these
+TREE_SIZES = (0, 8, 32, TREE_ROWS)
+HEADER = 5  # start, known rows, budget, token, drafted rows
 
 
 def cache_slots(loaded: LoadedModel) -> int:
-    """Rows that a cache needs: the longest prompt, an action and the largest tree, in whole blocks."""
-    rows = loaded.config.towers[0].patches + MAX_PROMPT_IDS + loaded.statistics.action_dim + TREE_ROWS
+    """Rows that a cache needs: the longest prompt, an action, the largest tree and a spare one, in whole blocks."""
+    rows = loaded.config.towers[0].patches + MAX_PROMPT_IDS + loaded.statistics.action_dim + TREE_ROWS + 1
     return -(-rows // 64) * 64
 
 
 @dataclass(frozen=True)
 class Verdict:
     """``greedy``: the verifier's argmax after the last known row, then after each node of the tree (M + 1 ids).
-    ``path``: the accepted nodes from the root on. ``hidden`` (1, K + len(path), H): states of the known and the
-    accepted rows, after the final norm. ``finished``: when the pass was over, ``time.perf_counter()``.
+    ``path``: the accepted nodes from the root on. ``states``: gives ``hidden`` when asked, before the next pass.
+    ``finished``: when the pass was over, ``time.perf_counter()``.
     """
 
     greedy: list[int]
     path: list[int]
-    hidden: Tensor
+    states: Callable[[], Tensor]
     finished: float
+
+    @property
+    def hidden(self) -> Tensor:
+        """States (1, K + len(path), H) of the known and the accepted rows, after the final norm; only until the next
+        pass runs.
+        """
+        return self.states()
 
     def after(self, node: int) -> int:
         """The verifier's choice after ``node`` (-1: after the known rows)."""
         return self.greedy[node + 1]
 
 
+@dataclass(frozen=True)
+class Shape:
+    """Size of a pass: ``known`` and ``drafted`` rows, cache slots before ``end`` in sight, ``levels`` of the tree.
+    ``prompt``: known rows are given as such, not as one token. ``at``: their first slot where that is settled when
+    the pass is built; -1 = it travels with the pass, and rows that only fill up go to the cache's last slot.
+    """
+
+    known: int
+    drafted: int
+    end: int
+    levels: int
+    prompt: bool
+    at: int = -1
+
+
 class Verifier:
     """The model, its key/value cache and everything of fixed shape, allocated once.
 
-    ``slots``: rows that the cache holds: prompt, action and the largest tree.
+    ``slots``: rows that the cache holds: prompt, action, the largest tree and a spare one. ``fixed_shapes``: fill
+    passes up to one of few sizes, by default on CUDA only; ``graphs``: record them there. ``uniform``: fill every
+    pass up to the largest size, so that all kernels see one shape; for comparing decoders bit by bit.
     """
 
-    def __init__(self, model: OpenVLA, tokens: ActionTokens, slots: int) -> None:
+    def __init__(
+        self,
+        model: OpenVLA,
+        tokens: ActionTokens,
+        slots: int,
+        *,
+        fixed_shapes: bool | None = None,
+        graphs: bool = True,
+        uniform: bool = False,
+    ) -> None:
         self.model, self.tokens = model, tokens
         self.cache = KVCache(model.config.llama, slots, model.device, model.dtype)
-        self.positions = torch.arange(slots, device=model.device)
-        self.cos, self.sin = rope_tables(model.config.llama, self.positions, model.dtype)
-        self.mask = causal_mask(slots, model.device)
-        self._topologies: dict[tuple[int, ...], Topology] = {}
+        self.fixed = (model.device.type == "cuda" if fixed_shapes is None else fixed_shapes) or uniform
+        self.pool = Pool(model.device, graphs and self.fixed)
+        self._uniform = uniform
+        self._positions = torch.arange(slots, device=model.device)
+        self._cos, self._sin = rope_tables(model.config.llama, self._positions, model.dtype)
+        self._patches = model.config.towers[0].patches
+        self._room = slots - 1  # rows of the largest prompt and everything behind it
+        self._rows = torch.zeros(1, slots, model.config.llama.hidden_size, device=model.device, dtype=model.dtype)
+        length = HEADER + 4 * TREE_ROWS
+        self._host = torch.zeros(length, dtype=torch.long, pin_memory=model.device.type == "cuda")
+        self._control = torch.zeros(length, dtype=torch.long, device=model.device)
+        self._passes: dict[Shape, Replay] = {}
+        self._prompt_rows = 0  # size of the prompt that is in the cache
 
     @torch.inference_mode()
     def run(
         self,
-        known: Tensor,
+        known: Tensor | int,
         start: int,
         tree: DraftTree = NO_DRAFT,
         radii: Sequence[int] = (),
@@ -72,53 +124,132 @@ class Verifier:
     ) -> Verdict:
         """Append rows to the cache at slot ``start`` and judge the tree, with a single transfer to the host.
 
-        ``known`` (1, K, hidden): input rows whose tokens are settled. ``tree``: ids that may follow; ``radii``:
-        distance in bins within which they stand, by depth; ``budget``: of the sum along a branch. Slots from
-        ``start`` on are overwritten; afterwards the cache holds the known and the accepted rows without a gap, and
-        what lies behind them is forgotten by starting the next pass there.
+        ``known``: input rows (1, K, hidden) of a prompt, or the id of one settled token. ``tree``: ids that may
+        follow; ``radii``: distance in bins within which they stand, by depth; ``budget``: of the sum along a branch.
+        Slots from ``start`` on are overwritten; afterwards the cache holds the known and the accepted rows without a
+        gap, and what lies behind them is forgotten by starting the next pass there.
 
         Raises :class:`NonFiniteError` and, when the cache is too small, :class:`InstructionError`.
         """
-        language_model, device = self.model.language_model, known.device
-        settled, end = start + known.shape[1], start + known.shape[1] + len(tree)
-        if end > self.cache.slots:
-            raise InstructionError(f"the prompt needs {end} rows, the cache has {self.cache.slots}")
-        shape = self._topology(tree.parents)
-        ids = torch.tensor(tree.tokens, dtype=torch.long, device=device)
-        rows = torch.cat([known, language_model.embed(ids)[None]], dim=1) if tree else known
-        places = torch.cat([self.positions[start:settled], settled + shape.depths])
-        mask = self._mask(start, settled, shape)
-        rope = self.cos[..., places, :], self.sin[..., places, :]
-        hidden = language_model(rows, places, mask, self.cache, start, rope)
-        logits = language_model.logits(hidden[0, known.shape[1] - 1 :])  # [M + 1, vocabulary]
-        greedy = logits.argmax(-1)  # the lowest id where logits tie
-        limits = torch.tensor(radii, dtype=torch.long, device=device)[shape.depths] if tree else ids
-        best = best_node(ids, greedy[shape.parents], limits, shape.ancestors, self.tokens, budget)
-        outcome = torch.cat([greedy, best[None], logits.isfinite().all()[None].long()])
+        count = 1 if isinstance(known, int) else known.shape[1]
+        settled = start + count
+        if settled + len(tree) > self._room or len(tree) > TREE_ROWS:
+            raise InstructionError(f"the prompt needs {settled + len(tree)} rows, the cache has {self._room}")
+        shape = self._shape(known, start, count, tree)
+        if shape.prompt:
+            token, rows = 0, self._embedded(known) if isinstance(known, int) else known
+            self._rows[:, :count] = rows
+            self._rows[:, count : shape.known] = 0
+        else:
+            token = known
+        self._tell(shape, start, count, budget, token, tree, radii)
+        outcome, hidden = self._pass(shape)()
         *choices, node, finite = outcome.tolist()  # the only wait for the device
         if not finite:
+            self.cache.clear()
             raise NonFiniteError("the language model gave logits that are NaN or infinite")
         path = tree.path(node)
         if path != list(range(len(path))):
             self.cache.move([settled + n for n in path], settled)
-        kept = [*range(known.shape[1]), *(known.shape[1] + n for n in path)]
-        return Verdict(choices, path, hidden[:, kept], time.perf_counter())
+        first = shape.known
+        kept = [*range(count), *(first + n for n in path)]
+        return Verdict(choices[: len(tree) + 1], path, lambda: hidden[:, kept], time.perf_counter())
 
-    def _mask(self, start: int, settled: int, shape: Topology) -> Tensor | None:
-        """(rows, slots up to the end): known rows see what is before them, nodes the known rows and their branch."""
-        count = len(shape.depths)
-        if settled - start + count == 1:
+    def warm_up(self) -> None:
+        """Build and record every pass of fixed shape, so that none of it happens while an arm moves."""
+        if not self.fixed or self._uniform:
+            return
+        width = self.model.config.llama.hidden_size
+        for text in TEXT_SIZES:
+            count = self._patches + text
+            if count + TREE_ROWS + TREE_LEVELS > self._room:
+                continue
+            rows = torch.zeros(1, count, width, device=self.model.device, dtype=self.model.dtype)
+            for size in TREE_SIZES:
+                tree = DraftTree((0,) * size, (ROOT,) * size, ("",) * size)
+                self.run(rows, 0, tree, (0,))
+                self.run(0, count, tree, (0,))
+        self.cache.clear()
+
+    def _shape(self, known: Tensor | int, start: int, count: int, tree: DraftTree) -> Shape:
+        prompt, drafted = not isinstance(known, int), len(tree)
+        if not self.fixed:
+            levels = max(tree.depths, default=-1) + 1
+            return Shape(count, drafted, start + count + drafted, levels, prompt, start)
+        if self._uniform:
+            rows = self._room - TREE_ROWS
+            return Shape(rows, TREE_ROWS, self.cache.slots, TREE_LEVELS, True)
+        if prompt:
+            sizes = [self._patches + text for text in TEXT_SIZES]
+            self._prompt_rows = next((size for size in sizes if size >= count), count)
+        end = min(self._prompt_rows + TREE_LEVELS + 1 + TREE_ROWS, self.cache.slots)
+        size = next(size for size in TREE_SIZES if size >= drafted)
+        return Shape(self._prompt_rows if prompt else 1, size, end, TREE_LEVELS, prompt)
+
+    def _embedded(self, token: int) -> Tensor:
+        return self.model.language_model.embed(self._positions.new_tensor([[token]]))
+
+    def _tell(
+        self, shape: Shape, start: int, count: int, budget: int, token: int, tree: DraftTree, radii: Sequence[int]
+    ) -> None:
+        """Write what this pass is about into the vector that its kernels read."""
+        pad = [0] * (shape.drafted - len(tree))
+        values = [start, count, budget, token, len(tree), *tree.tokens, *pad]
+        values += [*(parent + 1 for parent in tree.parents), *pad]
+        values += [*tree.depths, *pad, *(radii[depth] for depth in tree.depths), *pad]
+        self._host[: len(values)] = torch.tensor(values)
+        self._control.copy_(self._host, non_blocking=True)
+
+    def _pass(self, shape: Shape) -> Callable[[], tuple[Tensor, Tensor]]:
+        if not self.fixed:
+            return partial(self._forward, shape)  # shapes without number: nothing to keep
+        if shape not in self._passes:
+            self._passes[shape] = Replay(partial(self._forward, shape), self.pool)
+        return self._passes[shape]
+
+    def _forward(self, shape: Shape) -> tuple[Tensor, Tensor]:
+        """The pass itself: outcome (drafted + 3,) int64 and the states of all rows. Reads its buffers only."""
+        language_model, count = self.model.language_model, shape.drafted
+        start, known, budget, token, drafted = self._control[:HEADER].unbind()
+        ids, parents, depths, limits = self._control[HEADER : HEADER + 4 * count].view(4, count).unbind()
+        settled = start + known
+        rows = self._rows[:, : shape.known] if shape.prompt else language_model.embed(token.view(1, 1))
+        if count:
+            rows = torch.cat([rows, language_model.embed(ids)[None]], dim=1)
+        first, nodes = self._positions[: shape.known], self._positions[:count]
+        places = torch.cat([start + first, settled + depths]).clamp(max=self.cache.slots - 1)
+        ancestors = ancestors_of(parents, shape.levels)
+        mask = self._mask(shape, start, settled, ancestors)
+        at: int | Tensor = shape.at
+        if shape.at < 0:
+            slots = torch.cat([start + first, settled + nodes])
+            real = torch.cat([first < known, nodes < drafted])
+            at = torch.where(real, slots, self.cache.slots - 1)
+        rope = self._cos[..., places, :], self._sin[..., places, :]
+        hidden = language_model(rows, places, mask, self.cache, at, rope, shape.end)
+        if shape.at < 0:
+            said = hidden[0].index_select(0, torch.cat([(known - 1)[None], shape.known + nodes]))
+        else:
+            said = hidden[0, shape.known - 1 :]
+        logits = language_model.logits(said)  # [drafted + 1, vocabulary]
+        greedy = logits.argmax(-1)  # the lowest id where logits tie
+        best = best_node(ids, greedy[parents], limits, ancestors, self.tokens, budget)
+        finite = logits.isfinite().all(-1) | (self._positions[: count + 1] > drafted)
+        return torch.cat([greedy, best[None], finite.all()[None].long()]), hidden
+
+    def _mask(self, shape: Shape, start: Tensor, settled: Tensor, ancestors: Tensor) -> Tensor | None:
+        """(rows, slots in sight): known rows see what is before them, nodes the known rows and their branch."""
+        if shape.known + shape.drafted == 1 and shape.at >= 0:
             return None
-        mask = torch.zeros(settled - start + count, settled + count, dtype=torch.bool, device=self.mask.device)
-        mask[: settled - start, :settled] = self.mask[start:settled, :settled]
-        mask[settled - start :, :settled] = True
-        mask[settled - start :, settled:] = shape.ancestors
+        columns = self._positions[: shape.end]
+        mask = columns <= (start + self._positions[: shape.known])[:, None]
+        if shape.drafted:
+            offset = columns - settled
+            inside = (offset >= 0) & (offset < shape.drafted)
+            branch = ancestors[:, offset.clamp(0, shape.drafted - 1)] & inside
+            mask = torch.cat([mask, branch | (columns < settled)])
+        if mask.device.type == "cuda":  # attention would convert it once more in every layer
+            return torch.zeros(mask.shape, dtype=self.model.dtype, device=mask.device).masked_fill_(
+                ~mask, float("-inf")
+            )
         return mask
-
-    def _topology(self, parents: tuple[int, ...]) -> Topology:
-        found = self._topologies.get(parents)
-        if found is None:
-            if len(self._topologies) >= TOPOLOGIES:
-                self._topologies.clear()
-            found = self._topologies[parents] = Topology.of(parents, self.mask.device)
-        return found

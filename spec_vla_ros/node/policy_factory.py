@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from spec_vla_ros.policy import ScriptedPolicy
-from spec_vla_ros.policy_types import DecodeSettings, Policy
+from spec_vla_ros.policy_types import Policy
 
 from .parameters import Fixed
 
@@ -43,10 +43,7 @@ def script(name: str) -> list[np.ndarray]:
 
 
 def load_openvla(fixed: Fixed) -> Policy:
-    """The model, self-checked by its loader, after one inference on a grey image.
-
-    The first inference compiles kernels and allocates memory; it must not happen while the dead-man watches.
-    """
+    """The model, self-checked by its loader and warmed up: that must not happen while the dead-man watches."""
     import torch
 
     from spec_vla_ros.decoding.heads.store import FOLDER, trained_drafters
@@ -68,6 +65,5 @@ def load_openvla(fixed: Fixed) -> Policy:
     )
     heads, problems = trained_drafters(loaded, Path(fixed.draft_heads or Path(fixed.model, FOLDER)))
     policy = OpenVLAPolicy(loaded, heads, problems)
-    policy.infer(np.full((224, 224, 3), 128, dtype=np.uint8), WARM_UP_INSTRUCTION, DecodeSettings(preset="auto"))
-    policy.reset()
+    policy.warm_up(WARM_UP_INSTRUCTION)
     return policy

@@ -23,11 +23,18 @@ class KVCache:
         self.data = torch.zeros(shape, device=device, dtype=dtype)
         self.slots = slots
 
-    def write(self, layer: int, start: int, k: Tensor, v: Tensor, end: int) -> tuple[Tensor, Tensor]:
-        """Store k, v (1, heads, N, head_dim) at ``start`` and return the slots 0..end of this layer."""
-        self.data[layer, 0, :, :, start : start + k.shape[2]] = k
-        self.data[layer, 1, :, :, start : start + v.shape[2]] = v
+    def write(self, layer: int, at: int | Tensor, k: Tensor, v: Tensor, end: int) -> tuple[Tensor, Tensor]:
+        """Store k, v (1, heads, N, head_dim) from slot ``at`` on, or in the slots ``at`` (N,); slots 0..end follow."""
+        for part, rows in zip(self.data[layer], (k, v), strict=True):
+            if isinstance(at, int):
+                part[:, :, at : at + rows.shape[2]] = rows
+            else:
+                part.index_copy_(2, at, rows)
         return self.data[layer, 0, :, :, :end], self.data[layer, 1, :, :, :end]
+
+    def clear(self) -> None:
+        """Forget everything; a slot that is not a number would spoil even rows that may not see it."""
+        self.data.zero_()
 
     def move(self, slots: list[int], start: int) -> None:
         """Copy the rows of ``slots`` to ``start``, ``start`` + 1, ...; all are read before any is written."""
@@ -137,7 +144,14 @@ class DecoderLayer(nn.Module):
         self.mlp = Mlp(config)
 
     def forward(
-        self, x: Tensor, cos: Tensor, sin: Tensor, mask: Tensor | None, cache: KVCache | None, start: int
+        self,
+        x: Tensor,
+        cos: Tensor,
+        sin: Tensor,
+        mask: Tensor | None,
+        cache: KVCache | None,
+        start: int | Tensor,
+        end: int | None = None,
     ) -> Tensor:
         """Rows (B, N, C) to rows (B, N, C); the arguments as in :class:`Llama`."""
         b, n, width = x.shape
@@ -145,7 +159,7 @@ class DecoderLayer(nn.Module):
         qkv = attn.project(self.input_layernorm(x))
         (q, k), v = rotate(qkv[:2], cos, sin), qkv[2]
         if cache is not None:
-            k, v = cache.write(self.index, start, k, v, start + n)
+            k, v = cache.write(self.index, start, k, v, start + n if end is None else end)
         h = attend(q, k, v, mask)
         x = x + attn.o_proj(h.transpose(1, 2).reshape(b, n, width))
         return x + self.mlp(self.post_attention_layernorm(x))
@@ -174,19 +188,21 @@ class Llama(nn.Module):
         positions: Tensor,
         mask: Tensor | None,
         cache: KVCache | None = None,
-        start: int = 0,
+        start: int | Tensor = 0,
         rope: tuple[Tensor, Tensor] | None = None,
+        end: int | None = None,
     ) -> Tensor:
         """Hidden states after the final norm, (B, N, C).
 
         ``embeds`` (B, N, C); ``positions`` (N,) or (B, N) int; ``mask`` boolean, True = may see, broadcastable to
-        (B, heads, N, S) with S = ``start`` + N when a cache is given, else N. Rows are written to the cache slots
-        ``start`` .. ``start`` + N - 1; every row must see at least one slot. ``rope``: the tables of ``positions``
-        where the caller has them already.
+        (B, heads, N, S) with S = ``end`` when a cache is given, else N. Rows are written to the cache slots
+        ``start`` .. ``start`` + N - 1, or to those that ``start`` (N,) names, and may see the slots before ``end``,
+        which by default is the one after the last row; every row must see at least one. ``rope``: the tables of
+        ``positions`` where the caller has them already.
         """
         cos, sin = rope or rope_tables(self.config, positions, embeds.dtype)
         for layer in self.model.layers:
-            embeds = layer(embeds, cos, sin, mask, cache, start)
+            embeds = layer(embeds, cos, sin, mask, cache, start, end)
         return self.model.norm(embeds)
 
     @torch.no_grad()

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from spec_vla_ros.decoding.acceptance import best_node, bin_distance
-from spec_vla_ros.decoding.tree import ROOT, DraftTree, Topology
+from spec_vla_ros.decoding.tree import ROOT, DraftTree, ancestors_of
 from spec_vla_ros.openvla.action_tokens import ActionTokens
 
 TOKENS = ActionTokens(32000, 256)
@@ -32,8 +32,8 @@ def accepted(draft, verifier, radii):
 def judged(draft, verifier, parents, radii, **more):
     """The winning node of a tree; ``verifier``: its choice at each node's parent, ``radii`` by node."""
     draft, verifier, radii = (torch.tensor(values, dtype=torch.long) for values in (draft, verifier, radii))
-    shape = Topology.of(list(parents), torch.device("cpu"))
-    return int(best_node(draft, verifier, radii, shape.ancestors, TOKENS, **more))
+    ancestors = ancestors_of(torch.tensor(list(parents), dtype=torch.long) + 1, len(parents))
+    return int(best_node(draft, verifier, radii, ancestors, TOKENS, **more))
 
 
 def test_equals_its_restatement_on_random_tokens():

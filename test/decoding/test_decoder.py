@@ -7,6 +7,7 @@ import torch
 
 from spec_vla_ros.decoding.decoder import decode_autoregressive, decode_speculative
 from spec_vla_ros.decoding.drafters import make_drafters
+from spec_vla_ros.decoding.tree import DraftTree, ancestors_of
 from spec_vla_ros.decoding.verifier import Verifier
 from spec_vla_ros.errors import InstructionError, NonActionTokenError, NonFiniteError
 from spec_vla_ros.openvla.action_tokens import ActionTokens
@@ -230,7 +231,7 @@ def test_non_finite_logits_are_refused(value):
 
 def test_a_prompt_that_does_not_fit_the_cache_is_refused():
     verifier = Verifier(example_model(CONFIG), TOKENS, slots=16)
-    with pytest.raises(InstructionError, match="16"):
+    with pytest.raises(InstructionError, match="the cache has 15"):
         decode_autoregressive(verifier, prompt_of(verifier, 0), A, GREEDY)
 
 
@@ -245,3 +246,79 @@ def test_radii_must_fit_the_action(verifier):
     settings = DecodeSettings(radius_per_dimension=(1, 2, 3))
     with pytest.raises(ValueError, match="radius_per_dimension has 3 values, the action has 7"):
         decode_speculative(verifier, prompt_of(verifier, 0), A, (), settings, [])
+
+
+# -- passes of fixed shape: the code that a GPU records, run here without a GPU
+
+
+@pytest.fixture(scope="module")
+def padded():
+    """The same model behind passes that are filled up to one of few sizes."""
+    model = example_model(CONFIG)
+    model.language_model.fuse()
+    return Verifier(model, TOKENS, slots=320, fixed_shapes=True)
+
+
+@pytest.mark.parametrize("names", [("hold", "refine"), ("refine", "sweep")], ids="+".join)
+def test_filled_up_passes_say_the_same(verifier, padded, names):
+    drafters = make_drafters(names)
+    for seed in range(30):
+        prompt = prompt_of(verifier, seed)
+        greedy = decode_autoregressive(verifier, prompt, A, GREEDY)
+        assert decode_autoregressive(padded, prompt, A, GREEDY).tokens == greedy.tokens
+        history = history_near(greedy.tokens, seed, spread=12)
+        settings = DecodeSettings(acceptance_radius=9, draft_width=5, draft_depth=1 + seed % 6)
+        exact = decode_speculative(verifier, prompt, A, drafters, settings, history)
+        fixed = decode_speculative(padded, prompt, A, drafters, settings, history)
+        assert fixed.tokens == exact.tokens
+        assert fixed.report == exact.report
+
+
+def test_only_few_shapes_are_ever_built(padded):
+    padded.warm_up()
+    known = len(padded._passes)
+    for seed in range(20):
+        prompt = prompt_of(padded, seed)
+        history = history_near((TOKENS.first + 100,) * A, seed)
+        decode_speculative(padded, prompt, A, make_drafters(["refine", "sweep"]), DecodeSettings(), history)
+    assert len(padded._passes) == known, "a shape was built after the warm-up, while an arm would be moving"
+    assert known <= 24
+
+
+def test_one_shape_for_all_passes_makes_strict_decoding_bit_equal():
+    model = example_model(CONFIG)
+    model.language_model.fuse()
+    verifier = Verifier(model, TOKENS, slots=160, uniform=True)
+    settings = DecodeSettings(acceptance_radius=0, draft_width=4)
+    for seed in range(10):
+        prompt = prompt_of(verifier, seed)
+        greedy = decode_autoregressive(verifier, prompt, A, GREEDY)
+        history = history_near(greedy.tokens, seed)
+        decoded = decode_speculative(verifier, prompt, A, make_drafters(["hold", "refine"]), settings, history)
+        assert decoded.tokens == greedy.tokens
+    assert len(verifier._passes) == 1
+
+
+@pytest.mark.parametrize("fixed", [False, True])
+def test_a_pass_that_was_not_finite_does_not_spoil_the_next(fixed):
+    model = example_model(CONFIG)
+    model.language_model.fuse()
+    verifier = Verifier(model, TOKENS, slots=320, fixed_shapes=fixed)
+    prompt = prompt_of(verifier, 1)
+    clean = decode_autoregressive(verifier, prompt, A, GREEDY)
+    with pytest.raises(NonFiniteError):
+        decode_autoregressive(verifier, torch.full_like(prompt, float("nan")), A, GREEDY)
+    assert decode_autoregressive(verifier, prompt[:, :18], A, GREEDY)
+    assert decode_autoregressive(verifier, prompt, A, GREEDY).tokens == clean.tokens
+
+
+def test_ancestors_are_the_nodes_of_the_path():
+    generator = torch.Generator().manual_seed(2)
+    for _ in range(200):
+        count = int(torch.randint(1, 40, (), generator=generator))
+        parents = [int(torch.randint(-1, n, (), generator=generator)) if n else -1 for n in range(count)]
+        tree = DraftTree((0,) * count, tuple(parents), ("",) * count)
+        marked = ancestors_of(torch.tensor(parents) + 1, max(tree.depths) + 1)
+        for node in range(count):
+            assert marked[node].nonzero().flatten().tolist() == tree.path(node)
+            assert tree.depths[node] == len(tree.path(node)) - 1

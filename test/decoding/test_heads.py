@@ -158,8 +158,9 @@ def test_the_tree_grows_from_the_verifiers_states(verifier, heads):
     first = verifier.run(seen.prompt, 0)
     rows = [first.greedy[0]]
     embeds, states = seen.prompt, first.hidden
+    settled = first
     for count in (5, 3):
-        chains = eagle.propose(context(first=A - 1 - count, count=count, width=4, hidden=states, rows=tuple(rows)))
+        chains = eagle.propose(context(first=A - 1 - count, count=count, width=4, states=settled, rows=tuple(rows)))
         tree = DraftTree.of([("eagle", chain) for chain in chains], 64)
         assert len(tree) <= NODES
         assert max(len(chain) for chain in chains) <= count
@@ -172,8 +173,8 @@ def test_the_tree_grows_from_the_verifiers_states(verifier, heads):
         expected = {int(i) + TOKENS.first for i in logits.topk(4).indices}
         assert {tree.tokens[node] for node in tree.children(-1)} <= expected
         assert int(logits.argmax()) + TOKENS.first in {tree.tokens[node] for node in tree.children(-1)}
-        verdict = verifier.run(model.language_model.embed(torch.tensor([rows[-1:]])), len(seen.prompt[0]))
-        embeds, states = None, verdict.hidden
+        verdict = verifier.run(rows[-1], len(seen.prompt[0]))
+        embeds, states, settled = None, verdict.hidden, verdict
         rows.append(verdict.greedy[0])
 
 

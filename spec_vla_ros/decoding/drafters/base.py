@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, ClassVar, Protocol
 
 from spec_vla_ros.openvla.action_tokens import ActionTokens
 
@@ -23,6 +23,14 @@ class Observation:
     prompt: Tensor
 
 
+class HasHidden(Protocol):
+    """What a pass leaves behind for drafters that build on it; copied only where one asks."""
+
+    @property
+    def hidden(self) -> Tensor:
+        """(1, K, H) after the final norm."""
+
+
 @dataclass(frozen=True)
 class DraftContext:
     """What is known before a pass.
@@ -32,7 +40,8 @@ class DraftContext:
     episode, the newest last. ``emitted``: tokens of this action so far, ``first`` of them.
     ``rejected``: the verifier's own choices for dimensions ``first``, ``first + 1``, ... read off the rows that the
     previous pass rejected; they are conditioned on a prefix that was not kept. Empty before the first pass.
-    ``hidden`` (1, K, H): the verifier's states of the rows that the previous pass settled; None before the first.
+    ``states``: has ``hidden`` (1, K, H), the verifier's states of the rows that the previous pass settled, to be read
+    while drafting; None before the first pass.
     ``rows``: the ids behind the prompt that the verifier has read or is about to read: the accepted drafts, each
     pass closed by the token emitted after them.
     """
@@ -45,7 +54,7 @@ class DraftContext:
     history: Sequence[Sequence[int]] = ()
     emitted: Sequence[int] = ()
     rejected: Sequence[int] = ()
-    hidden: Tensor | None = None
+    states: HasHidden | None = None
     rows: Sequence[int] = ()
 
 

@@ -46,7 +46,7 @@ class Eagle(Drafter):
     @torch.inference_mode()
     def propose(self, context: DraftContext) -> Sequence[Sequence[int]]:
         """The branches of the tree, the likeliest leaf first."""
-        if context.hidden is None or self._observation is None:
+        if context.states is None or self._observation is None:
             return []
         state = self._catch_up(context)
         parents, tokens, scores = self._expand(state, context)
@@ -58,7 +58,7 @@ class Eagle(Drafter):
 
     def _catch_up(self, context: DraftContext) -> Tensor:
         """Feed the rows that the verifier has settled since; the estimate (1, 1, H) after the last of them."""
-        prompt, states = self._observation.prompt, context.hidden
+        prompt, states = self._observation.prompt, context.states.hidden
         kept = self.model.language_model.embed(torch.tensor([list(context.rows)], device=prompt.device))
         embeds = torch.cat([prompt, kept], dim=1)[:, self._rows + 1 :]
         end = self._rows + states.shape[1]
