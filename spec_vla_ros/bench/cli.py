@@ -41,6 +41,9 @@ def _parser() -> argparse.ArgumentParser:
     passes.add_argument("--presets", nargs="+", default=list(PRESETS), choices=PRESETS, help="(all)")
     passes.add_argument("--radii", nargs="+", type=int, default=[0, 5, 9], help="bins (%(default)s)")
     passes.add_argument("--episodes", type=int, default=300, help="per row (%(default)s)")
+    passes.add_argument(
+        "--one-shape", action="store_true", help="fill every pass up to one size, so that no rounding differs (slow)"
+    )
     passes.set_defaults(run=_passes)
     for bench in benches.choices.values():
         bench.add_argument("--json", type=Path, metavar="PATH", help="write the figures to this file")
@@ -75,7 +78,7 @@ def _passes(arguments: argparse.Namespace) -> int:
     for preset in arguments.presets:
         radii = arguments.radii if preset != "autoregressive" else [0]
         grid += [DecodeSettings(preset=preset, acceptance_radius=radius) for radius in radii]
-    rows = measure(arguments.model, grid, arguments.episodes, _say, arguments.heads)
+    rows = measure(arguments.model, grid, arguments.episodes, _say, arguments.heads, one_shape=arguments.one_shape)
     _write(arguments.json, rows)
     return 0
 

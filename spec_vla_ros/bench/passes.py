@@ -8,16 +8,20 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from ..confidence import wilson_interval
 from ..demo.summary import histogram, median_p99
-from ..openvla.loader import load_model
+from ..openvla.loader import LoadedModel, load_model
 from ..policy import OpenVLAPolicy
 from ..policy_types import DecodeSettings, PolicyResult
+from ..sim.tasks import TASKS
 from ..training.tabletop_rollout import EVALUATION_SEED, Episode, evaluate
+
+if TYPE_CHECKING:
+    from ..decoding.verifier import Verifier
 
 MOVING_MM, MOVING_MRAD = 2.0, 20.0  # a step that moves less counts as standing still
 REFERENCE = DecodeSettings(preset="autoregressive")
@@ -59,8 +63,9 @@ def measure(
     say: Callable[[str], None],
     heads: Path | None = None,
     first_seed: int = EVALUATION_SEED,
+    one_shape: bool = False,
 ) -> list[dict[str, Any]]:
-    """One row per settings of ``grid``, all over the same episodes."""
+    """One row per settings of ``grid``, all over the same episodes; ``one_shape``: see :class:`.decoding.verifier`."""
     from ..decoding.heads.store import FOLDER, trained_drafters
     from ..decoding.presets import resolve
 
@@ -68,8 +73,11 @@ def measure(
     trained, problems = trained_drafters(loaded, heads or model / FOLDER)
     for problem in problems:
         say(f"warning: {problem}")
-    reference = OpenVLAPolicy(loaded)
-    rows = []
+
+    def policy() -> OpenVLAPolicy:
+        return OpenVLAPolicy(loaded, trained, verifier=_one_shape(loaded) if one_shape else None)
+
+    reference, rows = policy(), []
     for settings in grid:
         resolved = resolve(settings, trained)
         if resolved.preset != settings.preset:
@@ -77,11 +85,20 @@ def measure(
             continue
         began = time.monotonic()
         exact = resolved.decoder == "autoregressive"
-        watched = Watched(OpenVLAPolicy(loaded, trained), None if exact else reference)
+        watched = Watched(policy(), None if exact else reference)
         done = evaluate(watched, settings, episodes, first_seed)
         rows.append(row(resolved, done, np.array(watched.drift)))
         say(f"{line(rows[-1])}   {time.monotonic() - began:.0f} s")
     return rows
+
+
+def _one_shape(loaded: LoadedModel) -> Verifier:
+    """A verifier whose passes all have the rows of the longest prompt of the table top and of the largest tree."""
+    from ..decoding.verifier import TREE_ROWS, Verifier
+
+    prompt = loaded.config.towers[0].patches + max(len(loaded.prompt.ids(task.instruction)) for task in TASKS)
+    slots = prompt + loaded.statistics.action_dim + TREE_ROWS + 1
+    return Verifier(loaded.model, loaded.tokens, slots, uniform=True)
 
 
 def row(settings: DecodeSettings, episodes: Sequence[Episode], drift: np.ndarray) -> dict[str, Any]:
