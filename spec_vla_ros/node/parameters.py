@@ -53,8 +53,9 @@ PARAMETERS: tuple[Spec, ...] = (
     _fixed(
         "dtype",
         "auto",
-        "Precision of the weights; auto = bfloat16 on a GPU, float32 on the CPU",
-        choices=("auto", "bfloat16", "float16", "float32"),
+        "Precision of the weights; auto = bfloat16 on a GPU, float32 on the CPU; int8, int4: of the language model's "
+        "layers, to save memory",
+        choices=("auto", "bfloat16", "float16", "float32", "int8", "int4"),
     ),
     _fixed("cpu_threads", 0, "Threads of torch on the CPU; 0 = its own choice, one per core", range=(0, 256)),
     _fixed("centre_crop", False, "Use the centre 90 % of the image, for checkpoints trained with image augmentation"),

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from spec_vla_ros.errors import NonFiniteError, SelfCheckError
+from spec_vla_ros.errors import CheckpointError, NonFiniteError, SelfCheckError
 
 from .action_tokens import ActionStatistics, ActionTokens, choose_statistics
 from .checkpoint import read_checkpoint, resolve
@@ -46,7 +46,7 @@ class LoadedModel:
 def load_model(
     path_or_id: str | os.PathLike[str],
     device: str | torch.device = "cpu",
-    dtype: torch.dtype | None = None,
+    dtype: torch.dtype | str | None = None,
     unnorm_key: str | None = None,
     revision: str | None = None,
     *,
@@ -57,22 +57,30 @@ def load_model(
 ) -> LoadedModel:
     """Load a folder or hub id (``revision``: branch, tag or commit), merging a LoRA adapter if it is one.
 
-    ``dtype`` defaults to bfloat16 on an accelerator and float32 on the CPU; ``unnorm_key`` may be omitted only where
-    the checkpoint has a single key. Raises :class:`CheckpointError`, :class:`StatisticsError`,
+    ``dtype`` defaults to bfloat16 on an accelerator and float32 on the CPU; "int8" or "int4" keep the language model's
+    layers in so many bits (:mod:`.quantize`) and everything else in the default. ``unnorm_key`` may be omitted only
+    where the checkpoint has a single key. Raises :class:`CheckpointError`, :class:`StatisticsError`,
     :class:`SelfCheckError`, :class:`NonFiniteError`.
     """
     device = torch.device(device)
-    if dtype is None:
+    precision = dtype if isinstance(dtype, str) else None
+    if dtype is None or precision:
         dtype = torch.float32 if device.type == "cpu" else torch.bfloat16
     checkpoint = read_checkpoint(resolve(path_or_id, revision))
     config = checkpoint.config
     # The cheap parts first: a wrong key should not cost the minutes that the weights take.
     statistics = choose_statistics(checkpoint.statistics, unnorm_key)
     prompt = Prompt(checkpoint.tokenizer, config.action_vocab_end, config.llm_backbone_id, prompt_template)
-    model = load_weights(checkpoint.folder, config, device, dtype)
+    if precision and checkpoint.adapter is not None:
+        raise CheckpointError(
+            f"{path_or_id} is a LoRA adapter, which cannot be merged into {precision} weights; save the merged model "
+            "and load that, or choose bfloat16"
+        )
+    model = load_weights(checkpoint.folder, config, device, dtype, precision)
     if checkpoint.adapter is not None:
         merge_adapter(model, checkpoint.adapter)
-    model.language_model.fuse()
+    if not precision:
+        model.language_model.fuse()
     loaded = LoadedModel(
         model=model,
         config=config,

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from .config import OpenVLAConfig
 from .llama import Llama, causal_mask
+from .quantize import QuantisedLinear
 from .vision import Projector, VisionBackbone
 
 
@@ -27,8 +28,20 @@ class OpenVLA(nn.Module):
 
     @property
     def dtype(self) -> torch.dtype:
-        """Precision of the weights."""
+        """Precision of what is computed, and of all weights that are not quantised."""
         return self.language_model.lm_head.weight.dtype
+
+    @property
+    def precision(self) -> str:
+        """Of the language model's layers: the name of a torch type, or "int8", "int4"."""
+        layer = self.language_model.model.layers[0].mlp.down_proj
+        return layer.precision if isinstance(layer, QuantisedLinear) else str(self.dtype).removeprefix("torch.")
+
+    @property
+    def parameter_count(self) -> int:
+        """Weights, however they are stored."""
+        packed = (m for m in self.modules() if isinstance(m, QuantisedLinear))
+        return sum(p.numel() for p in self.parameters()) + sum(m.in_features * m.out_features for m in packed)
 
     def embed_image(self, pixels: Tensor) -> Tensor:
         """Projected patches (B, patches, hidden) of pixels (B, 3 * towers, H, W)."""

@@ -20,14 +20,20 @@ from spec_vla_ros.errors import CheckpointError
 from .checkpoint import WEIGHTS_FILE, read_json
 from .config import OpenVLAConfig
 from .model import OpenVLA
+from .quantize import quantise_layers
 
 INDEX_FILE = "model.safetensors.index.json"
+LAYERS = "language_model.model.layers."
 _BUFFER = re.compile(r".*\.rotary_emb\.inv_freq")
 _GAMMA = re.compile(r"(.*\.ls[12])\.gamma")  # timm's name of LayerScale, as training files have it
 
 
-def load_weights(folder: Path, config: OpenVLAConfig, device: torch.device | str, dtype: torch.dtype) -> OpenVLA:
+def load_weights(
+    folder: Path, config: OpenVLAConfig, device: torch.device | str, dtype: torch.dtype, precision: str | None = None
+) -> OpenVLA:
     """The model with the weights of ``folder``, on ``device`` in ``dtype``, frozen and in evaluation mode.
+
+    ``precision``: "int8" or "int4" for the decoder's layers (:mod:`.quantize`), each as soon as it is read.
 
     Raises :class:`CheckpointError` for missing shards, truncated files, and keys that do not fit ``config``.
     """
@@ -36,9 +42,19 @@ def load_weights(folder: Path, config: OpenVLAConfig, device: torch.device | str
     with ExitStack() as stack:
         shards = {path: stack.enter_context(_open(path, device)) for path in shard_paths(folder)}
         sources = _account(shards, model, config)
+        quantised = quantise_layers(model.language_model, precision) if precision else {}
         for path, shard in shards.items():
-            state = {name: _read(shard, key, path, dtype) for name, (at, key) in sources.items() if at == path}
-            model.load_state_dict({k: v.to(device) for k, v in state.items()}, strict=False, assign=True)
+            state = {}
+            for name, (at, key) in sources.items():
+                if at != path:
+                    continue
+                tensor = _read(shard, key, path, dtype).to(device)
+                layer = quantised.get(name.removeprefix(LAYERS).removesuffix(".weight"))
+                if layer is not None:
+                    layer.fill(tensor)
+                else:
+                    state[name] = tensor
+            model.load_state_dict(state, strict=False, assign=True)
     left = [name for name, tensor in model.state_dict().items() if tensor.is_meta]
     if left:
         raise CheckpointError(f"weights were not loaded: {_list(left)}")

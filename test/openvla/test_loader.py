@@ -221,6 +221,12 @@ def make_adapter(folder, base, **changes):
     return names, tensors
 
 
+def test_an_adapter_is_not_merged_into_quantised_weights(written, tmp_path):
+    make_adapter(tmp_path / "adapter", written)
+    with pytest.raises(CheckpointError, match="save the merged model"):
+        load_model(tmp_path / "adapter", dtype="int8")
+
+
 def test_an_adapter_is_merged_into_its_base(written, tmp_path):
     names, tensors = make_adapter(tmp_path / "adapter", written)
     merged, base = load_model(tmp_path / "adapter").model.state_dict(), example_model().state_dict()
