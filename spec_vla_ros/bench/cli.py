@@ -12,6 +12,10 @@ from typing import Any
 from spec_vla_ros.decoding.presets import AUTO, PRESETS
 from spec_vla_ros.machine import machine, versions
 
+from .floor import WEIGHT_BYTES
+
+TRACE_EPISODES = 54  # six of every task
+
 
 def main(argv: Sequence[str]) -> int:
     """Run one bench; ``argv`` begins with the command's name. Returns the exit status."""
@@ -45,6 +49,31 @@ def _parser() -> argparse.ArgumentParser:
         "--one-shape", action="store_true", help="fill every pass up to one size, so that no rounding differs (slow)"
     )
     passes.set_defaults(run=_passes)
+    text = "what an action costs, stage by stage, at a recorded acceptance, with random weights"
+    latency = benches.add_parser("latency", help=text, description=f"Measures {text}.")
+    latency.add_argument(
+        "--shapes",
+        default="auto",
+        help="7b, or a checkpoint folder whose sizes are taken; auto = 7b on a GPU, else small",
+    )
+    latency.add_argument("--layers", type=int, help="decoder layers, instead of those of the shapes")
+    latency.add_argument("--device", default="auto", help="torch device (auto: cuda where there is one)")
+    latency.add_argument(
+        "--precisions", nargs="+", choices=WEIGHT_BYTES, help="(bfloat16 on a GPU, float32 on the CPU)"
+    )
+    latency.add_argument("--presets", nargs="+", default=list(PRESETS), choices=PRESETS, help="(all)")
+    latency.add_argument("--actions", type=int, default=200, help="per row (%(default)s)")
+    latency.add_argument(
+        "--trace", type=Path, default=Path("models/tabletop/trace.json"),
+        help="recorded acceptance (%(default)s); recorded on the table top if there is no such file",
+    )  # fmt: skip
+    latency.add_argument(
+        "--bandwidth", type=float, help="TB/s of the device's memory, for the floor (known devices: own)"
+    )
+    latency.add_argument("--tflops", type=float, help="dense arithmetic of the device, likewise")
+    latency.set_defaults(run=_latency)
+    for bench in (passes, latency):
+        bench.add_argument("--plot", type=Path, metavar="PATH", help="draw the figures into this PNG")
     for bench in benches.choices.values():
         bench.add_argument("--json", type=Path, metavar="PATH", help="write the figures to this file")
     return parser
@@ -80,6 +109,56 @@ def _passes(arguments: argparse.Namespace) -> int:
         grid += [DecodeSettings(preset=preset, acceptance_radius=radius) for radius in radii]
     rows = measure(arguments.model, grid, arguments.episodes, _say, arguments.heads, one_shape=arguments.one_shape)
     _write(arguments.json, rows)
+    if arguments.plot and rows:
+        from .plot import plot_passes
+
+        plot_passes(rows, arguments.plot)
+    return 0
+
+
+def _latency(arguments: argparse.Namespace) -> int:
+    import torch
+
+    from spec_vla_ros.demo.share import share_path
+    from spec_vla_ros.errors import CheckpointError
+    from spec_vla_ros.openvla.checkpoint import read_checkpoint
+
+    from .floor import Device
+    from .latency import measure
+    from .replayed import Trace, record
+    from .shapes import SEVEN_B, shortened
+
+    torch.set_num_threads(1)
+    name = arguments.device
+    device = torch.device(("cuda" if torch.cuda.is_available() else "cpu") if name == "auto" else name)
+    on_gpu = device.type == "cuda"
+    shapes = ("7b" if on_gpu else "models/tabletop") if arguments.shapes == "auto" else arguments.shapes
+    try:
+        config = SEVEN_B if shapes == "7b" else read_checkpoint(share_path(shapes)).config
+        if arguments.trace.is_file():
+            trace = Trace.load(arguments.trace)
+        else:
+            drafting = [preset for preset in arguments.presets if PRESETS[preset].decoder == "speculative"]
+            trace = record(share_path("models/tabletop"), drafting, TRACE_EPISODES, _say)
+            trace.save(arguments.trace)
+    except (CheckpointError, OSError, ValueError, KeyError) as error:
+        print(f"spec-vla bench latency: {error}", file=sys.stderr)
+        return 1
+    if arguments.layers:
+        config = shortened(config, arguments.layers)
+    limits = Device.named(torch.cuda.get_device_name(device)) if on_gpu else None
+    if arguments.bandwidth and arguments.tflops:
+        limits = Device(arguments.bandwidth * 1e12, arguments.tflops * 1e12)
+    _say(f"acceptance: {trace.about}")
+    precisions = arguments.precisions or ["bfloat16" if on_gpu else "float32"]
+    rows = measure(config, device, precisions, arguments.presets, trace, arguments.actions, _say, limits)
+    for row in rows:
+        row |= {"shapes": shapes, "layers": config.llama.num_hidden_layers, "acceptance_from": trace.about}
+    _write(arguments.json, rows)
+    if arguments.plot:
+        from .plot import plot_latency
+
+        plot_latency(rows, arguments.plot)
     return 0
 
 

@@ -148,7 +148,7 @@ class Verifier:
         if not finite:
             self.cache.clear()
             raise NonFiniteError("the language model gave logits that are NaN or infinite")
-        path = tree.path(node)
+        choices, path = self._judgement(choices, tree, node)
         if path != list(range(len(path))):
             self.cache.move([settled + n for n in path], settled)
         first = shape.known
@@ -185,6 +185,10 @@ class Verifier:
         end = min(self._prompt_rows + TREE_LEVELS + 1 + TREE_ROWS, self.cache.slots)
         size = next(size for size in TREE_SIZES if size >= drafted)
         return Shape(self._prompt_rows if prompt else 1, size, end, TREE_LEVELS, prompt)
+
+    def _judgement(self, choices: list[int], tree: DraftTree, node: int) -> tuple[list[int], list[int]]:
+        """The verifier's choices and the accepted path, as the device found them; a bench replays others."""
+        return choices, tree.path(node)
 
     def _embedded(self, token: int) -> Tensor:
         return self.model.language_model.embed(self._positions.new_tensor([[token]]))

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 PRECISIONS = ("int8", "int4")
 GROUPS = (128, 64, 32)  # inputs that share a scale; the largest that divides the width
-FAST_ROWS = 16  # on a GPU: with more rows arithmetic is the limit, which unpacked weights serve better
+FAST_ROWS = 16  # with more rows arithmetic is the limit, which unpacked weights serve better
 AGREE = 0.02  # of the largest output; bf16 rounds to 0.4 %
 
 
@@ -42,7 +42,7 @@ class QuantisedLinear(nn.Module):
             self.packed = (weight.float() / scale.float()[:, None]).round().clamp(-127, 127).to(torch.int8)
             self.scale = scale
             if _kernel_agrees(weight.device, weight.dtype):
-                self._fast_rows = FAST_ROWS if weight.device.type == "cuda" else 1 << 30
+                self._fast_rows = FAST_ROWS
             return
         grouped = weight.float().unflatten(1, (-1, self.group))
         low, high = grouped.aminmax(dim=2, keepdim=True)

@@ -1,0 +1,76 @@
+"""Decoding at a recorded acceptance: all the work of real decoding, with somebody else's luck.
+
+A model with random weights accepts nothing, so its latency with real acceptance would say nothing about a trained one.
+Here every pass, every draft and every transfer takes place, and only the verdict is replaced by that of a recorded
+action: as many drafted tokens stand as stood then.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from ..decoding.tree import DraftTree
+from ..decoding.verifier import Verifier
+
+Action = tuple[int, ...]  # accepted drafts of each pass of one action
+
+
+class ReplayingVerifier(Verifier):
+    """A verifier that lets the recorded number of tokens stand; see the module docstring."""
+
+    action: Action = ()
+    _next = 0
+
+    def replay(self, action: Action) -> None:
+        """The next decoding shall be accepted like this one."""
+        self.action, self._next = action, 0
+
+    def _judgement(self, choices: list[int], tree: DraftTree, node: int) -> tuple[list[int], list[int]]:
+        wanted = self.action[self._next] if self._next < len(self.action) else 0
+        self._next += 1
+        deep = [n for n, depth in enumerate(tree.depths) if depth < wanted]
+        path = tree.path(max(deep, key=lambda n: (tree.depths[n], -n))) if deep else []
+        middle = self.tokens.first + self.tokens.bins // 2  # a random model's own choice may be any word
+        return [middle] * len(choices), path
+
+
+@dataclass(frozen=True)
+class Trace:
+    """Recorded actions by preset, and where they come from."""
+
+    about: str
+    actions: dict[str, list[Action]]
+
+    @staticmethod
+    def load(path: Path) -> Trace:
+        """Raises ``OSError`` and ``ValueError``."""
+        data = json.loads(path.read_text())
+        return Trace(data["about"], {name: [tuple(a) for a in rows] for name, rows in data["actions"].items()})
+
+    def save(self, path: Path) -> None:
+        """Write a small JSON file."""
+        path.parent.mkdir(parents=True, exist_ok=True)
+        rows = {name: [list(action) for action in actions] for name, actions in self.actions.items()}
+        path.write_text(json.dumps({"about": self.about, "actions": rows}, separators=(",", ":")) + "\n")
+
+
+def record(model: Path, presets: Sequence[str], episodes: int, say: Callable[[str], None]) -> Trace:
+    """Drive the simulated table top with each preset and keep how its drafts fared."""
+    from ..decoding.heads.store import FOLDER, trained_drafters
+    from ..openvla.loader import load_model
+    from ..policy import OpenVLAPolicy
+    from ..policy_types import DecodeSettings
+    from ..training.tabletop_rollout import evaluate
+
+    loaded = load_model(model, device="cpu")
+    trained, _ = trained_drafters(loaded, model / FOLDER)
+    actions = {}
+    for preset in presets:
+        say(f"recording {preset}: {episodes} episodes")
+        policy = OpenVLAPolicy(loaded, trained)
+        done = evaluate(policy, DecodeSettings(preset=preset), episodes)
+        actions[preset] = [result.report.accepted_per_pass for episode in done for result in episode.results]
+    return Trace(f"{episodes} episodes per preset with {model.name} on the simulated table top, radius 9", actions)
