@@ -119,6 +119,7 @@ def row(settings: DecodeSettings, episodes: Sequence[Episode], drift: np.ndarray
         "decoder": settings.decoder,
         "drafters": list(settings.drafters) if speculative else [],
         "acceptance_radius": settings.acceptance_radius if speculative else 0,
+        "radius_sum": settings.radius_sum,
         "draft_depth": settings.draft_depth if speculative else 0,
         "draft_width": settings.draft_width if speculative else 0,
         "emit": settings.emit,

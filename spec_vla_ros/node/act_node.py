@@ -114,6 +114,8 @@ class ActNode(LifecycleNode):
         """Load and warm up the policy, create the publishers."""
         try:
             fixed = parameters.read_fixed(self)
+            if unused := parameters.ignored(self):
+                self.get_logger().warning(unused)
             self._load(fixed)
         except Exception as error:  # noqa: BLE001 - each wrong configuration has its own line and fails configure
             fault = Fault("CONFIGURATION_INVALID", str(error), "Correct the parameter.")

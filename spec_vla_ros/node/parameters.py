@@ -93,6 +93,12 @@ PARAMETERS: tuple[Spec, ...] = (
         range=(0.0, 20.0),
     ),
     Spec("acceptance_mrad", 0.0, "mrad per step in roll, pitch, yaw; likewise", range=(0.0, 200.0)),
+    Spec(
+        "acceptance_sum",
+        0,
+        "bins that the distances of all accepted tokens of an action may add up to; 0 = no limit",
+        range=(0, 120),
+    ),
     Spec("gripper_radius", 0, "bins, the same for the gripper; 0 = exact, which costs little", range=(0, 20)),
     Spec("draft_depth", 6, "tokens of a drafted branch at most; 0 = none; 7 tokens leave 6 to draft", range=(0, 6)),
     # From action to velocity. Read once per inference.
@@ -199,6 +205,18 @@ def overruled(changes: dict[str, Any], preset: str) -> str:
     return f"preset {preset!r} decides {', '.join(names)}; set preset to 'custom' first"
 
 
+def ignored(node: Any) -> str:
+    """What a file or launch argument sets although the preset decides it, as a sentence; empty if nothing."""
+    defaults = {spec.name: spec.default for spec in PARAMETERS}
+    values = {name: node.get_parameter(name).value for name in DECIDED}
+    changed = {name: value for name, value in values.items() if _plain(value) != _plain(defaults[name])}
+    return overruled(changed, node.get_parameter("preset").value)
+
+
+def _plain(value: Any) -> Any:
+    return list(value) if isinstance(value, (list, tuple)) else value
+
+
 def read_fixed(node: Any) -> Fixed:
     """The read-only parameters; raises ``ValueError`` for a value that is none of the choices."""
     values = {spec.name: node.get_parameter(spec.name).value for spec in PARAMETERS}
@@ -218,6 +236,8 @@ def read_tunables(node: Any) -> Tunables:
     mm, mrad = (node.get_parameter(f"acceptance_{unit}").value for unit in ("mm", "mrad"))
     if mm or mrad:
         decode |= {"radius_mm": mm, "radius_mrad": mrad}
+    if budget := node.get_parameter("acceptance_sum").value:
+        decode["radius_sum"] = budget
     others = [name for name in Tunables.__dataclass_fields__ if name != "decode"]
     return Tunables(DecodeSettings(**decode), **{name: node.get_parameter(name).value for name in others})
 

@@ -286,3 +286,43 @@ def test_states_are_reported_as_they_change(rig):
     ):
         getattr(one.node, trigger)()
         one.until(lambda state=state: one.control().get("state") == state)
+
+
+# -- settings that do nothing, and those that bound the whole action
+
+
+def test_settings_that_the_preset_overrules_are_named_at_configure(rig):
+    """A set is refused; a file that was read at start could only be ignored, and the operator would not know."""
+    from spec_vla_ros.node import parameters
+
+    one = rig(drafters=["hold"], draft_width=3)
+    said = parameters.ignored(one.node)
+    assert "drafters" in said
+    assert "draft_width" in said
+    assert "emit" not in said
+    assert "custom" in said
+    warned = []
+    one.node.get_logger = lambda: type(
+        "Log", (), {"__getattr__": lambda log, level: lambda text, **_: warned.append(text)}
+    )()
+    one.node.trigger_configure()
+    assert said in warned
+
+
+def test_nothing_is_said_of_settings_that_are_in_force(rig):
+    from spec_vla_ros.node import parameters
+
+    assert parameters.ignored(rig().node) == ""
+    assert parameters.ignored(rig(preset="custom", drafters=["hold"], draft_width=3).node) == ""
+
+
+def test_the_budget_of_an_action_reaches_the_decoder_and_zero_is_none(rig):
+    from spec_vla_ros.node import parameters
+
+    one = rig()
+    assert parameters.read_tunables(one.node).decode.radius_sum is None
+    assert one.set(acceptance_sum=14, acceptance_mm=2.5)
+    decode = parameters.read_tunables(one.node).decode
+    assert decode.radius_sum == 14
+    assert (decode.radius_mm, decode.radius_mrad) == (2.5, 0.0)
+    assert not one.set(acceptance_sum=121)
