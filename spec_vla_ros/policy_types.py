@@ -29,6 +29,9 @@ class DecodeSettings:
     ``draft_depth``: at most this many drafted tokens per pass (0 = none, A - 1 = all).
     ``draft_width``: at most this many branches of each drafter per pass.
     ``radius_sum``: optional, bins that the distances of all accepted tokens of an action may add up to.
+    ``second_look``: nats; after relaxed acceptance the action is verified once more, from the second dimension on and
+    with its own tokens as the draft, if any choice of the model was less sure than this (0 = never). Takes effect with
+    ``emit="verifier"``.
     ``emit``: at accepted positions emit the verifier's argmax (default) or the draft's token (the paper's rule).
     """
 
@@ -40,6 +43,7 @@ class DecodeSettings:
     draft_depth: int = 6
     draft_width: int = 4
     radius_sum: int | None = None
+    second_look: float = 0.0
     emit: Emit = "verifier"
     radius_per_dimension: tuple[int, ...] | None = None
     radius_mm: float | None = None

@@ -45,6 +45,7 @@ def _parser() -> argparse.ArgumentParser:
     passes.add_argument("--presets", nargs="+", default=list(PRESETS), choices=PRESETS, help="(all)")
     passes.add_argument("--radii", nargs="+", type=int, default=[0, 5, 9], help="bins (%(default)s)")
     passes.add_argument("--radius-sum", type=int, help="bins that an action's accepted distances may add up to")
+    passes.add_argument("--second-look", type=float, default=0.0, help="nats, as the node's parameter (%(default)s)")
     passes.add_argument("--episodes", type=int, default=300, help="per row (%(default)s)")
     passes.add_argument(
         "--one-shape", action="store_true", help="fill every pass up to one size, so that no rounding differs (slow)"
@@ -107,9 +108,8 @@ def _passes(arguments: argparse.Namespace) -> int:
     grid = []
     for preset in arguments.presets:
         radii = arguments.radii if preset != "autoregressive" else [0]
-        grid += [
-            DecodeSettings(preset=preset, acceptance_radius=radius, radius_sum=arguments.radius_sum) for radius in radii
-        ]
+        more = {"radius_sum": arguments.radius_sum, "second_look": arguments.second_look}
+        grid += [DecodeSettings(preset=preset, acceptance_radius=radius, **more) for radius in radii]
     rows = measure(arguments.model, grid, arguments.episodes, _say, arguments.heads, one_shape=arguments.one_shape)
     _write(arguments.json, rows)
     if arguments.plot and rows:

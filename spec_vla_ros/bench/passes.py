@@ -120,6 +120,7 @@ def row(settings: DecodeSettings, episodes: Sequence[Episode], drift: np.ndarray
         "drafters": list(settings.drafters) if speculative else [],
         "acceptance_radius": settings.acceptance_radius if speculative else 0,
         "radius_sum": settings.radius_sum,
+        "second_look": settings.second_look,
         "draft_depth": settings.draft_depth if speculative else 0,
         "draft_width": settings.draft_width if speculative else 0,
         "emit": settings.emit,

@@ -16,6 +16,7 @@ from torch import Tensor
 from spec_vla_ros.openvla.action_tokens import ActionTokens
 
 UNLIMITED = 1 << 30  # a budget that nothing exhausts
+FAR = 36  # bins; a choice further away means another motion, not the same one a little longer
 
 
 def bin_distance(draft: Tensor, verifier: Tensor, tokens: ActionTokens) -> Tensor:
@@ -54,3 +55,13 @@ def best_node(
     score = torch.where(accepted, longest * (tokens.bins * len(draft) + 1) - spent, -1.0)
     best = score.argmax()
     return torch.where(accepted.any(), best, -1)
+
+
+def margins(logits: Tensor, tokens: ActionTokens) -> Tensor:
+    """How sure the verifier is of each of its choices (M,), in nats: the logit of its best action token less that of
+    the best one more than ``FAR`` bins away. ``logits`` (M, vocabulary).
+    """
+    action = logits[:, tokens.first : tokens.vocab_end]
+    best, choice = action.max(-1, keepdim=True)
+    far = (torch.arange(action.shape[1], device=logits.device) - choice).abs() > FAR
+    return (best[:, 0] - torch.where(far, action, float("-inf")).amax(-1)).clamp(max=1e6)

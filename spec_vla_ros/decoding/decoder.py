@@ -16,7 +16,7 @@ from spec_vla_ros.openvla.action_tokens import ActionTokens
 from spec_vla_ros.policy_types import DecodeReport, DecodeSettings
 
 from .acceptance import UNLIMITED
-from .drafters import DraftContext, Drafter, Observation
+from .drafters import Again, DraftContext, Drafter, Observation, Refine
 from .tree import ROOT, DraftTree
 from .verifier import TREE_ROWS, Verdict, Verifier
 
@@ -80,13 +80,17 @@ def decode_speculative(
     within the radius. At radius 0 accepted and greedy tokens are the same, and so is the outcome of
     :func:`decode_autoregressive`, whatever the drafters, depth, width and emission.
 
+    A prefix that is only nearly the model's own can tip a choice between two motions that it likes equally well. With
+    ``settings.second_look`` an action in which some choice was that close is verified once more, with its own tokens
+    as the draft: what comes out is conditioned on a prefix that is far nearer to the greedy one.
+
     ``drafters`` in the order in which their branches enter the tree; ``history``: tokens of earlier actions, newest
     last; ``observation``: what drafters that look at the image need.
     Raises :class:`NonActionTokenError`, :class:`NonFiniteError`.
     """
     tokens, radii = verifier.tokens, settings.radii(action_dim)
     budget = UNLIMITED if settings.radius_sum is None else settings.radius_sum
-    passes, trees, emitted, sources, distance = [], [], [], [], 0
+    passes, trees, emitted, sources, distance, sure, looked = [], [], [], [], 0, [], False
     known, start, rejected, kept = prompt, 0, (), []
     for drafter in drafters:
         drafter.begin(observation)
@@ -102,6 +106,7 @@ def decode_speculative(
 
         for node, before in zip(verdict.path, [ROOT, *verdict.path], strict=False):
             choice = verdict.after(before)
+            sure.append(verdict.margins[before + 1])
             emitted.append(tree.tokens[node] if settings.emit == "draft" else choice)
             sources.append(tree.names[node])
             kept.append(tree.tokens[node])
@@ -110,11 +115,18 @@ def decode_speculative(
         last = verdict.path[-1] if verdict.path else ROOT
         emitted.append(_action(verdict.after(last), len(emitted), tokens))
         sources.append("verifier")
+        sure.append(verdict.margins[last + 1])
         kept.append(emitted[-1])
         rejected = _second_thoughts(tree, verdict, last, tokens)
         known, start = emitted[-1], prompt.shape[1] + len(emitted) - 1
         passes.append(verdict)
         trees.append(tree)
+        doubtful = distance > 0 and settings.emit == "verifier" and min(sure[1:], default=0.0) < settings.second_look
+        if len(emitted) == action_dim and doubtful and not looked:
+            looked, drafters = True, (Refine(), Again(emitted))
+            emitted, sources, sure, kept, rejected = emitted[:1], ["verifier"], sure[:1], emitted[:1], ()
+            known, start, distance = emitted[0], prompt.shape[1], 0
+            budget = UNLIMITED if settings.radius_sum is None else settings.radius_sum
     report = DecodeReport(
         decoder="speculative",
         verifier_passes=len(passes),

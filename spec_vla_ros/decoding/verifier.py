@@ -22,7 +22,7 @@ from spec_vla_ros.openvla.loader import LoadedModel
 from spec_vla_ros.openvla.model import OpenVLA
 from spec_vla_ros.openvla.prompt import MAX_PROMPT_IDS
 
-from .acceptance import UNLIMITED, best_node
+from .acceptance import UNLIMITED, best_node, margins
 from .graphs import Pool, Replay
 from .tree import ROOT, DraftTree, ancestors_of
 
@@ -31,6 +31,7 @@ TREE_ROWS = 64  # drafted rows of a pass at most; the cache has room for them
 TREE_LEVELS = 6  # of fixed shapes; exact ones go as deep as the tree
 TEXT_SIZES = (32, 64, MAX_PROMPT_IDS)  # prompt ids, filled up to one of these
 TREE_SIZES = (0, 8, 32, TREE_ROWS)
+MICRO = 1_000_000  # margins travel as whole micronats
 HEADER = 5  # start, known rows, budget, token, drafted rows
 
 
@@ -43,11 +44,13 @@ def cache_slots(loaded: LoadedModel) -> int:
 @dataclass(frozen=True)
 class Verdict:
     """``greedy``: the verifier's argmax after the last known row, then after each node of the tree (M + 1 ids).
-    ``path``: the accepted nodes from the root on. ``states``: gives ``hidden`` when asked, before the next pass.
+    ``margins``: how sure it is of each (nats, :func:`.acceptance.margins`). ``path``: the accepted nodes from the root
+    on. ``states``: gives ``hidden`` when asked, before the next pass.
     ``finished``: when the pass was over, ``time.perf_counter()``.
     """
 
     greedy: list[int]
+    margins: list[float]
     path: list[int]
     states: Callable[[], Tensor]
     finished: float
@@ -144,16 +147,19 @@ class Verifier:
             token = known
         self._tell(shape, start, count, budget, token, tree, radii)
         outcome, hidden = self._pass(shape)()
-        *choices, node, finite = outcome.tolist()  # the only wait for the device
+        said = outcome.tolist()  # the only wait for the device
+        rows = shape.drafted + 1
+        choices, (node, finite), sure = said[:rows], said[rows : rows + 2], said[rows + 2 :]
         if not finite:
             self.cache.clear()
             raise NonFiniteError("the language model gave logits that are NaN or infinite")
         choices, path = self._judgement(choices, tree, node)
         if path != list(range(len(path))):
             self.cache.move([settled + n for n in path], settled)
-        first = shape.known
-        kept = [*range(count), *(first + n for n in path)]
-        return Verdict(choices[: len(tree) + 1], path, lambda: hidden[:, kept], time.perf_counter())
+        kept = [*range(count), *(shape.known + n for n in path)]
+        count = len(tree) + 1
+        sure = [margin / MICRO for margin in sure[:count]]
+        return Verdict(choices[:count], sure, path, lambda: hidden[:, kept], time.perf_counter())
 
     def warm_up(self) -> None:
         """Build and record every pass of fixed shape, so that none of it happens while an arm moves."""
@@ -212,7 +218,7 @@ class Verifier:
         return self._passes[shape]
 
     def _forward(self, shape: Shape) -> tuple[Tensor, Tensor]:
-        """The pass itself: outcome (drafted + 3,) int64 and the states of all rows. Reads its buffers only."""
+        """The pass itself: outcome (2 * drafted + 4,) int64 and the states of all rows. Reads its buffers only."""
         language_model, count = self.model.language_model, shape.drafted
         start, known, budget, token, drafted = self._control[:HEADER].unbind()
         ids, parents, depths, limits = self._control[HEADER : HEADER + 4 * count].view(4, count).unbind()
@@ -239,7 +245,8 @@ class Verifier:
         greedy = logits.argmax(-1)  # the lowest id where logits tie
         best = best_node(ids, greedy[parents], limits, ancestors, self.tokens, budget)
         finite = logits.isfinite().all(-1) | (self._positions[: count + 1] > drafted)
-        return torch.cat([greedy, best[None], finite.all()[None].long()]), hidden
+        sure = (margins(logits, self.tokens) * MICRO).long()
+        return torch.cat([greedy, best[None], finite.all()[None].long(), sure]), hidden
 
     def _mask(self, shape: Shape, start: Tensor, settled: Tensor, ancestors: Tensor) -> Tensor | None:
         """(rows, slots in sight): known rows see what is before them, nodes the known rows and their branch."""

@@ -99,6 +99,12 @@ PARAMETERS: tuple[Spec, ...] = (
         "bins that the distances of all accepted tokens of an action may add up to; 0 = no limit",
         range=(0, 120),
     ),
+    Spec(
+        "second_look",
+        0.0,
+        "nats; verify an action once more if the model was less sure than this of any choice; nearer to exact, slower",
+        range=(0.0, 5.0),
+    ),
     Spec("gripper_radius", 0, "bins, the same for the gripper; 0 = exact, which costs little", range=(0, 20)),
     Spec("draft_depth", 6, "tokens of a drafted branch at most; 0 = none; 7 tokens leave 6 to draft", range=(0, 6)),
     # From action to velocity. Read once per inference.
@@ -229,7 +235,7 @@ def read_tunables(node: Any) -> Tunables:
     """One consistent snapshot for one inference."""
     names = (
         *("preset", "decoder", "drafters", "draft_width", "emit"),
-        *("acceptance_radius", "gripper_radius", "draft_depth"),
+        *("acceptance_radius", "gripper_radius", "draft_depth", "second_look"),
     )
     decode = {name: node.get_parameter(name).value for name in names}
     decode["drafters"] = tuple(decode["drafters"])

@@ -5,6 +5,7 @@ import itertools
 import pytest
 import torch
 
+from spec_vla_ros.decoding.acceptance import margins
 from spec_vla_ros.decoding.decoder import decode_autoregressive, decode_speculative
 from spec_vla_ros.decoding.drafters import make_drafters
 from spec_vla_ros.decoding.tree import DraftTree, ancestors_of
@@ -322,3 +323,59 @@ def test_ancestors_are_the_nodes_of_the_path():
         for node in range(count):
             assert marked[node].nonzero().flatten().tolist() == tree.path(node)
             assert tree.depths[node] == len(tree.path(node)) - 1
+
+
+# -- a second look at actions of which the model was not sure
+
+
+def decode_near(verifier, seed, **more):
+    """Greedy tokens, and relaxed decoding from drafts that are a little off."""
+    prompt = prompt_of(verifier, seed)
+    greedy = decode_autoregressive(verifier, prompt, A, GREEDY).tokens
+    settings = DecodeSettings(acceptance_radius=9, gripper_radius=0, **more)
+    drafters = make_drafters(["hold", "refine"])
+    return greedy, decode_speculative(verifier, prompt, A, drafters, settings, history_near(greedy, seed, spread=9))
+
+
+def test_a_second_look_comes_nearer_to_greedy_decoding(verifier):
+    apart, passes, looked = {0.0: 0, 50.0: 0}, {0.0: 0, 50.0: 0}, 0
+    for seed in range(80):
+        for threshold in apart:
+            greedy, decoded = decode_near(verifier, seed, second_look=threshold)
+            apart[threshold] += sum(a != b for a, b in zip(decoded.tokens, greedy, strict=True))
+            passes[threshold] += decoded.report.verifier_passes
+            looked += "again" in "+".join(decoded.report.drafter_per_pass)
+            assert decoded.tokens[0] == greedy[0]
+            assert len(decoded.report.token_source) == A
+    assert looked > 20
+    assert apart[50.0] < 0.8 * apart[0.0]
+    assert passes[0.0] < passes[50.0] <= passes[0.0] + 6 * looked
+
+
+def test_nobody_looks_twice_at_what_is_exact_or_sure(verifier):
+    for seed in range(30):
+        greedy, decoded = decode_near(verifier, seed)
+        assert decode_near(verifier, seed, second_look=0.0)[1].report == decoded.report
+        if decoded.report.max_accepted_distance == 0:
+            assert decode_near(verifier, seed, second_look=50.0)[1].report == decoded.report
+    prompt = prompt_of(verifier, 1)
+    strict = DecodeSettings(acceptance_radius=0, second_look=50.0)
+    greedy = decode_autoregressive(verifier, prompt, A, GREEDY).tokens
+    decoded = decode_speculative(verifier, prompt, A, make_drafters(["hold"]), strict, history_near(greedy, 1))
+    assert decoded.tokens == greedy
+    assert "again" not in decoded.report.token_source
+
+
+def test_the_papers_rule_has_no_second_look(verifier):
+    for seed in range(20):
+        _, decoded = decode_near(verifier, seed, emit="draft", second_look=50.0)
+        assert "again" not in decoded.report.token_source
+
+
+def test_margins_are_the_lead_over_another_motion():
+    logits = torch.full((3, CONFIG.llama.vocab_size), -5.0)
+    first = TOKENS.first
+    logits[0, first + 100], logits[0, first + 110], logits[0, first + 200] = 3.0, 2.9, 1.0
+    logits[1, first + 10], logits[1, first + 250] = 2.0, 2.0
+    logits[2, first + 10], logits[2, 0] = 1.0, 9.0  # a word is no alternative motion
+    assert margins(logits, TOKENS).tolist() == [2.0, 0.0, 6.0]

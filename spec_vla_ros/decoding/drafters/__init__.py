@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from types import MappingProxyType
 
+from .again import Again
 from .base import DraftContext, Drafter, Observation
 from .hold import Hold
 from .refine import Refine
@@ -15,7 +16,17 @@ TRAINING_FREE: dict[str, Drafter] = {drafter.name: drafter for drafter in (Hold(
 TRAINED = ("vision", "eagle")  # need a head that was trained for their verifier
 DRAFTERS = (*TRAINING_FREE, *TRAINED)
 
-__all__ = ["DRAFTERS", "TRAINED", "TRAINING_FREE", "DraftContext", "Drafter", "Observation", "make_drafters"]
+__all__ = [
+    "DRAFTERS",
+    "TRAINED",
+    "TRAINING_FREE",
+    "Again",
+    "DraftContext",
+    "Drafter",
+    "Observation",
+    "Refine",
+    "make_drafters",
+]
 
 
 def make_drafters(names: Iterable[str], trained: Mapping[str, Drafter] = MappingProxyType({})) -> tuple[Drafter, ...]:
