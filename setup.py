@@ -51,7 +51,7 @@ setup(
         "image": ["opencv-python-headless"],
         "sim": ["mujoco"],
         "demo": ["mujoco", "matplotlib", "opencv-python-headless"],
-        "test": ["pytest", "ruff"],
+        "test": ["pytest", "ruff", "transformers"],
     },
     entry_points={"console_scripts": ["spec-vla = spec_vla_ros.cli:main"]},
 )

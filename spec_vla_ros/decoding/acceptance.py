@@ -23,7 +23,7 @@ def bin_distance(draft: Tensor, verifier: Tensor, tokens: ActionTokens) -> Tenso
     """Distance in decoded bins of two id tensors of one shape; the largest integer where either is no action."""
     bins = [(tokens.vocab_end - 1 - ids).clamp(max=tokens.bins - 1) for ids in (draft, verifier)]
     action = [(ids >= tokens.first) & (ids < tokens.vocab_end) for ids in (draft, verifier)]
-    return torch.where(action[0] & action[1], (bins[0] - bins[1]).abs(), torch.iinfo(draft.dtype).max)
+    return (bins[0] - bins[1]).abs().masked_fill(~(action[0] & action[1]), torch.iinfo(draft.dtype).max)
 
 
 def best_node(
@@ -43,7 +43,7 @@ def best_node(
     are conditioned on its id, and strict decoding promises what autoregressive decoding would have said.
     """
     if not len(draft):
-        return torch.tensor(-1, device=draft.device)
+        return draft.new_full((), -1)
     gaps = bin_distance(draft, verifier, tokens)
     fine = (gaps <= radii) & ((radii > 0) | (draft == verifier))
     path = ancestors.to(torch.float32)  # exact for these small whole numbers, and matrix products exist everywhere
@@ -52,9 +52,8 @@ def best_node(
     accepted = (broken == 0) & (spent <= budget)
     # A prefix of an affordable branch is affordable, so accepted nodes form branches without holes.
     longest = path.sum(1)
-    score = torch.where(accepted, longest * (tokens.bins * len(draft) + 1) - spent, -1.0)
-    best = score.argmax()
-    return torch.where(accepted.any(), best, -1)
+    score = (longest * (tokens.bins * len(draft) + 1) - spent).masked_fill(~accepted, -1.0)
+    return score.argmax().masked_fill(~accepted.any(), -1)
 
 
 def margins(logits: Tensor, tokens: ActionTokens) -> Tensor:
@@ -64,4 +63,4 @@ def margins(logits: Tensor, tokens: ActionTokens) -> Tensor:
     action = logits[:, tokens.first : tokens.vocab_end]
     best, choice = action.max(-1, keepdim=True)
     far = (torch.arange(action.shape[1], device=logits.device) - choice).abs() > FAR
-    return (best[:, 0] - torch.where(far, action, float("-inf")).amax(-1)).clamp(max=1e6)
+    return (best[:, 0] - action.masked_fill(~far, float("-inf")).amax(-1)).clamp(max=1e6)

@@ -234,7 +234,7 @@ class Verifier:
         if shape.at < 0:
             slots = torch.cat([start + first, settled + nodes])
             real = torch.cat([first < known, nodes < drafted])
-            at = torch.where(real, slots, self.cache.slots - 1)
+            at = slots.masked_fill(~real, self.cache.slots - 1)
         rope = self._cos[..., places, :], self._sin[..., places, :]
         hidden = language_model(rows, places, mask, self.cache, at, rope, shape.end)
         if shape.at < 0:

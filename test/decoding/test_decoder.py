@@ -286,6 +286,26 @@ def test_only_few_shapes_are_ever_built(padded):
     assert known <= 24
 
 
+@pytest.mark.parametrize("drafts", [("hold", "refine"), ()], ids=["with drafts", "without"])
+def test_a_recorded_pass_never_touches_the_host(padded, drafts):
+    """Numbers that are copied to the device, and results that are waited for, cannot be part of a CUDA graph."""
+    from torch.utils._python_dispatch import TorchDispatchMode
+
+    class Listener(TorchDispatchMode):
+        def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+            used.add(function.overloadpacket.__name__)
+            return function(*args, **(kwargs or {}))
+
+    prompt, used = prompt_of(padded, 2), set()
+    history = history_near((TOKENS.first + 100,) * A, 2)
+    decode_speculative(padded, prompt, A, make_drafters(drafts), DecodeSettings(), history)
+    with torch.inference_mode(), Listener():
+        for shape in list(padded._passes):
+            padded._forward(shape)
+    assert "scaled_dot_product_attention" in " ".join(used), "the passes were listened to"
+    assert not used & {"scalar_tensor", "lift_fresh", "_local_scalar_dense", "nonzero", "masked_select", "_to_cpu"}
+
+
 def test_one_shape_for_all_passes_makes_strict_decoding_bit_equal():
     model = example_model(CONFIG)
     model.language_model.fuse()
