@@ -66,9 +66,11 @@ def _parser() -> argparse.ArgumentParser:
     latency.add_argument("--presets", nargs="+", default=list(PRESETS), choices=PRESETS, help="(all)")
     latency.add_argument("--actions", type=int, default=200, help="per row (%(default)s)")
     latency.add_argument(
-        "--trace", type=Path, default=Path("models/tabletop/trace.json"),
-        help="recorded acceptance (%(default)s); recorded on the table top if there is no such file",
-    )  # fmt: skip
+        "--trace",
+        type=Path,
+        metavar="PATH",
+        help="recorded acceptance (that of the small model); recorded on the table top if there is no such file",
+    )
     latency.add_argument(
         "--bandwidth", type=float, help="TB/s of the device's memory, for the floor (known devices: own)"
     )
@@ -135,15 +137,21 @@ def _latency(arguments: argparse.Namespace) -> int:
     name = arguments.device
     device = torch.device(("cuda" if torch.cuda.is_available() else "cpu") if name == "auto" else name)
     on_gpu = device.type == "cuda"
+    if on_gpu and not torch.cuda.is_available():
+        print(
+            f"spec-vla bench latency: torch {torch.__version__} sees no CUDA device, asked for {name}", file=sys.stderr
+        )
+        return 1
     shapes = ("7b" if on_gpu else "models/tabletop") if arguments.shapes == "auto" else arguments.shapes
     try:
         config = SEVEN_B if shapes == "7b" else read_checkpoint(share_path(shapes)).config
-        if arguments.trace.is_file():
-            trace = Trace.load(arguments.trace)
+        path = arguments.trace or share_path("models/tabletop/trace.json")
+        if path.is_file():
+            trace = Trace.load(path)
         else:
             drafting = [preset for preset in arguments.presets if PRESETS[preset].decoder == "speculative"]
             trace = record(share_path("models/tabletop"), drafting, TRACE_EPISODES, _say)
-            trace.save(arguments.trace)
+            trace.save(path)
     except (CheckpointError, OSError, ValueError, KeyError) as error:
         print(f"spec-vla bench latency: {error}", file=sys.stderr)
         return 1
@@ -154,7 +162,11 @@ def _latency(arguments: argparse.Namespace) -> int:
         limits = Device(arguments.bandwidth * 1e12, arguments.tflops * 1e12)
     _say(f"acceptance: {trace.about}")
     precisions = arguments.precisions or ["bfloat16" if on_gpu else "float32"]
-    rows = measure(config, device, precisions, arguments.presets, trace, arguments.actions, _say, limits)
+    try:
+        rows = measure(config, device, precisions, arguments.presets, trace, arguments.actions, _say, limits)
+    except torch.OutOfMemoryError as error:
+        print(f"spec-vla bench latency: {error}\nFewer --layers or --precisions int8 need less.", file=sys.stderr)
+        return 1
     for row in rows:
         row |= {"shapes": shapes, "layers": config.llama.num_hidden_layers, "acceptance_from": trace.about}
     _write(arguments.json, rows)

@@ -94,6 +94,12 @@ def test_an_unreadable_trace_is_said(tmp_path, capsys):
     assert "about" in capsys.readouterr().err
 
 
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+def test_a_gpu_that_is_not_there_is_said(capsys):
+    assert main(["bench", "latency", "--device", "cuda"]) == 1
+    assert "no CUDA device" in capsys.readouterr().err
+
+
 def test_the_floor_of_the_published_model():
     """Against figures derived by hand: 6476 million weights in layers, 421 GFLOP of vision less the dead blocks."""
     assert layer_weights(SEVEN_B) == pytest.approx(6476e6, rel=1e-3)
