@@ -85,15 +85,22 @@ def test_sweep_leaves_no_gap_between_its_windows():
     assert not sweep.propose(context(first=1, emitted=(31990,))), "later the verifier's own choices are better"
 
 
-def test_refine_moves_one_dimension_at_a_time_to_a_neighbouring_window():
+def test_refine_moves_one_dimension_at_a_time_and_the_last_one_everywhere():
     (refine,) = make_drafters(["refine"])
     base = (31801, 31802, 31999)
     branches = refine.propose(context(rejected=base, width=99))
     assert branches[0] == list(base)
+    ends = []
     for branch in branches[1:]:
-        moved = [(a, b) for a, b in zip(branch, base, strict=True) if a != b]
-        assert len(moved) == 1
-        assert abs(moved[0][0] - moved[0][1]) in (19, 38)
-        assert TOKENS.is_action(moved[0][0])
-    assert len(branches) == 1 + 2 * 3
+        ((place, token),) = [(i, a) for i, (a, b) in enumerate(zip(branch, base, strict=True)) if a != b]
+        assert TOKENS.is_action(token)
+        if place == 2:
+            ends.append(token)
+        else:
+            assert abs(token - base[place]) in (19, 38)
+    assert len(branches) == 1 + len(ends) + 2 * 2
+    bins = sorted(TOKENS.to_bins([base[2], *ends]).tolist())
+    assert all(b - a == 19 for a, b in itertools.pairwise(bins)), "the windows of the last dimension leave no gap"
+    assert bins[0] < 19
+    assert bins[-1] > 254 - 19
     assert refine.propose(context(rejected=base, width=1)) == [list(base)]

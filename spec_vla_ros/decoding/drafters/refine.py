@@ -13,8 +13,9 @@ class Refine(Drafter):
     """The verifier's choices on the rejected rows. They cost nothing: the rows were computed anyway.
 
     Jacobi decoding of an autoregressive model (arXiv 2305.10427), started from whatever the first drafter guessed.
-    Further branches move one dimension of it to one of the two nearest acceptance windows: a choice that was
-    conditioned on a wrong token is mostly right, or off by little more than the radius.
+    Further branches move one dimension of it to another acceptance window: the last drafted dimension, where a branch
+    costs a single row, to every one of them, the others to the two nearest. A choice that was conditioned on a wrong
+    token is mostly right, off by little more than the radius, or (where the model is torn between two motions) far off.
     """
 
     name: ClassVar[str] = "refine"
@@ -25,8 +26,10 @@ class Refine(Drafter):
         base = list(context.rejected[: context.count])
         if not base:
             return []
+        last = len(base) - 1
         branches = [base]
-        for i, token in enumerate(base):
-            for other in spaced(token, context.first + i, context)[1:3]:
+        for i in range(last, -1, -1):
+            others = spaced(base[i], context.first + i, context)[1:]
+            for other in others if i == last else others[:2]:
                 branches.append([*base[:i], other, *base[i + 1 :]])
         return branches[: context.width]
