@@ -55,18 +55,17 @@ def vision_work(config: OpenVLAConfig) -> tuple[float, float]:
     return weights + projector, operations + 2 * projector * config.towers[0].patches
 
 
-def floor_ms(config: OpenVLAConfig, device: Device, prompt: int, rows: Sequence[int], precision: str) -> float:
-    """One action: towers, then passes over ``rows`` rows each, of which the first includes the ``prompt``.
+def floor_ms(config: OpenVLAConfig, device: Device, rows: Sequence[int], precision: str) -> float:
+    """One action: towers, then passes over ``rows`` rows each, of which the first includes the prompt.
 
     Counts the verifier only: drafting is what a decoder adds, and should show. ``precision``: of the layers.
     """
-    other = WEIGHT_BYTES.get(precision, 2.0) if precision == "float32" else 2.0
+    other = 4.0 if precision == "float32" else 2.0
     weights, operations = vision_work(config)
     total = device.seconds(other * weights, operations)
-    llama, seen = config.llama, 0
+    llama, layers, seen = config.llama, layer_weights(config), 0
     for count in rows:
-        seen = max(seen, prompt) + (count if count < prompt else count - prompt)
-        layers = layer_weights(config)
+        seen += count
         read = WEIGHT_BYTES[precision] * layers + other * llama.vocab_size * llama.hidden_size
         read += other * 2 * llama.num_hidden_layers * llama.hidden_size * seen
         computed = 2 * layers * count + 4 * count * seen * llama.hidden_size * llama.num_hidden_layers

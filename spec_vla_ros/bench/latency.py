@@ -23,7 +23,7 @@ from .reference import TransformersAutoregressive
 from .replayed import Action, ReplayingVerifier, Trace
 from .shapes import random_heads, random_model
 
-STAGES = ("preprocess_ms", "vision_ms", "prefill_ms", "decode_ms", "total_ms")
+STAGES = {"preprocess_ms": "preprocessing", "vision_ms": "towers", "prefill_ms": "first pass", "decode_ms": "others"}
 EAGER, TRANSFORMERS = "autoregressive, eager", "autoregressive, transformers"
 WARM_UP = 5  # actions of each row that are not counted
 BLOCK = 5  # actions of a row in turn: rows share whatever else the machine does
@@ -139,14 +139,14 @@ def _row(
         return row
     row["passes_mean"] = round(float(np.mean([r.verifier_passes for r in reports])), 4)
     row["drafted_rows_first_pass"] = round(float(np.mean([r.drafted_per_pass[0] for r in reports])), 2)
-    for stage in STAGES[:-1]:
+    for stage in STAGES:
         row[stage] = median_p99([getattr(r, stage) for r in reports])
     single = [r.total_ms for r in reports if r.verifier_passes == 1]
     row["one_pass_ms"] = median_p99(single) if single else None
     if limits is not None:
         floors = [
             floor_ms(
-                loaded.config, limits, prompt,
+                loaded.config, limits,
                 [d + (prompt if i == 0 else 1) for i, d in enumerate(r.drafted_per_pass)], loaded.model.precision,
             )
             for r in reports

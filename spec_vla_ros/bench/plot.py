@@ -9,7 +9,8 @@ from typing import Any
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-STAGES = {"preprocess_ms": "preprocessing", "vision_ms": "towers", "prefill_ms": "first pass", "decode_ms": "others"}
+from .latency import STAGES
+
 COLORS = ("#9ecae9", "#4c78a8", "#f58518", "#54a24b")
 
 

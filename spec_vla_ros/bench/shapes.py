@@ -20,7 +20,7 @@ from ..openvla.image import ImageTransform
 from ..openvla.loader import LoadedModel
 from ..openvla.model import OpenVLA
 from ..openvla.prompt import Prompt
-from ..openvla.quantize import quantise_layers
+from ..openvla.quantize import named_precision, quantise_layers
 from ..openvla.tokenizer_small import build_small_tokenizer
 
 HEAD_WIDTH = 1024  # of the vision head at 7B shapes; heads of small models are as wide as their verifier
@@ -35,11 +35,10 @@ def shortened(config: OpenVLAConfig, layers: int) -> OpenVLAConfig:
 @torch.no_grad()
 def random_model(config: OpenVLAConfig, device: torch.device, precision: str) -> LoadedModel:
     """A model of ``config`` on ``device``; ``precision``: a torch type's name, or "int8" or "int4"."""
-    packed = precision in ("int8", "int4")
-    dtype = getattr(torch, precision) if not packed else torch.float32 if device.type == "cpu" else torch.bfloat16
+    dtype, packed = named_precision(precision, device)
     with torch.device("meta"):
         model = OpenVLA(config)
-    layers = quantise_layers(model.language_model, precision) if packed else {}
+    layers = quantise_layers(model.language_model, packed) if packed else {}
     model = model.to(dtype).to_empty(device=device)
     _randomise(model)
     for layer in layers.values():

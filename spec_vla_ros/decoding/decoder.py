@@ -89,7 +89,7 @@ def decode_speculative(
     Raises :class:`NonActionTokenError`, :class:`NonFiniteError`.
     """
     tokens, radii = verifier.tokens, settings.radii(action_dim)
-    budget = UNLIMITED if settings.radius_sum is None else settings.radius_sum
+    limit = budget = UNLIMITED if settings.radius_sum is None else settings.radius_sum
     passes, trees, emitted, sources, distance, sure, looked = [], [], [], [], 0, [], False
     known, start, rejected, kept = prompt, 0, (), []
     for drafter in drafters:
@@ -125,8 +125,7 @@ def decode_speculative(
         if len(emitted) == action_dim and doubtful and not looked:
             looked, drafters = True, (Refine(), Again(emitted))
             emitted, sources, sure, kept, rejected = emitted[:1], ["verifier"], sure[:1], emitted[:1], ()
-            known, start, distance = emitted[0], prompt.shape[1], 0
-            budget = UNLIMITED if settings.radius_sum is None else settings.radius_sum
+            known, start, distance, budget = emitted[0], prompt.shape[1], 0, limit
     report = DecodeReport(
         decoder="speculative",
         verifier_passes=len(passes),

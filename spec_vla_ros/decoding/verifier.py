@@ -139,17 +139,15 @@ class Verifier:
         if settled + len(tree) > self._room or len(tree) > TREE_ROWS:
             raise InstructionError(f"the prompt needs {settled + len(tree)} rows, the cache has {self._room}")
         shape = self._shape(known, start, count, tree)
+        token = known if isinstance(known, int) else 0
         if shape.prompt:
-            token, rows = 0, self._embedded(known) if isinstance(known, int) else known
-            self._rows[:, :count] = rows
+            self._rows[:, :count] = self._embedded(token) if isinstance(known, int) else known
             self._rows[:, count : shape.known] = 0
-        else:
-            token = known
         self._tell(shape, start, count, budget, token, tree, radii)
         outcome, hidden = self._pass(shape)()
         said = outcome.tolist()  # the only wait for the device
-        rows = shape.drafted + 1
-        choices, (node, finite), sure = said[:rows], said[rows : rows + 2], said[rows + 2 :]
+        judged = shape.drafted + 1
+        choices, (node, finite), sure = said[:judged], said[judged : judged + 2], said[judged + 2 :]
         if not finite:
             self.cache.clear()
             raise NonFiniteError("the language model gave logits that are NaN or infinite")
@@ -157,9 +155,9 @@ class Verifier:
         if path != list(range(len(path))):
             self.cache.move([settled + n for n in path], settled)
         kept = [*range(count), *(shape.known + n for n in path)]
-        count = len(tree) + 1
-        sure = [margin / MICRO for margin in sure[:count]]
-        return Verdict(choices[:count], sure, path, lambda: hidden[:, kept], time.perf_counter())
+        real = len(tree) + 1  # what lies behind only filled up
+        sure = [margin / MICRO for margin in sure[:real]]
+        return Verdict(choices[:real], sure, path, lambda: hidden[:, kept], time.perf_counter())
 
     def warm_up(self) -> None:
         """Build and record every pass of fixed shape, so that none of it happens while an arm moves."""
@@ -179,18 +177,18 @@ class Verifier:
 
     def _shape(self, known: Tensor | int, start: int, count: int, tree: DraftTree) -> Shape:
         prompt, drafted = not isinstance(known, int), len(tree)
+        levels = max(tree.depths, default=-1) + 1
         if not self.fixed:
-            levels = max(tree.depths, default=-1) + 1
             return Shape(count, drafted, start + count + drafted, levels, prompt, start)
+        levels = max(TREE_LEVELS, levels)  # actions of more than seven dimensions may want deeper trees
         if self._uniform:
-            rows = self._room - TREE_ROWS
-            return Shape(rows, TREE_ROWS, self.cache.slots, TREE_LEVELS, True)
+            return Shape(self._room - TREE_ROWS, TREE_ROWS, self.cache.slots, levels, True)
         if prompt:
             sizes = [self._patches + text for text in TEXT_SIZES]
             self._prompt_rows = next((size for size in sizes if size >= count), count)
-        end = min(self._prompt_rows + TREE_LEVELS + 1 + TREE_ROWS, self.cache.slots)
         size = next(size for size in TREE_SIZES if size >= drafted)
-        return Shape(self._prompt_rows if prompt else 1, size, end, TREE_LEVELS, prompt)
+        end = max(self._prompt_rows + TREE_LEVELS + 1 + TREE_ROWS, start + count + drafted)
+        return Shape(self._prompt_rows if prompt else 1, size, min(end, self.cache.slots), levels, prompt)
 
     def _judgement(self, choices: list[int], tree: DraftTree, node: int) -> tuple[list[int], list[int]]:
         """The verifier's choices and the accepted path, as the device found them; a bench replays others."""

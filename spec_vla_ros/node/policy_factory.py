@@ -58,7 +58,7 @@ def load_openvla(fixed: Fixed) -> Policy:
     loaded = load_model(
         fixed.model,
         device=device,
-        dtype=None if fixed.dtype == "auto" else getattr(torch, fixed.dtype) if "float" in fixed.dtype else fixed.dtype,
+        dtype=fixed.dtype,
         unnorm_key=fixed.unnorm_key or None,
         revision=fixed.revision or None,
         centre_crop=fixed.centre_crop,

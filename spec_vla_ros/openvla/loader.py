@@ -17,6 +17,7 @@ from .image import ImageTransform
 from .lora import merge_adapter
 from .model import OpenVLA
 from .prompt import Prompt
+from .quantize import named_precision
 from .weights import load_weights
 
 SELF_CHECK_INSTRUCTIONS = ("pick up the red block", "close the top drawer and then push the blue mug")
@@ -63,9 +64,9 @@ def load_model(
     :class:`SelfCheckError`, :class:`NonFiniteError`.
     """
     device = torch.device(device)
-    precision = dtype if isinstance(dtype, str) else None
-    if dtype is None or precision:
-        dtype = torch.float32 if device.type == "cpu" else torch.bfloat16
+    precision = None
+    if not isinstance(dtype, torch.dtype):
+        dtype, precision = named_precision(dtype or "auto", device)
     checkpoint = read_checkpoint(resolve(path_or_id, revision))
     config = checkpoint.config
     # The cheap parts first: a wrong key should not cost the minutes that the weights take.

@@ -16,9 +16,20 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 PRECISIONS = ("int8", "int4")
+FLOATS = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 GROUPS = (128, 64, 32)  # inputs that share a scale; the largest that divides the width
 FAST_ROWS = 16  # with more rows arithmetic is the limit, which unpacked weights serve better
 AGREE = 0.02  # of the largest output; bf16 rounds to 0.4 %
+
+
+def named_precision(name: str, device: torch.device) -> tuple[torch.dtype, str | None]:
+    """The type to compute in and what the decoder's layers are quantised to (None: nothing).
+
+    ``name``: "auto" (bfloat16 on an accelerator, float32 on the CPU), a floating-point type, or one of ``PRECISIONS``,
+    which computes in the type of "auto".
+    """
+    auto = torch.float32 if device.type == "cpu" else torch.bfloat16
+    return FLOATS.get(name, auto), None if name == "auto" or name in FLOATS else name
 
 
 class QuantisedLinear(nn.Module):

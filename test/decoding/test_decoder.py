@@ -275,6 +275,20 @@ def test_filled_up_passes_say_the_same(verifier, padded, names):
         assert fixed.report == exact.report
 
 
+def test_filled_up_passes_hold_actions_of_many_dimensions(verifier):
+    """Deeper trees and more rows behind the prompt than seven tokens need."""
+    padded = Verifier(verifier.model, TOKENS, slots=320, fixed_shapes=True)
+    many, drafters = 14, make_drafters(["hold"])
+    for seed in range(8):
+        prompt = prompt_of(verifier, seed)
+        greedy = decode_autoregressive(verifier, prompt, many, GREEDY)
+        assert decode_autoregressive(padded, prompt, many, GREEDY).tokens == greedy.tokens
+        settings = DecodeSettings(acceptance_radius=3, draft_depth=many - 1)
+        history = history_near(greedy.tokens, seed)
+        exact = decode_speculative(verifier, prompt, many, drafters, settings, history)
+        assert decode_speculative(padded, prompt, many, drafters, settings, history).report == exact.report
+
+
 def test_only_few_shapes_are_ever_built(padded):
     padded.warm_up()
     known = len(padded._passes)
