@@ -142,6 +142,8 @@ class Rig(World):
     def __init__(self, policy, parameters, arguments=()):
         super().__init__()
         self.policy = policy or ScriptedPolicy([FORWARD])
+        # The camera shares a thread with everything else here: a pause of a busy machine is no fault of the camera.
+        parameters = {"image_timeout": 2.0, **parameters}
         overrides = [Parameter(name, value=value) for name, value in parameters.items()]
         self.node = ActNode(policy_factory=self._make_policy, parameter_overrides=overrides, cli_args=list(arguments))
         self.executor.add_node(self.node)
