@@ -42,6 +42,13 @@ class ImageError(SpecVlaError):
     remedy = "Publish rgb8 or bgr8 (or another encoding listed in docs/architecture.md) with a correct size and step."
 
 
+class FutureImageError(SpecVlaError):
+    """An image is stamped later than the present moment: its age cannot be known."""
+
+    fault = "IMAGE_FROM_FUTURE"
+    remedy = "Synchronise the clocks of camera and node (chrony, PTP); then deactivate and activate."
+
+
 class InstructionError(SpecVlaError):
     """The instruction is empty, too long, or holds nothing but control strings."""
 

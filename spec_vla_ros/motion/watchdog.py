@@ -24,6 +24,12 @@ class Fault:
         """The fault of an exception; anything that is not one of ours is a WORKER_EXCEPTION with its type."""
         if isinstance(error, SpecVlaError):
             return Fault(error.fault, str(error), error.remedy)
+        if isinstance(error, MemoryError) or "out of memory" in str(error).lower():  # torch raises RuntimeErrors
+            return Fault(
+                "OUT_OF_MEMORY",
+                f"{type(error).__name__}: {error}",
+                "End other programs on this GPU, or configure with dtype int8 or int4; then deactivate and activate.",
+            )
         return Fault(
             "WORKER_EXCEPTION",
             f"{type(error).__name__}: {error}",

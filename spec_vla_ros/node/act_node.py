@@ -28,31 +28,30 @@ ensure_rclpy()  # before the first import of rclpy or of a message package
 
 import rclpy
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
-from geometry_msgs.msg import TwistStamped
 from rclpy.clock import Clock, ClockType
 from rclpy.exceptions import ParameterException
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 from rclpy.logging import get_logger
-from rclpy.qos import QoSProfile, ReliabilityPolicy
 from rclpy.signals import SignalHandlerOptions
-from sensor_msgs.msg import Image
-from std_msgs.msg import Float64, String
+from std_msgs.msg import String
 
-from spec_vla_ros.errors import ImageError, SpecVlaError
+from spec_vla_ros.errors import SpecVlaError
+from spec_vla_ros.motion.clock_watch import ClockWatch
 from spec_vla_ros.motion.watchdog import Fault
 from spec_vla_ros.msg import DecodeStats, DeltaAction
 from spec_vla_ros.policy_types import Policy
 
 from . import conversions, diagnostics, parameters
-from .cycle import ACTION_DIM, Action, Cycle, Frame
+from .arm_link import ZERO, ArmLink
+from .camera import Camera
+from .cycle import ACTION_DIM, Action, Cycle
 from .policy_factory import make_policy
 from .worker import Worker
 
 SUCCESS, FAILURE = TransitionCallbackReturn.SUCCESS, TransitionCallbackReturn.FAILURE
 DISCOVERY = 0.5  # s after the node's birth before an empty graph means that nobody else commands the arm
-FUTURE_STAMP = 0.05  # s; an image from further ahead comes from another clock, and its stamp is ignored
-ZERO = (0.0,) * 6
+LOOK_AROUND = 0.2  # s between two looks at who else is on the command topic
 
 
 def guarded(callback: Callable[..., None]) -> Callable[..., None]:
@@ -87,7 +86,6 @@ class ActNode(LifecycleNode):
         self._state = "unconfigured"
         self._cycle: Cycle | None = None
         self._worker: Worker | None = None
-        self._on_wire = False  # whether the arm has heard from us since activation or since the end of a dry run
         self._reported: Fault | None = None
         self._initial_instruction = ""
         self._window, self._ticks = diagnostics.DecodeWindow(), diagnostics.TickWindow()
@@ -95,15 +93,15 @@ class ActNode(LifecycleNode):
 
         self._steady = Clock(clock_type=ClockType.STEADY_TIME)
         self._stream_timer: Any = None
-        self._arm_publishers: dict[str, Any] = {}
+        self._look_timer: Any = None
+        self._clock_watch = ClockWatch()
+        self._arm: ArmLink | None = None
+        self._publishers_: dict[str, Any] = {}
         self._answered = self.create_guard_condition(self._on_answer)
         self._diagnostics = self.create_publisher(DiagnosticArray, "/diagnostics", 10)
         self._report_timer = self.create_timer(1.0, self._report, clock=self._steady)
-        newest = QoSProfile(depth=1, reliability=ReliabilityPolicy.BEST_EFFORT)  # matches every camera
-        self._subscriptions_ = (
-            self.create_subscription(Image, "image", self._on_image, newest),
-            self.create_subscription(String, "instruction", self._on_instruction, 10),
-        )
+        self._camera = Camera(self, self.get_parameter("image_transport").value, self._on_image)
+        self._instructions = self.create_subscription(String, "instruction", self._on_instruction, 10)
         self._autostart_timer = None
         if self.get_parameter("autostart").value:
             self._autostart_timer = self.create_timer(0.01, self._autostart, clock=self._steady)
@@ -130,9 +128,8 @@ class ActNode(LifecycleNode):
         self._fixed = fixed
         self._cycle = Cycle(1.0 / fixed.publish_rate, fixed.step_dt)
         self._window = diagnostics.DecodeWindow()
-        self._arm_publishers = {
-            "twist": self.create_lifecycle_publisher(TwistStamped, "delta_twist_cmds", 10),
-            "gripper": self.create_lifecycle_publisher(Float64, "gripper_command", 10),
+        self._arm = ArmLink(self, fixed.command_frame)
+        self._publishers_ = {
             "action": self.create_lifecycle_publisher(DeltaAction, "~/action", 10),
             "stats": self.create_lifecycle_publisher(DecodeStats, "~/decode_stats", 10),
         }
@@ -141,17 +138,17 @@ class ActNode(LifecycleNode):
     def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Start streaming, unless somebody else commands the arm."""
         time.sleep(max(0.0, self._born + DISCOVERY - time.monotonic()))
-        if rivals := self._rivals():
-            line = f"{rivals} other publishers on {self._arm_publishers['twist'].topic_name}"
-            self.get_logger().error(f"activate refused: {line}; two sources of velocity would fight over the arm")
-            fault = {"fault": "SECOND_PUBLISHER", "remedy": "Stop every other publisher of velocity commands."}
-            self._report_line("ERROR", f"activate refused: SECOND_PUBLISHER: {line}", fault)
+        if not self._dry_run() and (fault := self._arm.rival_fault()):
+            self.get_logger().error(f"activate refused: {fault}")
+            self._report_line("ERROR", f"activate refused: {fault}", {"fault": fault.name, "remedy": fault.remedy})
             return FAILURE
         result = super().on_activate(state)
         self._cycle.start(time.monotonic())
-        self._reported, self._on_wire = None, False
-        self._initial_instruction = ""
+        self._arm.start()
+        self._clock_watch.reset()
+        self._reported, self._initial_instruction = None, ""
         self._stream_timer = self.create_timer(1.0 / self._fixed.publish_rate, self._on_tick, clock=self._steady)
+        self._look_timer = self.create_timer(LOOK_AROUND, self._look_around, clock=self._steady)
         return self._enter("active", result)
 
     def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
@@ -220,22 +217,24 @@ class ActNode(LifecycleNode):
 
     def _halt(self) -> None:
         """Stop the timer, then send zero, in this order: a late tick must not have the last word."""
-        if self._stream_timer is not None:
-            self._stream_timer.cancel()
-            self.destroy_timer(self._stream_timer)
-            self._stream_timer = None
+        for timer in (self._stream_timer, self._look_timer):
+            if timer is not None:
+                timer.cancel()
+                self.destroy_timer(timer)
+        self._stream_timer = self._look_timer = None
         self._ticks.pause()
         if self._cycle is not None:
             self._cycle.stop()
-        if self._on_wire:
-            self._send_twist(ZERO)
-            self._on_wire = False
+        if self._arm is not None:
+            self._arm.stop()
 
     def _release(self, wait: float = 2.0) -> None:
         """Drop the publishers and the policy. ``wait``: s that the worker gets to free the GPU."""
-        for publisher in self._arm_publishers.values():
+        for publisher in self._publishers_.values():
             self.destroy_publisher(publisher)
-        self._arm_publishers, self._cycle = {}, None
+        if self._arm is not None:
+            self._arm.destroy()
+        self._arm, self._publishers_, self._cycle = None, {}, None
         worker, self._worker = self._worker, None
         if worker is not None and not worker.close(wait) and wait:
             self.get_logger().warning("the worker is still busy; its memory is freed when it answers")
@@ -243,31 +242,16 @@ class ActNode(LifecycleNode):
     # -- inputs ------------------------------------------------------------------------------------------------------
 
     @guarded
-    def _on_image(self, message: Image) -> None:
+    def _on_image(self, message: Any) -> None:
         if self._state != "active":
             return
         try:
-            conversions.check_image(message)
-        except ImageError as error:
+            frame = self._camera.frame(message, self.get_parameter("future_tolerance").value)
+        except SpecVlaError as error:
             self._fail(Fault.of(error))
             return
-        frame = Frame(
-            rgb=functools.partial(conversions.rgb_from_image, message),
-            captured_at=time.monotonic() - self._age_on_arrival(message.header.stamp),
-            header=message.header,
-        )
         self._cycle.observe(frame)
         self._infer_if_due()
-
-    def _age_on_arrival(self, stamp: Any) -> float:
-        """Seconds from capture to now by the stamp; 0 for stamps that cannot be this clock's."""
-        if stamp.sec == 0 and stamp.nanosec == 0:
-            return 0.0
-        age = conversions.stamp_seconds(self.get_clock().now().to_msg()) - conversions.stamp_seconds(stamp)
-        if age < -FUTURE_STAMP:
-            text = f"image stamp {-age:.3f} s ahead of this clock: ignored, arrival counts (clocks or use_sim_time)"
-            self.get_logger().warning(text, throttle_duration_sec=10.0)
-        return max(age, 0.0)
 
     @guarded
     def _on_instruction(self, message: String) -> None:
@@ -275,7 +259,8 @@ class ActNode(LifecycleNode):
             self._instruct(message.data)
 
     def _instruct(self, text: str) -> None:
-        if not self._cycle.instruct(text):
+        if not self._cycle.instruct(text, time.monotonic()) or self._cycle.fault is not None:
+            self._report_new_fault()
             return
         if self._cycle.refused is not None:
             self.get_logger().error(f"instruction refused, holding: {self._cycle.refused}")
@@ -297,17 +282,25 @@ class ActNode(LifecycleNode):
         if (initial := self.get_parameter("instruction").value) != self._initial_instruction:
             self._initial_instruction = initial
             self._instruct(initial)
-        twist = self._cycle.tick(now, parameters.read_limits(self))
+        limits = parameters.read_limits(self)
+        if fault := self._clock_watch.check(now, self.get_clock().now().nanoseconds, self._simulated(), limits.image):
+            self._cycle.trip(fault)
+        if not (dry_run := self._dry_run()) and not self._arm.on_wire and (fault := self._arm.rival_fault()):
+            self._cycle.trip(fault)  # the dry run ends while somebody else drives
+        twist = self._cycle.tick(now, limits)
         self._report_new_fault()
-        if not self._dry_run():
-            self._send_twist(twist)
-            self._on_wire = True
+        if not dry_run:
+            self._arm.send(twist)
             self._ticks.add(now)
-        elif self._on_wire:  # the dry run begins: leave the arm standing
-            self._send_twist(ZERO)
-            self._on_wire = False
+        elif self._arm.stop():  # the dry run begins: leave the arm standing
             self._ticks.pause()
         self._infer_if_due()
+
+    @guarded
+    def _look_around(self) -> None:
+        """The graph, a few times per second."""
+        if self._state == "active" and not self._dry_run() and (fault := self._arm.look_around()):
+            self._fail(fault)
 
     def _infer_if_due(self) -> None:
         request = self._cycle.next_request(time.monotonic(), functools.partial(parameters.read_tunables, self))
@@ -325,7 +318,7 @@ class ActNode(LifecycleNode):
         outcome = None if self._worker is None else self._worker.take()
         if outcome is None:
             return
-        action = self._cycle.conclude(outcome)
+        action = self._cycle.conclude(outcome, commanding=not self._dry_run())
         if action is not None:
             self._act(action)
             return
@@ -345,25 +338,18 @@ class ActNode(LifecycleNode):
         if commanded:
             command = self._cycle.gripper.command(action.outcome.request.tunables.gripper_invert)
             if command is not None:
-                self._arm_publishers["gripper"].publish(Float64(data=command))
+                self._arm.command_gripper(command)
         frame, width = self._fixed.command_frame, self._worker.bin_width
         message = conversions.action_message(DeltaAction, action, commanded, frame)
-        self._arm_publishers["action"].publish(message)
-        self._arm_publishers["stats"].publish(conversions.stats_message(DecodeStats, action, frame, age, width))
+        self._publishers_["action"].publish(message)
+        self._publishers_["stats"].publish(conversions.stats_message(DecodeStats, action, frame, age, width))
         self._window.add(action.outcome)
-
-    def _send_twist(self, twist: Any) -> None:
-        stamp = self.get_clock().now().to_msg()  # now, never the image's: sinks compare it with their clock
-        frame = self._fixed.command_frame
-        self._arm_publishers["twist"].publish(conversions.twist_message(TwistStamped, twist, stamp, frame))
 
     def _dry_run(self) -> bool:
         return self.get_parameter("dry_run").value
 
-    def _rivals(self) -> int:
-        """Other publishers on the command topic."""
-        publisher = self._arm_publishers.get("twist")
-        return 0 if publisher is None else max(0, self.count_publishers(publisher.topic_name) - 1)
+    def _simulated(self) -> bool:
+        return self.get_parameter("use_sim_time").value
 
     # -- faults and diagnostics ----------------------------------------------------------------------------------------
 
@@ -373,8 +359,8 @@ class ActNode(LifecycleNode):
             self.get_logger().error(str(fault))
             return
         self._cycle.trip(fault)
-        if self._on_wire:
-            self._send_twist(ZERO)
+        if self._arm.on_wire:
+            self._arm.send(ZERO)
         self._report_new_fault()
 
     def _report_new_fault(self) -> None:
@@ -388,9 +374,7 @@ class ActNode(LifecycleNode):
     def _report(self) -> None:
         """Diagnostics, once a second and on every change."""
         now = time.monotonic()
-        level, text, values = diagnostics.control_summary(
-            self._state, self._cycle, self._dry_run(), self._rivals(), now
-        )
+        level, text, values = diagnostics.control_summary(self._state, self._cycle, self._dry_run(), self._arm, now)
         self._report_line(level, text, values | self._ticks.take())
 
     def _report_line(self, level: str, text: str, values: dict[str, str]) -> None:

@@ -84,10 +84,25 @@ def rgb_from_image(message: Any) -> np.ndarray:
     return np.ascontiguousarray(_to_8_bit(pixels)[..., list(layout.order)])
 
 
-def rgb_from_compressed(message: Any) -> np.ndarray:
-    """(H, W, 3) uint8 RGB of a sensor_msgs/CompressedImage (JPEG or PNG). Raises :class:`ImageError`."""
+def check_compressed(message: Any) -> None:
+    """Check what can be checked of a sensor_msgs/CompressedImage without decoding it. Raises :class:`ImageError`.
+
+    OpenCV decodes a cut-off JPEG to a picture that is grey from the cut on, without an error; so its end is looked at.
+    """
     if "compressedDepth" in message.format:
         raise ImageError(f"format {message.format!r}: a depth image is not a picture")
+    data = message.data
+    if not len(data):
+        raise ImageError(f"an empty image of format {message.format!r}")
+    start, end = bytes(data[:4]), bytes(data[-64:])
+    whole = {b"\xff\xd8": b"\xff\xd9", b"\x89P": b"IEND"}.get(start[:2])
+    if whole is not None and whole not in end:  # a driver may pad the end
+        raise ImageError(f"truncated: {len(data)} bytes of format {message.format!r} without the end of the picture")
+
+
+def rgb_from_compressed(message: Any) -> np.ndarray:
+    """(H, W, 3) uint8 RGB of a sensor_msgs/CompressedImage (JPEG or PNG). Raises :class:`ImageError`."""
+    check_compressed(message)
     cv2 = _opencv("compressed images")
     data = np.frombuffer(message.data, dtype=np.uint8)
     picture = cv2.imdecode(data, cv2.IMREAD_COLOR) if data.size else None

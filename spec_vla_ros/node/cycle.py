@@ -7,6 +7,7 @@ belongs to. Times are seconds on the steady clock.
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -24,6 +25,8 @@ from .instruction import clean_instruction
 from .parameters import Tunables
 from .worker import Outcome, Request
 
+FLOOD = 20  # changes of the instruction within a second that no operator makes
+SEEN = (0.005, 0.05)  # m/s and rad/s; a slower step may leave the picture as it is
 ACTION_DIM = 7  # dx dy dz droll dpitch dyaw gripper
 
 
@@ -54,6 +57,7 @@ class Counters:
     overwritten: int = 0
     inferences: int = 0
     dropped: int = 0  # outcomes that came too late to be used
+    unchanged: int = 0  # images equal to the previous one although the arm was told to move in between
 
 
 class Cycle:
@@ -73,6 +77,9 @@ class Cycle:
         self._step_end = 0.0
         self._fresh = True
         self._skipped = 0
+        self._fingerprint: int | None = None  # of the image of the last action that the arm was told to carry out
+        self._unchanged = 0  # motions in a row that left the image as it was
+        self._changes: deque[float] = deque(maxlen=FLOOD)  # when the instruction changed
 
     @property
     def fault(self) -> Fault | None:
@@ -87,6 +94,8 @@ class Cycle:
         self.instruction, self.refused = "", None
         self._frame, self._moving, self._unwanted = None, False, True
         self._step_end, self._fresh, self._skipped = now, True, 0
+        self._fingerprint, self._unchanged = None, 0
+        self._changes.clear()
         if self._in_flight is not None:  # deactivated during an inference that still runs: it may be hanging
             self.watchdog.inference_started(now)
 
@@ -100,8 +109,8 @@ class Cycle:
         self.stop()
         return self.watchdog.trip(fault)
 
-    def instruct(self, text: str) -> bool:
-        """Take a new instruction; returns whether anything changed.
+    def instruct(self, text: str, now: float) -> bool:
+        """Take a new instruction at ``now``; returns whether anything changed.
 
         A blank one means "hold", as operators send it between two tasks. An unusable one is not ignored: the operator
         meant something, so the arm holds until a good one comes.
@@ -114,6 +123,15 @@ class Cycle:
                 refused = Fault.of(error)
         if cleaned == self.instruction and refused == self.refused:
             return False  # a publisher that repeats itself must not disturb the history
+        if len(self._changes) == FLOOD and now - self._changes[0] < 1.0:
+            self.trip(
+                Fault(
+                    "INSTRUCTION_FLOOD",
+                    f"more than {FLOOD} changes of the instruction within a second",
+                    "Find the publishers of the topic instruction; one at a time; then deactivate and activate.",
+                )
+            )
+        self._changes.append(now)
         self.instruction, self.refused = cleaned, refused
         self._unwanted = self._fresh = True
         if not cleaned:
@@ -156,8 +174,11 @@ class Cycle:
         self.watchdog.inference_started(now)
         return request
 
-    def conclude(self, outcome: Outcome) -> Action | None:
-        """Start the step of ``outcome``; None if it is too late for it or it is an error, which becomes a fault."""
+    def conclude(self, outcome: Outcome, commanding: bool = True) -> Action | None:
+        """Start the step of ``outcome``; None if it is too late for it or it is an error, which becomes a fault.
+
+        ``commanding``: the arm hears the step, so that the next image must differ.
+        """
         self.watchdog.inference_finished()
         self._in_flight = None
         if self._unwanted or self.fault is not None:
@@ -166,7 +187,12 @@ class Cycle:
         try:
             if outcome.error is not None:
                 raise outcome.error
-            return self._act(outcome)
+            if self._frozen(outcome):
+                return None
+            action, twist = self._act(outcome)
+            moves = np.linalg.norm(twist[:3]) > SEEN[0] or np.linalg.norm(twist[3:]) > SEEN[1]
+            self._fingerprint = outcome.fingerprint if commanding and moves else None
+            return action
         except InstructionError as error:
             self.instruction, self.refused = "", Fault.of(error)
         except BaseException as error:  # noqa: BLE001 - raised by the policy in the worker; here it gets its name
@@ -182,11 +208,31 @@ class Cycle:
             self._moving, self._step_end = False, now
         return twist
 
-    def _act(self, outcome: Outcome) -> Action:
+    def _frozen(self, outcome: Outcome) -> bool:
+        """Whether the camera has shown the same pixels for too many motions; trips then.
+
+        Stamps do not tell: a driver that repeats its last buffer stamps it anew. A living sensor has noise.
+        """
+        same = outcome.fingerprint is not None and outcome.fingerprint == self._fingerprint
+        self._unchanged = self._unchanged + 1 if same else 0
+        self.counters.unchanged += same
+        steps = outcome.request.tunables.frozen_image_steps
+        if not steps or self._unchanged < steps:
+            return False
+        self.trip(
+            Fault(
+                "IMAGE_FROZEN",
+                f"the image has not changed through {self._unchanged} motions of the arm",
+                "Check the camera and its driver, and that the arm moves at all; then deactivate and activate.",
+            )
+        )
+        return True
+
+    def _act(self, outcome: Outcome) -> tuple[Action, np.ndarray]:
         tunables, values = outcome.request.tunables, np.asarray(outcome.result.values, dtype=np.float64)
         twist = step_twist(values[:6], tunables.action_scale, self.step_dt)
         twist, factor = self.limit.apply(twist, tunables.max_linear_speed, tunables.max_angular_speed)
         self.gripper.decide(float(values[6]), tunables.gripper_threshold, tunables.gripper_hysteresis)
         self.stream.start(twist, self.step_dt)
         self._moving = True
-        return Action(outcome, factor, self.step_dt)
+        return Action(outcome, factor, self.step_dt), twist

@@ -7,12 +7,15 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from .cycle import Cycle
 from .worker import Outcome
+
+if TYPE_CHECKING:
+    from .arm_link import ArmLink
 
 WINDOW = 100  # inferences that mean and percentile look back on
 
@@ -81,12 +84,13 @@ class TickWindow:
 
 
 def control_summary(
-    state: str, cycle: Cycle | None, dry_run: bool, rivals: int, now: float
+    state: str, cycle: Cycle | None, dry_run: bool, arm: ArmLink | None, now: float
 ) -> tuple[str, str, dict[str, str]]:
-    """Level ("OK", "WARN", "ERROR"), one line, and the values behind it. ``rivals``: other command publishers."""
+    """Level ("OK", "WARN", "ERROR"), one line, and the values behind it."""
     values = {"state": state, "dry_run": str(dry_run).lower()}
-    if cycle is None:
+    if cycle is None or arm is None:
         return "OK", state, values
+    rivals, listeners = arm.rivals, arm.listeners
     age = cycle.watchdog.image_age(now)
     values |= {
         "instruction": cycle.instruction,
@@ -98,6 +102,9 @@ def control_summary(
         "outcomes dropped": str(cycle.counters.dropped),
         "speed limit hits": str(cycle.limit.hits),
         "gripper": {None: "undecided", True: "open", False: "closed"}[cycle.gripper.open],
+        "images unchanged by motion": str(cycle.counters.unchanged),
+        "command topic": arm.topic,
+        "command subscribers": str(listeners),
         "other command publishers": str(rivals),
     }
     if cycle.fault is not None:
@@ -106,7 +113,7 @@ def control_summary(
     if state != "active":
         return "OK", state, values
     if rivals:
-        values |= {"fault": "SECOND_PUBLISHER", "remedy": "Stop every other publisher of velocity commands."}
+        values["remedy"] = "Stop every other publisher of velocity commands before the dry run ends."
         return "WARN", f"SECOND_PUBLISHER: {rivals} other publishers of velocity commands", values
     if cycle.refused is not None:
         values |= {"fault": cycle.refused.name, "detail": cycle.refused.detail, "remedy": cycle.refused.remedy}
@@ -117,6 +124,9 @@ def control_summary(
     if not cycle.instruction:
         values |= {"fault": "NO_INSTRUCTION", "remedy": "Publish an instruction, or set the parameter."}
         return "WARN", "NO_INSTRUCTION: holding until an instruction arrives", values
+    if not listeners and not dry_run:
+        values["remedy"] = "Start the arm's driver or MoveIt Servo, or correct the remapping of delta_twist_cmds."
+        return "WARN", f"nobody listens on {arm.topic}", values
     return "OK", "dry run" if dry_run else "driving the arm", values
 
 

@@ -59,8 +59,20 @@ PARAMETERS: tuple[Spec, ...] = (
     ),
     _fixed("cpu_threads", 0, "Threads of torch on the CPU; 0 = its own choice, one per core", range=(0, 256)),
     _fixed("centre_crop", False, "Use the centre 90 % of the image, for checkpoints trained with image augmentation"),
-    _fixed("script", "axes", "Moves of the scripted policy", choices=("axes", "still", "nan")),
+    _fixed(
+        "script",
+        "axes",
+        "Moves of the scripted policy; rehearse = axes, and faults on request of the instruction",
+        choices=("axes", "still", "nan", "rehearse"),
+    ),
     _fixed("script_delay", 0.1, "s that the scripted policy pretends to think", range=(0.0, 10.0)),
+    # The camera.
+    _fixed(
+        "image_transport",
+        "raw",
+        "raw = sensor_msgs/Image on the topic image; compressed = CompressedImage on <that topic>/compressed",
+        choices=("raw", "compressed"),
+    ),
     # The arm.
     _fixed("command_frame", "base_link", "Frame of the velocities: the robot's base, whose axes actions refer to"),
     _fixed("step_dt", 0.2, "s that one action takes: the data set's period (bridge_orig 0.2)", range=(0.02, 2.0)),
@@ -123,6 +135,18 @@ PARAMETERS: tuple[Spec, ...] = (
         range=(0.1, 60.0),
     ),
     Spec(
+        "future_tolerance",
+        0.05,
+        "s that an image's stamp may lie ahead of the node's clock (fault IMAGE_FROM_FUTURE)",
+        range=(0.0, 5.0),
+    ),
+    Spec(
+        "frozen_image_steps",
+        3,
+        "Motions in a row after which an unchanged image stops the arm (fault IMAGE_FROZEN); 0 = never",
+        range=(0, 100),
+    ),
+    Spec(
         "inference_timeout",
         5.0,
         "s; an inference that takes longer stops the arm (fault WORKER_HUNG)",
@@ -146,6 +170,7 @@ class Fixed:
     centre_crop: bool
     script: str
     script_delay: float
+    image_transport: str
     command_frame: str
     step_dt: float
     publish_rate: float
@@ -163,6 +188,7 @@ class Tunables:
     gripper_threshold: float
     gripper_hysteresis: float
     gripper_invert: bool
+    frozen_image_steps: int = 3
 
 
 def declare(node: Any) -> None:

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
+from spec_vla_ros.errors import NonActionTokenError
 from spec_vla_ros.policy import ScriptedPolicy
 from spec_vla_ros.policy_types import Policy
 
 from .parameters import Fixed
 
+HANG = 3.0  # s that a rehearsed hang lasts
 CENTIMETRE = 0.01  # m; the canned moves are small enough to watch and large enough to see
 WARM_UP_INSTRUCTION = "pick up the block"
 
@@ -22,11 +27,12 @@ def make_policy(fixed: Fixed) -> Policy:
     return load_openvla(fixed)
 
 
-def script(name: str) -> list[np.ndarray]:
+def script(name: str) -> list[Any]:
     """Canned actions (7,) for bringing up an arm without a model.
 
     "axes": 1 cm there and back along x, y and z, then 0.1 rad about each, with the gripper opening and closing.
     A frame mistake is visible before any model has a say. "still": zeros. "nan": rehearses a refused action.
+    "rehearse": the moves of "axes", and an instruction out of :data:`REHEARSALS` makes that fault happen.
     """
     if name == "still":
         return [np.array([0, 0, 0, 0, 0, 0, 1.0])]
@@ -39,7 +45,37 @@ def script(name: str) -> list[np.ndarray]:
             action[axis] = sign * (CENTIMETRE if axis < 3 else 0.1)
             action[6] = float(sign > 0)
             actions.append(action)
-    return actions
+    return [_rehearsed(action) for action in actions] if name == "rehearse" else actions
+
+
+def _rehearsed(action: np.ndarray) -> Callable[[np.ndarray, str], np.ndarray]:
+    def step(image: np.ndarray, instruction: str) -> np.ndarray:
+        del image
+        rehearsal = REHEARSALS.get(instruction)
+        return action if rehearsal is None else rehearsal()
+
+    return step
+
+
+def _raise(error: Exception) -> np.ndarray:
+    raise error
+
+
+def _hang() -> np.ndarray:
+    time.sleep(HANG)
+    return np.zeros(7)
+
+
+# What an instruction can ask of the script "rehearse", so that an operator sees each fault of the policy once, with
+# the own arm and the own tools, before a model brings it about.
+REHEARSALS: dict[str, Callable[[], np.ndarray]] = {
+    "rehearse raise": lambda: _raise(RuntimeError("rehearsed")),
+    "rehearse out of memory": lambda: _raise(MemoryError("rehearsed")),
+    "rehearse nan": lambda: np.full(7, np.nan),
+    "rehearse infinity": lambda: np.full(7, np.inf),
+    "rehearse token": lambda: _raise(NonActionTokenError("rehearsed: token 5 at position 2")),
+    "rehearse hang": _hang,
+}
 
 
 def load_openvla(fixed: Fixed) -> Policy:

@@ -11,6 +11,7 @@ import logging
 import sys
 import threading
 import time
+import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -51,6 +52,7 @@ class Outcome:
     result: PolicyResult | None
     error: BaseException | None
     seconds: float
+    fingerprint: int | None = None  # checksum of the image; equal pixels have equal ones
 
 
 class Worker:
@@ -145,15 +147,17 @@ class Worker:
 def _infer(policy: Policy, request: Request) -> Outcome:
     """Run one request; every exception becomes part of the outcome, because nobody else would see it."""
     began = time.monotonic()
-    result = error = None
+    result = error = fingerprint = None
     try:
         if request.fresh:
             policy.reset()
-        result = policy.infer(request.image(), request.instruction, request.tunables.decode)
+        image = request.image()
+        fingerprint = zlib.crc32(np.ascontiguousarray(image))
+        result = policy.infer(image, request.instruction, request.tunables.decode)
     except BaseException as caught:  # noqa: BLE001
         _log.debug("inference failed", exc_info=True)
         error = caught
-    return Outcome(request, result, error, time.monotonic() - began)
+    return Outcome(request, result, error, time.monotonic() - began, fingerprint)
 
 
 def _free_memory() -> None:

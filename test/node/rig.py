@@ -1,6 +1,7 @@
 """What the node tests are made of; see conftest.py. Imported after ``ensure_rclpy``."""
 
 import array
+import itertools
 import time
 
 import numpy as np
@@ -23,11 +24,13 @@ SUCCESS, FAILURE = TransitionCallbackReturn.SUCCESS, TransitionCallbackReturn.FA
 FORWARD = [0.01, -0.004, 0.002, 0.0, 0.0, 0.02, 1.0]  # one action: m, rad, gripper open
 PERIOD = 0.01  # s, of the stream
 SENTINEL = "sentinel"
+_grain = itertools.count()
 DRIVING = {"dry_run": False, "instruction": "pick up the block", "action_scale": 1.0, "max_linear_speed": 0.5}
 
 
-def image(stamp=None, encoding="rgb8", height=24, width=32, colour=(10, 20, 30), **fields):
-    """A small sensor_msgs/Image of one colour."""
+def image(stamp=None, encoding="rgb8", height=24, width=32, colour=None, **fields):
+    """A small sensor_msgs/Image of one colour; by default never the same one, as no two images of a sensor are."""
+    colour = colour or (10, 20, next(_grain) % 256)
     message = Image(encoding=encoding, height=height, width=width, step=width * 3)
     if stamp is not None:
         message.header.stamp = stamp
@@ -56,6 +59,7 @@ class World:
         self.probe = Node("probe")
         self.closed = False
         self.twists, self.grippers, self.actions, self.stats, self.diagnostics = [], [], [], [], []
+        self.ears = {}
         for topic, kind, received in (
             ("delta_twist_cmds", TwistStamped, self.twists),
             ("gripper_command", Float64, self.grippers),
@@ -63,7 +67,7 @@ class World:
             ("act/decode_stats", DecodeStats, self.stats),
             ("/diagnostics", DiagnosticArray, self.diagnostics),
         ):
-            self.probe.create_subscription(kind, topic, received.append, 100)
+            self.ears[topic] = self.probe.create_subscription(kind, topic, received.append, 100)
         self.images = self.probe.create_publisher(Image, "image", qos_profile_sensor_data)
         self.instructions = self.probe.create_publisher(String, "instruction", 10)
         self.camera = lambda: image(self.now())
@@ -147,7 +151,9 @@ class Rig(World):
         overrides = [Parameter(name, value=value) for name, value in parameters.items()]
         self.node = ActNode(policy_factory=self._make_policy, parameter_overrides=overrides, cli_args=list(arguments))
         self.executor.add_node(self.node)
-        self.until(lambda: self.images.get_subscription_count() and self.instructions.get_subscription_count())
+        compressed = parameters.get("image_transport") == "compressed"
+        self.until(lambda: compressed or self.images.get_subscription_count())
+        self.until(self.instructions.get_subscription_count)
 
     def _make_policy(self, fixed):
         if isinstance(self.policy, BaseException):

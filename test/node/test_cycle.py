@@ -25,7 +25,7 @@ class Table:
         self.policy = ScriptedPolicy(list(steps) or [FORWARD])
         self.tunables = Tunables(**{**TUNABLES.__dict__, **changes})
         self.cycle.start(self.now)
-        self.cycle.instruct("go")
+        self.cycle.instruct("go", self.now)
 
     def frame(self, captured_at=None):
         self.cycle.observe(Frame(lambda: IMAGE, self.now if captured_at is None else captured_at, None))
@@ -96,11 +96,11 @@ def test_an_image_captured_before_the_end_but_delivered_after_it_is_not_used():
 
 def test_the_newest_image_wins_and_an_older_one_does_not_replace_it():
     table = Table()
-    table.cycle.instruct("")
+    table.cycle.instruct("", table.now)
     table.frame(table.now + 0.02)
     table.frame(table.now + 0.06)
     table.frame(table.now + 0.04)
-    table.cycle.instruct("go")
+    table.cycle.instruct("go", table.now)
     assert table.request().captured_at == pytest.approx(table.now + 0.06)
     assert table.cycle.counters.overwritten == 1
 
@@ -109,7 +109,7 @@ def test_a_new_instruction_during_a_step_lets_it_end():
     table = Table()
     table.act()
     table.ticks(5)
-    assert table.cycle.instruct("elsewhere")
+    assert table.cycle.instruct("elsewhere", table.now)
     np.testing.assert_allclose(table.ticks(17).sum(0) * 0.01, np.array(FORWARD[:6]) * 0.75)
 
 
@@ -117,12 +117,12 @@ def test_a_bad_instruction_during_a_step_stops_it_and_the_scene_is_looked_at_afr
     table = Table()
     table.act()
     table.ticks(5)
-    table.cycle.instruct("</s>")
+    table.cycle.instruct("</s>", table.now)
     assert table.cycle.refused.name == "INSTRUCTION_INVALID"
     assert table.cycle.fault is None
     stopped = table.now
     assert not table.ticks(5).any()
-    table.cycle.instruct("go on")
+    table.cycle.instruct("go on", table.now)
     assert table.cycle.refused is None
     table.frame(captured_at=stopped - 0.01)
     assert table.request() is None
@@ -134,29 +134,29 @@ def test_a_blank_instruction_during_a_step_stops_it_without_a_refusal():
     table = Table()
     table.act()
     table.ticks(5)
-    assert table.cycle.instruct(" \n")
+    assert table.cycle.instruct(" \n", table.now)
     assert table.cycle.refused is None
     assert not table.ticks(5).any()
     table.frame()
     assert table.request() is None
-    assert not table.cycle.instruct("")
-    table.cycle.instruct("go on")
+    assert not table.cycle.instruct("", table.now)
+    table.cycle.instruct("go on", table.now)
     assert table.request().fresh
 
 
 def test_the_same_instruction_again_changes_nothing():
     table = Table()
-    assert not table.cycle.instruct("go")
-    assert not table.cycle.instruct("  go \n")
-    assert table.cycle.instruct("</s>")
-    assert not table.cycle.instruct("<s>")
+    assert not table.cycle.instruct("go", table.now)
+    assert not table.cycle.instruct("  go \n", table.now)
+    assert table.cycle.instruct("</s>", table.now)
+    assert not table.cycle.instruct("<s>", table.now)
 
 
 def test_a_change_of_instruction_while_the_worker_thinks_drops_the_answer():
     table = Table()
     table.frame()
     request = table.request()
-    table.cycle.instruct("elsewhere")
+    table.cycle.instruct("elsewhere", table.now)
     table.frame()
     assert table.request() is None, "the worker is still busy"
     assert table.answer(request) is None
@@ -172,7 +172,7 @@ def test_changing_the_instruction_does_not_hide_a_hanging_worker():
     for i in range(25):
         table.now += 0.1
         table.frame()
-        table.cycle.instruct(f"instruction {i}")
+        table.cycle.instruct(f"instruction {i}", table.now)
         table.ticks(1)
     assert table.cycle.fault.name == "WORKER_HUNG"
 
@@ -213,7 +213,7 @@ def test_an_instruction_refused_by_the_policy_is_no_fault():
     assert (table.cycle.fault, table.cycle.refused.detail) == (None, "too long")
     table.frame()
     assert table.request() is None
-    table.cycle.instruct("shorter")
+    table.cycle.instruct("shorter", table.now)
     assert table.act() is not None
 
 
@@ -234,7 +234,7 @@ def test_starting_again_clears_everything_but_an_unfinished_inference():
     table.cycle.start(table.now)
     assert table.cycle.fault is None
     assert table.cycle.instruction == ""
-    table.cycle.instruct("go")
+    table.cycle.instruct("go", table.now)
     table.frame()
     assert table.request() is None
     assert table.answer(request) is None

@@ -121,8 +121,9 @@ def test_an_image_that_cannot_be_read(rig, fields, text):
         ([0, 0, 0, 0, 0, 0, float("nan")], "NON_FINITE"),
         ("NonActionTokenError", "NON_ACTION_TOKEN"),
         ("NonFiniteError", "NON_FINITE"),
-        (RuntimeError("CUDA out of memory"), "WORKER_EXCEPTION"),
-        (MemoryError("no memory"), "WORKER_EXCEPTION"),
+        (RuntimeError("the tower has fallen"), "WORKER_EXCEPTION"),
+        (RuntimeError("CUDA out of memory"), "OUT_OF_MEMORY"),
+        (MemoryError("no memory"), "OUT_OF_MEMORY"),
     ],
 )
 def test_an_action_that_is_none(rig, step, fault):

@@ -1,0 +1,291 @@
+"""Faults that come from the world around the node: clocks, cameras that lie, rivals, operators, the arm itself."""
+
+import array
+
+import numpy as np
+import pytest
+
+
+def assert_stopped(one):
+    """The stream goes on and is zero, and nothing resumes by itself."""
+    from rig import six
+
+    one.until_ticks(1)
+    assert not any(six(message).any() for message in one.until_ticks(30))
+
+
+def rearm(one):
+    one.node.trigger_deactivate()
+    one.node.trigger_activate()
+    one.until_moving()
+
+
+def test_a_camera_that_shows_the_same_pixels_while_the_arm_moves(rig):
+    """Its stamps are fresh, so the dead-man sees nothing wrong."""
+    from rig import DRIVING, image
+
+    one = rig(**DRIVING, frozen_image_steps=3).activate()
+    one.until_moving()
+    one.camera = lambda: image(one.now(), colour=(1, 2, 3))
+    control = one.until_fault("IMAGE_FROZEN", 15)
+    assert int(control["images unchanged by motion"]) == 3
+    assert_stopped(one)
+    one.camera = lambda: image(one.now())
+    assert_stopped(one)
+    rearm(one)
+
+
+@pytest.mark.parametrize("change", [{"dry_run": True}, {"frozen_image_steps": 0}, {"instruction": ""}])
+def test_an_unchanged_image_is_no_fault_where_nothing_moves(rig, change):
+    from rig import DRIVING, image
+
+    one = rig(**{**DRIVING, **change})
+    one.camera = lambda: image(one.now(), colour=(1, 2, 3))
+    one.activate()
+    one.until(lambda: one.policy.inferences >= 6 or not one.parameter("instruction"))
+    assert one.node._cycle.fault is None
+
+
+def test_an_image_from_the_future(rig):
+    """Its age cannot be known: two clocks disagree."""
+    from builtin_interfaces.msg import Time
+    from rig import DRIVING, image
+
+    def ahead(seconds):
+        now = one.probe.get_clock().now().nanoseconds + int(seconds * 1e9)
+        return image(Time(sec=now // 10**9, nanosec=now % 10**9))
+
+    one = rig(**DRIVING).activate()
+    one.until_moving()
+    one.camera = lambda: ahead(0.5)
+    assert "ahead" in one.until_fault("IMAGE_FROM_FUTURE")["detail"]
+    assert_stopped(one)
+    assert one.set(future_tolerance=1.0)
+    rearm(one)
+
+
+def test_a_flood_of_instructions(rig):
+    from rig import DRIVING
+
+    one = rig(**DRIVING).activate()
+    one.until_moving()
+    for number in range(60):
+        one.say(f"pick up block {number}")
+        one.executor.spin_once(timeout_sec=0.01)
+    one.until_fault("INSTRUCTION_FLOOD")
+    assert_stopped(one)
+    rearm(one)
+
+
+@pytest.mark.parametrize("text", ["x" * 1_000_000, "</s><s>\x00\x07"])
+def test_an_instruction_that_is_none_holds_the_arm(rig, text):
+    from rig import DRIVING
+
+    one = rig(**DRIVING).activate()
+    one.until_moving()
+    one.say(text.replace("\x00", ""))  # a string with a zero byte cannot be sent
+    one.until_fault("INSTRUCTION_INVALID")
+    assert_stopped(one)
+    one.say("go on")
+    one.until_moving()
+
+
+def test_an_instruction_that_is_not_utf_8(rig):
+    """What cannot be decoded arrives with replacement characters; it must neither crash nor stop the stream."""
+    from rig import DRIVING
+
+    one = rig(**DRIVING).activate()
+    one.until_moving()
+    raw = b"\xffgo \xfe\xfd on\0"
+    one.instructions.publish(b"\x00\x01\x00\x00" + len(raw).to_bytes(4, "little") + raw)
+    one.until(lambda: "go" in one.policy.instructions[-1], what="the readable part of the instruction")
+    one.until_moving()
+    assert one.node._cycle.fault is None
+
+
+def test_a_second_publisher_while_driving(rig):
+    from geometry_msgs.msg import TwistStamped
+    from rig import DRIVING
+
+    one = rig(**DRIVING).activate()
+    one.until_moving()
+    rival = one.probe.create_publisher(TwistStamped, "delta_twist_cmds", 10)
+    one.until_fault("SECOND_PUBLISHER")
+    assert_stopped(one)
+    one.probe.destroy_publisher(rival)
+    one.until(lambda: one.node.count_publishers("/delta_twist_cmds") == 1)
+    assert_stopped(one)
+    rearm(one)
+
+
+def test_somebody_else_may_drive_during_a_dry_run_but_not_after_it(rig):
+    from geometry_msgs.msg import TwistStamped
+    from rig import DRIVING, six
+
+    one = rig(**{**DRIVING, "dry_run": True})
+    one.probe.create_publisher(TwistStamped, "delta_twist_cmds", 10)
+    one.node.trigger_configure()
+    one.until(lambda: one.node.count_publishers("/delta_twist_cmds") == 2)
+    assert one.node.trigger_activate().name == "SUCCESS"
+    one.until(lambda: len(one.actions) >= 2)
+    assert "before the dry run ends" in one.control()["remedy"]
+    assert one.set(dry_run=False)
+    one.until_fault("SECOND_PUBLISHER")
+    assert not any(six(message).any() for message in one.twists)
+
+
+def test_an_arm_that_leaves_the_graph_finds_nothing_when_it_comes_back(rig):
+    from geometry_msgs.msg import TwistStamped
+    from rig import DRIVING, six
+
+    one = rig(**DRIVING).activate()
+    one.until_moving()
+    one.probe.destroy_subscription(one.ears["delta_twist_cmds"])
+    one.until_fault("ARM_GONE")
+    one.probe.create_subscription(TwistStamped, "delta_twist_cmds", one.twists.append, 100)
+    count = len(one.twists)
+    one.until_ticks(30)
+    assert not any(six(message).any() for message in one.twists[count:])
+    rearm(one)
+
+
+class Clock:
+    """A publisher of /clock that can stand still and jump."""
+
+    def __init__(self, one):
+        from builtin_interfaces.msg import Time
+        from rclpy.clock import Clock as RosClock
+        from rclpy.clock import ClockType
+        from rosgraph_msgs.msg import Clock as ClockMessage
+
+        self.nanoseconds, self.running = 100 * 10**9, True
+        self._publisher = one.probe.create_publisher(ClockMessage, "/clock", 10)
+        self._make = lambda: ClockMessage(clock=self.time())
+        self._time = Time
+        one.probe.create_timer(0.01, self._tick, clock=RosClock(clock_type=ClockType.STEADY_TIME))
+
+    def time(self):
+        return self._time(sec=self.nanoseconds // 10**9, nanosec=self.nanoseconds % 10**9)
+
+    def _tick(self):
+        if self.running:
+            self.nanoseconds += 10_000_000
+        self._publisher.publish(self._make())
+
+
+@pytest.fixture
+def timed(rig):
+    """A rig whose node and camera follow a /clock."""
+    from rig import DRIVING, image
+
+    one = rig(**DRIVING, use_sim_time=True)
+    clock = Clock(one)
+    one.camera = lambda: image(clock.time())
+    one.until(lambda: one.node.get_clock().now().nanoseconds > 100 * 10**9)
+    one.activate()
+    one.until_moving()
+    return one, clock
+
+
+def test_a_clock_that_stands_still_hides_the_age_of_images(timed):
+    one, clock = timed
+    assert one.set(image_timeout=0.5)
+    clock.running = False
+    one.until_fault("CLOCK_STOPPED")
+    assert_stopped(one)
+    clock.running = True
+    assert_stopped(one)
+    rearm(one)
+
+
+def test_a_clock_that_goes_back(timed):
+    one, clock = timed
+    clock.nanoseconds -= 20 * 10**9
+    control = one.until(lambda: one.control().get("fault")) or one.control()
+    assert control["fault"] in ("CLOCK_JUMPED", "IMAGE_FROM_FUTURE"), "whichever is seen first"
+    assert_stopped(one)
+    rearm(one)
+
+
+def test_a_camera_at_200_hz_disturbs_nothing(rig):
+    from rclpy.clock import Clock as RosClock
+    from rclpy.clock import ClockType
+    from rig import DRIVING, six
+
+    one = rig(**DRIVING)
+    one.probe.create_timer(1 / 200, one._film, clock=RosClock(clock_type=ClockType.STEADY_TIME))
+    one.activate()
+    one.until(lambda: len(one.actions) >= 5)
+    one.until(lambda: int(one.control()["frames received"]) > 100)
+    assert one.node._cycle.fault is None
+    assert any(six(message).any() for message in one.twists)
+
+
+@pytest.fixture
+def compressed(rig):
+    """A rig with a JPEG camera; ``one.data`` is what it sends."""
+    import cv2
+    from rclpy.qos import qos_profile_sensor_data
+    from rig import DRIVING
+    from sensor_msgs.msg import CompressedImage
+
+    picture = np.zeros((48, 64, 3), np.uint8)
+    picture[..., 2] = 200  # red in OpenCV's order
+    one = rig(image_transport="compressed", **DRIVING, frozen_image_steps=0)
+    one.data = cv2.imencode(".jpg", picture)[1].tobytes()
+    one.camera = lambda: None
+    publisher = one.probe.create_publisher(CompressedImage, "image/compressed", qos_profile_sensor_data)
+
+    def send():
+        message = CompressedImage(format="rgb8; jpeg compressed bgr8", data=array.array("B", one.data))
+        message.header.stamp = one.now()
+        publisher.publish(message)
+
+    one.probe.create_timer(1 / 30, send)
+    seen = []
+    infer = one.policy.infer
+    one.policy.infer = lambda image, *more: (seen.append(image), infer(image, *more))[1]
+    one.seen = seen
+    return one.activate()
+
+
+def test_compressed_images_drive_the_arm_and_red_stays_red(compressed):
+    compressed.until_moving()
+    image = compressed.seen[-1]
+    assert image.shape == (48, 64, 3)
+    assert image[..., 0].mean() > 190
+    assert image[..., 1:].mean() < 10
+
+
+@pytest.mark.parametrize("cut", [0, 100, -40])
+def test_a_truncated_jpeg(compressed, cut):
+    """OpenCV would decode it to a picture that is grey from the cut on."""
+    compressed.until_moving()
+    compressed.data = compressed.data[:cut]
+    control = compressed.until_fault("IMAGE_INVALID")
+    assert "truncated" in control["detail"] or "empty" in control["detail"]
+    assert_stopped(compressed)
+
+
+@pytest.mark.parametrize(
+    ("instruction", "fault"),
+    [
+        ("rehearse raise", "WORKER_EXCEPTION"),
+        ("rehearse out of memory", "OUT_OF_MEMORY"),
+        ("rehearse nan", "NON_FINITE"),
+        ("rehearse infinity", "NON_FINITE"),
+        ("rehearse token", "NON_ACTION_TOKEN"),
+        ("rehearse hang", "WORKER_HUNG"),
+    ],
+)
+def test_an_operator_can_rehearse_every_fault_of_the_policy(rig, instruction, fault):
+    from rig import DRIVING
+
+    from spec_vla_ros.node.policy_factory import script
+    from spec_vla_ros.policy import ScriptedPolicy
+
+    one = rig(ScriptedPolicy(script("rehearse"), repeat=True), **DRIVING, inference_timeout=1.0).activate()
+    one.until_moving()
+    one.say(instruction)
+    one.until_fault(fault)
+    assert_stopped(one)
