@@ -49,6 +49,13 @@ class FutureImageError(SpecVlaError):
     remedy = "Synchronise the clocks of camera and node (chrony, PTP); then deactivate and activate."
 
 
+class PoseError(SpecVlaError):
+    """Where the tool or a frame is, is not known or not known of late."""
+
+    fault = "POSE_UNKNOWN"
+    remedy = "Check what publishes TF, the names of the frames and the clocks; then deactivate and activate."
+
+
 class InstructionError(SpecVlaError):
     """The instruction is empty, too long, or holds nothing but control strings."""
 

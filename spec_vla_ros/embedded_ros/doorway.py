@@ -17,7 +17,7 @@ import types
 from collections.abc import Sequence
 from typing import Any
 
-# rclpy's module -> (module here, names). This is the whole supported surface; docs/embedded_ros.md lists it.
+# Module -> (module here, names). This is the whole supported surface; docs/embedded_ros.md lists it.
 SURFACE: dict[str, list[tuple[str, tuple[str, ...]]]] = {
     "rclpy": [
         ("context", ("init", "shutdown", "try_shutdown", "ok", "get_default_context")),
@@ -80,6 +80,10 @@ SURFACE: dict[str, list[tuple[str, tuple[str, ...]]]] = {
     "rclpy.task": [("task", ("Future",))],
     "rclpy.time": [("clock", ("Time",))],
     "rclpy.timer": [("endpoints", ("Timer",))],
+    "tf2_ros": [
+        ("tf2", ("Buffer", "ConnectivityException", "ExtrapolationException", "LookupException", "TransformException",
+                 "TransformListener")),
+    ],
 }  # fmt: skip
 
 
@@ -121,12 +125,12 @@ class _Finder(importlib.abc.MetaPathFinder, importlib.abc.Loader):
     ) -> importlib.machinery.ModuleSpec | None:
         del path, target
         top, _, rest = fullname.partition(".")
-        if top == "rclpy":
+        if top in ("rclpy", "tf2_ros"):
             if fullname not in SURFACE:
                 raise ModuleNotFoundError(
                     f"the embedded runtime of spec_vla_ros has no {fullname}; install ROS 2", name=fullname
                 )
-            return importlib.machinery.ModuleSpec(fullname, self, is_package=fullname == "rclpy")
+            return importlib.machinery.ModuleSpec(fullname, self, is_package=fullname == top)
         if top not in self._packages or rest not in ("", "msg", "srv"):
             return None
         if rest == "" and top == __name__.split(".", 1)[0]:

@@ -1,6 +1,7 @@
 """Service definitions of the packages that the embedded runtime serves, and defaults that the type store leaves out.
 
-Facts of the ROS 2 interface packages (rcl_interfaces, lifecycle_msgs, std_srvs); the type store carries messages only.
+Facts of the ROS 2 interface packages (rcl_interfaces, lifecycle_msgs, std_srvs, moveit_msgs); the type store carries
+messages only, and none of moveit_msgs.
 """
 
 from __future__ import annotations
@@ -18,9 +19,21 @@ SERVICES = {
     "lifecycle_msgs/srv/GetState": "---\nState current_state",
     "lifecycle_msgs/srv/GetAvailableStates": "---\nState[] available_states",
     "lifecycle_msgs/srv/GetAvailableTransitions": "---\nTransitionDescription[] available_transitions",
+    "moveit_msgs/srv/ServoCommandType": (
+        "int8 JOINT_JOG=0\nint8 TWIST=1\nint8 POSE=2\nint8 command_type\n---\nbool success"
+    ),
     "std_srvs/srv/Empty": "---\n",
     "std_srvs/srv/Trigger": "---\nbool success\nstring message",
     "std_srvs/srv/SetBool": "bool data\n---\nbool success\nstring message",
+}
+
+MESSAGES = {
+    "moveit_msgs/msg/ServoStatus": (
+        "int8 code\nstring message\nint8 INVALID=-1\nint8 NO_WARNING=0\n"
+        "int8 DECELERATE_FOR_APPROACHING_SINGULARITY=1\nint8 HALT_FOR_SINGULARITY=2\n"
+        "int8 DECELERATE_FOR_LEAVING_SINGULARITY=3\nint8 DECELERATE_FOR_COLLISION=4\n"
+        "int8 HALT_FOR_COLLISION=5\nint8 JOINT_BOUND=6"
+    ),
 }
 
 DEFAULTS = {

@@ -10,7 +10,7 @@ from typing import Any
 
 from rosbags.typesys import Stores, get_types_from_msg, get_typestore
 
-from .interfaces import DEFAULTS, SERVICES
+from .interfaces import DEFAULTS, MESSAGES, SERVICES
 from .messages import FieldType, Message, make_message_class
 
 OWN_PACKAGE = "spec_vla_ros"
@@ -47,6 +47,8 @@ class Registry:
             name, text = f"{OWN_PACKAGE}/msg/{path.stem}", path.read_text(encoding="utf-8")
             new |= get_types_from_msg(text, name)
             self._defaults[name] = parse_defaults(text)
+        for name, text in MESSAGES.items():
+            new |= get_types_from_msg(text, name)
         for name, text in SERVICES.items():
             package, _, short = name.split("/")
             request, response = re.split(r"^---$", text, maxsplit=1, flags=re.MULTILINE)

@@ -38,6 +38,7 @@ from std_msgs.msg import String
 
 from spec_vla_ros.errors import SpecVlaError
 from spec_vla_ros.motion.clock_watch import ClockWatch
+from spec_vla_ros.motion.data_sets import action_period
 from spec_vla_ros.motion.watchdog import Fault
 from spec_vla_ros.msg import DecodeStats, DeltaAction
 from spec_vla_ros.policy_types import Policy
@@ -51,6 +52,7 @@ from .worker import Worker
 
 SUCCESS, FAILURE = TransitionCallbackReturn.SUCCESS, TransitionCallbackReturn.FAILURE
 DISCOVERY = 0.5  # s after the node's birth before an empty graph means that nobody else commands the arm
+SCRIPT_STEP = 0.2  # s of one canned move
 LOOK_AROUND = 0.2  # s between two looks at who else is on the command topic
 
 
@@ -115,6 +117,7 @@ class ActNode(LifecycleNode):
             if unused := parameters.ignored(self):
                 self.get_logger().warning(unused)
             self._load(fixed)
+            self._arm, step_dt = ArmLink(self, fixed), self._step_dt(fixed)
         except Exception as error:  # noqa: BLE001 - each wrong configuration has its own line and fails configure
             fault = Fault("CONFIGURATION_INVALID", str(error), "Correct the parameter.")
             if not isinstance(error, ValueError):
@@ -126,9 +129,8 @@ class ActNode(LifecycleNode):
             self._report_line("ERROR", f"configure failed: {fault}", {"fault": fault.name, "remedy": fault.remedy})
             return FAILURE
         self._fixed = fixed
-        self._cycle = Cycle(1.0 / fixed.publish_rate, fixed.step_dt)
+        self._cycle = Cycle(1.0 / fixed.publish_rate, step_dt)
         self._window = diagnostics.DecodeWindow()
-        self._arm = ArmLink(self, fixed.command_frame)
         self._publishers_ = {
             "action": self.create_lifecycle_publisher(DeltaAction, "~/action", 10),
             "stats": self.create_lifecycle_publisher(DecodeStats, "~/decode_stats", 10),
@@ -144,7 +146,6 @@ class ActNode(LifecycleNode):
             return FAILURE
         result = super().on_activate(state)
         self._cycle.start(time.monotonic())
-        self._arm.start()
         self._clock_watch.reset()
         self._reported, self._initial_instruction = None, ""
         self._stream_timer = self.create_timer(1.0 / self._fixed.publish_rate, self._on_tick, clock=self._steady)
@@ -214,6 +215,13 @@ class ActNode(LifecycleNode):
         self.get_logger().info(f"loaded in {time.monotonic() - began:.1f} s: {self._worker.description}")
         if problems := self._worker.description.get("draft_head_problems"):
             self.get_logger().warning(f"decoding goes on without: {problems}")
+
+    def _step_dt(self, fixed: parameters.Fixed) -> float:
+        """Seconds that one action takes; raises ``ValueError`` if nobody knows."""
+        if fixed.step_dt:
+            return fixed.step_dt
+        description = self._worker.description
+        return SCRIPT_STEP if description["policy"] == "scripted" else action_period(description["unnorm_key"])
 
     def _halt(self) -> None:
         """Stop the timer, then send zero, in this order: a late tick must not have the last word."""
@@ -285,9 +293,11 @@ class ActNode(LifecycleNode):
         limits = parameters.read_limits(self)
         if fault := self._clock_watch.check(now, self.get_clock().now().nanoseconds, self._simulated(), limits.image):
             self._cycle.trip(fault)
-        if not (dry_run := self._dry_run()) and not self._arm.on_wire and (fault := self._arm.rival_fault()):
-            self._cycle.trip(fault)  # the dry run ends while somebody else drives
+        if not (dry_run := self._dry_run()) and (fault := self._arm.engage(now, limits.first_image)):
+            self._cycle.trip(fault)
         twist = self._cycle.tick(now, limits)
+        if not dry_run:
+            twist = self._shaped(twist)
         self._report_new_fault()
         if not dry_run:
             self._arm.send(twist)
@@ -296,6 +306,14 @@ class ActNode(LifecycleNode):
             self._ticks.pause()
         self._infer_if_due()
 
+    def _shaped(self, twist: Any) -> Any:
+        """The twist as it may be sent; zero and a fault where that is not known."""
+        try:
+            return self._arm.shaped(twist, *parameters.read_box(self))
+        except SpecVlaError as error:
+            self._cycle.trip(Fault.of(error))
+            return ZERO
+
     @guarded
     def _look_around(self) -> None:
         """The graph, a few times per second."""
@@ -303,6 +321,8 @@ class ActNode(LifecycleNode):
             self._fail(fault)
 
     def _infer_if_due(self) -> None:
+        if not (self._arm.ready or self._dry_run()):
+            return  # an action that the arm ignores would be lost
         request = self._cycle.next_request(time.monotonic(), functools.partial(parameters.read_tunables, self))
         if request is not None:
             self._worker.submit(request)
@@ -337,9 +357,9 @@ class ActNode(LifecycleNode):
         commanded = not self._dry_run()
         if commanded:
             command = self._cycle.gripper.command(action.outcome.request.tunables.gripper_invert)
-            if command is not None:
-                self._arm.command_gripper(command)
-        frame, width = self._fixed.command_frame, self._worker.bin_width
+            if command is not None and (fault := self._arm.command_gripper(command)):
+                self._fail(fault)
+        frame, width = self._fixed.base_frame, self._worker.bin_width
         message = conversions.action_message(DeltaAction, action, commanded, frame)
         self._publishers_["action"].publish(message)
         self._publishers_["stats"].publish(conversions.stats_message(DecodeStats, action, frame, age, width))

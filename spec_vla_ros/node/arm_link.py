@@ -1,32 +1,45 @@
-"""The topics that move the arm, and a look at who else is on them.
+"""Everything that moves the arm, and a look at who else does.
 
-Two sources of velocity would fight over the arm, and an arm that has left the graph and comes back must not find a
-motion waiting for it.
+Two sources of velocity would fight over the arm, a servo that expects other input would ignore ours, and an arm that
+has left the graph and comes back must not find a motion waiting for it.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 from geometry_msgs.msg import TwistStamped
-from std_msgs.msg import Float64
 
 from spec_vla_ros.motion.watchdog import Fault
 
 from . import conversions
+from .gripper_link import gripper_link
+from .parameters import Fixed
+from .servo_link import ServoLink
+from .space import Space
 
 ZERO = (0.0,) * 6
 
 
 class ArmLink:
-    """Velocity and gripper publishers of one configured node. The executor's thread owns it."""
+    """Velocities and gripper commands of one configured node. The executor's thread owns it.
 
-    def __init__(self, node: Any, command_frame: str) -> None:
-        self._node, self._frame = node, command_frame
+    Commanding begins with :meth:`engage` and ends with :meth:`stop`; in a dry run it never begins.
+    """
+
+    def __init__(self, node: Any, fixed: Fixed) -> None:
+        """Raises ``ValueError`` for what a parameter asks for and this machine does not have."""
+        self._node, self._frame = node, fixed.command_frame or fixed.base_frame
+        self.space = Space(node, fixed) if Space.needed(fixed) else None
+        self.servo = ServoLink(node, fixed.servo_node) if fixed.servo_node else None
+        self._gripper = gripper_link(node, fixed)
         self._twist = node.create_lifecycle_publisher(TwistStamped, "delta_twist_cmds", 10)
-        self._gripper = node.create_lifecycle_publisher(Float64, "gripper_command", 10)
-        self.on_wire = False  # whether the arm has heard from us since activation or since the end of a dry run
+        self.on_wire = False  # whether the arm has heard from us since commanding began
+        self.ready = False  # whether it takes what it hears
         self._listened = False  # whether anybody has listened meanwhile
+        self._engaged_at = 0.0
 
     @property
     def topic(self) -> str:
@@ -43,9 +56,27 @@ class ArmLink:
         """Subscriptions that receive the velocities."""
         return self._twist.get_subscription_count()
 
-    def start(self) -> None:
-        """Nothing has been sent yet; call it on activation."""
-        self.on_wire = self._listened = False
+    def engage(self, now: float, patience: float) -> Fault | None:
+        """Begin commanding, or go on; a fault if somebody else commands or the arm does not become ready.
+
+        Call it before every :meth:`send`. ``now``: s, steady clock. ``patience``: s until an arm must be ready; zeros
+        may be sent meanwhile.
+        """
+        if not self.on_wire:
+            self._engaged_at, self.ready, self._listened = now, False, False
+            if fault := self.rival_fault():
+                return fault
+            if self.servo is not None:
+                self.servo.switch()
+        if self.ready:
+            return None
+        missing = self._waiting_for()
+        self.ready = missing is None
+        return missing if now - self._engaged_at > patience else None
+
+    def shaped(self, twist: np.ndarray, low: Sequence[float], high: Sequence[float]) -> np.ndarray:
+        """The (6,) twist as it may be sent: inside the workspace, in the command frame. Raises PoseError."""
+        return twist if self.space is None else self.space.apply(twist, low, high)
 
     def send(self, twist: Any) -> None:
         """Publish ``twist`` (6,), m/s and rad/s, stamped now."""
@@ -55,16 +86,16 @@ class ArmLink:
         self._listened = self._listened or self.listeners > 0
 
     def stop(self) -> bool:
-        """Publish zero if the arm has heard anything else from us; returns whether it had."""
+        """Publish zero if the arm has heard anything from us; returns whether it had. Commanding ends."""
         was_on_wire = self.on_wire
         if was_on_wire:
             self.send(ZERO)
-            self.on_wire = False
+        self.on_wire = self.ready = False
         return was_on_wire
 
-    def command_gripper(self, command: float) -> None:
-        """Publish a gripper command, 1.0 or 0.0."""
-        self._gripper.publish(Float64(data=command))
+    def command_gripper(self, command: float) -> Fault | None:
+        """Send a gripper command, 1.0 or 0.0; a fault if nobody can take it."""
+        return self._gripper.command(command)
 
     def rival_fault(self) -> Fault | None:
         """A fault if somebody else publishes velocities."""
@@ -77,8 +108,8 @@ class ArmLink:
         )
 
     def look_around(self) -> Fault | None:
-        """What is wrong on the velocity topic while the node drives the arm, or None. A few times per second."""
-        if fault := self.rival_fault():
+        """What is wrong around the arm while the node commands it, or None. A few times per second."""
+        if fault := self.rival_fault() or self._gripper.trouble():
             return fault
         if self._listened and not self.listeners:
             return Fault(
@@ -89,6 +120,13 @@ class ArmLink:
         return None
 
     def destroy(self) -> None:
-        """Remove the publishers from the graph."""
+        """Leave the graph."""
         self._node.destroy_publisher(self._twist)
-        self._node.destroy_publisher(self._gripper)
+        for part in (self._gripper, self.servo, self.space):
+            if part is not None:
+                part.destroy()
+
+    def _waiting_for(self) -> Fault | None:
+        if self.space is not None and (problem := self.space.problem()):
+            return Fault("POSE_UNKNOWN", problem, "Check what publishes TF, and the names of the frames.")
+        return None if self.servo is None else self.servo.waiting_for()

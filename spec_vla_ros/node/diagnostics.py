@@ -107,6 +107,10 @@ def control_summary(
         "command subscribers": str(listeners),
         "other command publishers": str(rivals),
     }
+    if arm.space is not None:
+        values["workspace limit hits"] = str(arm.space.box.hits)
+    if arm.servo is not None:
+        values["servo status"] = arm.servo.status
     if cycle.fault is not None:
         values |= {"fault": cycle.fault.name, "detail": cycle.fault.detail, "remedy": cycle.fault.remedy}
         return "ERROR", str(cycle.fault), values
@@ -127,6 +131,11 @@ def control_summary(
     if not listeners and not dry_run:
         values["remedy"] = "Start the arm's driver or MoveIt Servo, or correct the remapping of delta_twist_cmds."
         return "WARN", f"nobody listens on {arm.topic}", values
+    if arm.servo is not None and arm.servo.halted and not dry_run:
+        values["remedy"] = "Look at MoveIt Servo's log; move the arm away by other means."
+        return "WARN", f"MoveIt Servo: {arm.servo.halted}", values
+    if not arm.ready and not dry_run:
+        return "WARN", "waiting for the arm", values
     return "OK", "dry run" if dry_run else "driving the arm", values
 
 

@@ -6,6 +6,7 @@ imported until the parameters are declared.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
@@ -19,6 +20,8 @@ from spec_vla_ros.policy_types import DecodeSettings
 
 from .instruction import clean_instruction
 
+SHORTEST_STEP = 0.02  # s
+BOX = {"workspace_min", "workspace_max"}
 DECODERS = ("autoregressive", "speculative")
 EMITS = ("verifier", "draft")
 
@@ -74,8 +77,22 @@ PARAMETERS: tuple[Spec, ...] = (
         choices=("raw", "compressed"),
     ),
     # The arm.
-    _fixed("command_frame", "base_link", "Frame of the velocities: the robot's base, whose axes actions refer to"),
-    _fixed("step_dt", 0.2, "s that one action takes: the data set's period (bridge_orig 0.2)", range=(0.02, 2.0)),
+    _fixed("base_frame", "base_link", "Frame of the robot's base, whose axes actions refer to"),
+    _fixed("command_frame", "", "Frame of the velocities; empty = base_frame; another one is looked up in TF"),
+    _fixed("tool_frame", "", "TF frame of the tool, kept inside workspace_min..max; empty = no box"),
+    _fixed("servo_node", "", "Node of MoveIt Servo that is switched to velocity input, e.g. /servo_node; empty = none"),
+    _fixed(
+        "step_dt", 0.0, "s that one action takes; 0 = the data set's known period (bridge_orig 0.2)", range=(0.0, 2.0)
+    ),
+    _fixed(
+        "gripper_interface",
+        "topic",
+        "topic = std_msgs/Float64 on gripper_command; action = control_msgs/GripperCommand on gripper_cmd",
+        choices=("topic", "action"),
+    ),
+    _fixed("gripper_open", 0.08, "m; with the action: position of the open gripper", range=(0.0, 1.0)),
+    _fixed("gripper_closed", 0.0, "m; with the action: position of the closed gripper", range=(0.0, 1.0)),
+    _fixed("gripper_effort", 20.0, "N; with the action: effort at most", range=(0.0, 500.0)),
     _fixed("publish_rate", 100.0, "Hz at which velocities are sent while active", range=(20.0, 500.0)),
     _fixed("autostart", False, "Configure and activate without a lifecycle manager"),
     # What to do.
@@ -126,6 +143,8 @@ PARAMETERS: tuple[Spec, ...] = (
     Spec("gripper_threshold", 0.5, "Gripper value above which the gripper opens (1 = open)", range=(0.0, 1.0)),
     Spec("gripper_hysteresis", 0.1, "Half width of the band around it in which nothing changes", range=(0.0, 0.5)),
     Spec("gripper_invert", False, "Command 0 = open, 1 = closed, for grippers that count that way"),
+    Spec("workspace_min", [-10.0, -10.0, -10.0], "m, x y z in base_frame: where tool_frame may go at least"),
+    Spec("workspace_max", [10.0, 10.0, 10.0], "m, likewise at most"),
     # The dead-man. In force at once.
     Spec("image_timeout", 0.5, "s; an image older than this stops the arm (fault IMAGE_STALE)", range=(0.05, 5.0)),
     Spec(
@@ -139,6 +158,12 @@ PARAMETERS: tuple[Spec, ...] = (
         0.05,
         "s that an image's stamp may lie ahead of the node's clock (fault IMAGE_FROM_FUTURE)",
         range=(0.0, 5.0),
+    ),
+    Spec(
+        "pose_timeout",
+        0.5,
+        "s; a transform of TF that is needed and older than this stops the arm (fault POSE_UNKNOWN)",
+        range=(0.02, 5.0),
     ),
     Spec(
         "frozen_image_steps",
@@ -171,8 +196,15 @@ class Fixed:
     script: str
     script_delay: float
     image_transport: str
+    base_frame: str
     command_frame: str
+    tool_frame: str
+    servo_node: str
     step_dt: float
+    gripper_interface: str
+    gripper_open: float
+    gripper_closed: float
+    gripper_effort: float
     publish_rate: float
     autostart: bool
 
@@ -208,7 +240,12 @@ def declare(node: Any) -> None:
 
     def validate(changes: Iterable[Any]) -> Any:
         values = {parameter.name: parameter.value for parameter in changes}
-        reason = refusal(values) or overruled(values, values.get("preset", node.get_parameter("preset").value))
+        box = {name: values.get(name, node.get_parameter(name).value) for name in BOX}
+        reason = (
+            refusal(values)
+            or (box_refusal(**box) if BOX & values.keys() else "")
+            or overruled(values, values.get("preset", node.get_parameter("preset").value))
+        )
         return SetParametersResult(successful=not reason, reason=reason)
 
     node.add_on_set_parameters_callback(validate)
@@ -219,6 +256,8 @@ def refusal(changes: dict[str, Any]) -> str:
     for spec in PARAMETERS:
         if spec.choices and spec.name in changes and changes[spec.name] not in spec.choices:
             return f"{spec.name} must be one of {', '.join(spec.choices)}, got {changes[spec.name]!r}"
+    if 0 < changes.get("step_dt", 0.0) < SHORTEST_STEP:
+        return f"step_dt must be 0 or at least {SHORTEST_STEP} s, got {changes['step_dt']}"
     if changes.get("instruction"):  # empty is allowed: hold
         try:
             clean_instruction(changes["instruction"])
@@ -226,6 +265,17 @@ def refusal(changes: dict[str, Any]) -> str:
             return str(error)
     if unknown := [name for name in changes.get("drafters", ()) if name not in DRAFTERS]:
         return f"unknown drafters {', '.join(unknown)}; available: {', '.join(sorted(DRAFTERS))}"
+    return ""
+
+
+def box_refusal(workspace_min: Any, workspace_max: Any) -> str:
+    """Why these corners (m) make no box, or an empty string."""
+    corners = {"workspace_min": workspace_min, "workspace_max": workspace_max}
+    for name, corner in corners.items():
+        if len(corner) != 3 or not all(math.isfinite(value) for value in corner):
+            return f"{name} must have three finite values (x y z in m), got {list(corner)}"
+    if any(low >= high for low, high in zip(workspace_min, workspace_max, strict=True)):
+        return f"workspace_min {list(workspace_min)} must be below workspace_max {list(workspace_max)} in x, y and z"
     return ""
 
 
@@ -252,7 +302,9 @@ def _plain(value: Any) -> Any:
 def read_fixed(node: Any) -> Fixed:
     """The read-only parameters; raises ``ValueError`` for a value that is none of the choices."""
     values = {spec.name: node.get_parameter(spec.name).value for spec in PARAMETERS}
-    if reason := refusal(values):  # a value from a file has passed no callback yet
+    if reason := refusal(values) or box_refusal(
+        *(values[name] for name in sorted(BOX, reverse=True))
+    ):  # a value from a file has passed no callback yet
         raise ValueError(reason)
     return Fixed(**{name: values[name] for name in Fixed.__dataclass_fields__})
 
@@ -272,6 +324,11 @@ def read_tunables(node: Any) -> Tunables:
         decode["radius_sum"] = budget
     others = [name for name in Tunables.__dataclass_fields__ if name != "decode"]
     return Tunables(DecodeSettings(**decode), **{name: node.get_parameter(name).value for name in others})
+
+
+def read_box(node: Any) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Corners of the workspace, m in the base frame."""
+    return tuple(node.get_parameter("workspace_min").value), tuple(node.get_parameter("workspace_max").value)
 
 
 def read_limits(node: Any) -> Limits:

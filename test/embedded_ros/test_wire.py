@@ -127,12 +127,29 @@ def test_localhost_names_the_interface():
     assert "name='lo' multicast='false'" in xml
     assert wire.discovery_xml({"ROS_LOCALHOST_ONLY": "1"}) == xml
     assert wire.discovery_xml({"ROS_AUTOMATIC_DISCOVERY_RANGE": "nonsense"}) == xml
-    assert wire.discovery_xml({}) == ""
 
 
 def test_peers_and_off():
     assert "<Peer address='10.0.0.2'/><Peer address='h'/>" in wire.discovery_xml({"ROS_STATIC_PEERS": "10.0.0.2; h"})
     assert "<Tag>" in wire.discovery_xml({"ROS_AUTOMATIC_DISCOVERY_RANGE": "OFF"})
+
+
+def test_a_peer_can_find_this_host_by_its_ports():
+    """A host that lists us and that we do not list: it can only guess ports, so they must not be arbitrary."""
+    for scope in ("SUBNET", "LOCALHOST", ""):
+        assert "<ParticipantIndex>auto<" in wire.discovery_xml({"ROS_AUTOMATIC_DISCOVERY_RANGE": scope})
+
+
+def test_localhost_with_peers_reaches_them():
+    """In ROS 2 the range limits what is found by itself; named peers are talked to all the same, but not through lo."""
+    xml = wire.discovery_xml({"ROS_AUTOMATIC_DISCOVERY_RANGE": "LOCALHOST", "ROS_STATIC_PEERS": "10.0.0.2"})
+    assert "<Peer address='127.0.0.1'/><Peer address='10.0.0.2'/>" in xml
+    assert "<AllowMulticast>false<" in xml
+    assert "NetworkInterface" not in xml
+
+
+def test_the_system_default_is_left_alone():
+    assert wire.discovery_xml({"ROS_AUTOMATIC_DISCOVERY_RANGE": "SYSTEM_DEFAULT", "ROS_STATIC_PEERS": "h"}) == ""
 
 
 def test_the_users_settings_come_last_and_name_interfaces_alone(tmp_path):
