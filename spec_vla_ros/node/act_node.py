@@ -293,8 +293,11 @@ class ActNode(LifecycleNode):
         limits = parameters.read_limits(self)
         if fault := self._clock_watch.check(now, self.get_clock().now().nanoseconds, self._simulated(), limits.image):
             self._cycle.trip(fault)
-        if not (dry_run := self._dry_run()) and (fault := self._arm.engage(now, limits.first_image)):
-            self._cycle.trip(fault)
+        if not (dry_run := self._dry_run()):
+            if not self._arm.on_wire:
+                self._cycle.stop()  # a step that began in a dry run must not end on the arm
+            if fault := self._arm.engage(now, limits.first_image):
+                self._cycle.trip(fault)
         twist = self._cycle.tick(now, limits)
         if not dry_run:
             twist = self._shaped(twist)

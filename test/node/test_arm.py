@@ -1,0 +1,265 @@
+"""The arm's side: where the tool may go, in whose axes, through MoveIt Servo, and how long a step takes."""
+
+import numpy as np
+import pytest
+
+FORWARD_X = [0.05, 0, 0, 0, 0, 0, 1.0]  # 0.25 m/s for 0.2 s
+TOOL = {"tool_frame": "tool0", "workspace_min": [0.2, -0.3, 0.0], "workspace_max": [0.6, 0.3, 0.4]}
+
+
+def policy(*steps, **more):
+    from spec_vla_ros.policy import ScriptedPolicy
+
+    return ScriptedPolicy(list(steps), **more)
+
+
+class Tool:
+    """Publishes base_link -> tool0 at 100 Hz while ``shown``. ``rotation``: quaternion x y z w."""
+
+    def __init__(self, one, position=(0.4, 0.0, 0.2), rotation=(0.0, 0.0, 0.0, 1.0)):
+        from geometry_msgs.msg import TransformStamped
+        from rclpy.clock import Clock, ClockType
+        from tf2_msgs.msg import TFMessage
+
+        self.position, self.rotation, self.shown = list(position), rotation, True
+        publisher = one.probe.create_publisher(TFMessage, "/tf", 100)
+
+        def show():
+            if not self.shown:
+                return
+            transform = TransformStamped(child_frame_id="tool0")
+            transform.header.frame_id, transform.header.stamp = "base_link", one.now()
+            move, turn = transform.transform.translation, transform.transform.rotation
+            move.x, move.y, move.z = (float(value) for value in self.position)
+            turn.x, turn.y, turn.z, turn.w = (float(value) for value in self.rotation)
+            publisher.publish(TFMessage(transforms=[transform]))
+
+        one.probe.create_timer(0.01, show, clock=Clock(clock_type=ClockType.STEADY_TIME))
+
+
+def speeds(one, count):
+    from rig import six
+
+    return np.array([six(message) for message in one.until_ticks(count)])
+
+
+def test_the_tool_is_kept_inside_the_box(rig):
+    """At 5 mm from the wall a velocity of 0.25 m/s is cut to what 0.1 s may use up; the other axes go on."""
+    from rig import DRIVING
+
+    one = rig(policy([0.05, 0.02, 0, 0, 0, 0, 1.0]), **DRIVING, **TOOL)
+    tool = Tool(one)
+    one.activate()
+    one.until_moving()
+    assert speeds(one, 60)[:, 0].max() == pytest.approx(0.25, abs=0.01)
+    tool.position[0] = 0.595
+    one.until_ticks(20)
+    near = speeds(one, 80)
+    assert near[:, 0].max() <= 0.05 + 1e-6
+    assert near[:, 1].max() == pytest.approx(0.1, abs=0.005)
+    one.until(lambda: int(one.control()["workspace limit hits"]) >= 1)
+    tool.position[0] = 0.61
+    one.until_ticks(20)
+    assert speeds(one, 80)[:, 0].max() == 0.0
+
+
+def test_a_box_without_a_pose_protects_nothing(rig):
+    """Zeros and no inference until TF is there; a fault if it does not come."""
+    from rig import DRIVING, six
+
+    one = rig(policy(FORWARD_X), **DRIVING, **TOOL, first_image_timeout=1.0).activate()
+    control = one.until_fault("POSE_UNKNOWN")
+    assert "tool0" in control["detail"]
+    assert one.policy.inferences == 0
+    assert not any(six(message).any() for message in one.twists)
+    Tool(one)
+    one.until_ticks(20)
+    one.node.trigger_deactivate()
+    one.node.trigger_activate()
+    one.until_moving()
+
+
+def test_a_pose_that_gets_old_stops_the_arm(rig):
+    from rig import DRIVING, six
+
+    one = rig(policy(FORWARD_X), **DRIVING, **TOOL, pose_timeout=0.3)
+    tool = Tool(one)
+    one.activate()
+    one.until_moving()
+    tool.shown = False
+    assert "old" in one.until_fault("POSE_UNKNOWN")["detail"]
+    one.until_ticks(1)
+    tool.shown = True
+    assert not any(six(message).any() for message in one.until_ticks(30))
+
+
+def test_velocities_in_the_axes_of_the_tool(rig):
+    """A tool that points down, turned half about x: y and z change sign, and the header says so."""
+    from rig import DRIVING
+
+    one = rig(policy([0.02, 0.01, 0.01, 0, 0, 0.02, 1.0]), **DRIVING, command_frame="tool0")
+    Tool(one, rotation=(1.0, 0.0, 0.0, 0.0))
+    one.activate()
+    one.until_moving()
+    moving = speeds(one, 60)
+    moving = moving[np.abs(moving[:, 0]) > 0.09]
+    np.testing.assert_allclose(moving.mean(0), [0.1, -0.05, -0.05, 0, 0, -0.1], atol=2e-3)
+    assert one.twists[-1].header.frame_id == "tool0"
+    assert one.actions[-1].header.frame_id == "base_link", "an action is told in the axes that it refers to"
+
+
+@pytest.mark.parametrize(
+    ("values", "accepted"),
+    [
+        ({"workspace_max": [0.5, 0.5, 0.5]}, True),
+        ({"workspace_max": [0.5, 0.5]}, False),
+        ({"workspace_max": [0.5, 0.5, -20.0]}, False),
+        ({"workspace_min": [float("nan"), 0.0, 0.0]}, False),
+    ],
+)
+def test_corners_that_make_no_box_are_refused(rig, values, accepted):
+    assert rig().set(**values) is accepted
+
+
+# -- MoveIt Servo
+
+
+class Servo:
+    """The services and topics of MoveIt Servo that the node uses."""
+
+    def __init__(self, one, success=True):
+        from moveit_msgs.msg import ServoStatus
+        from moveit_msgs.srv import ServoCommandType
+
+        self.asked, self.status = [], ServoStatus
+        self.statuses = one.probe.create_publisher(ServoStatus, "/servo_node/status", 10)
+
+        def answer(request, response):
+            self.asked.append(request.command_type)
+            response.success = success
+            return response
+
+        self.service = one.probe.create_service(ServoCommandType, "/servo_node/switch_command_type", answer)
+
+
+@pytest.fixture
+def servo_messages(ros):
+    pytest.importorskip("moveit_msgs.srv", reason="moveit_msgs is not installed")
+
+
+def test_servo_is_switched_to_velocities_before_the_first_inference(rig, servo_messages):
+    from rig import DRIVING
+
+    one = rig(**DRIVING, servo_node="/servo_node").activate()
+    one.until_ticks(20)
+    assert one.policy.inferences == 0, "an action that the arm ignores would be lost"
+    servo = Servo(one)
+    one.until_moving()
+    assert servo.asked == [1]
+    one.node.trigger_deactivate()
+    one.node.trigger_activate()
+    one.until_moving()
+    assert servo.asked == [1, 1], "Servo may have been restarted meanwhile"
+    servo.statuses.publish(servo.status(code=5))
+    one.until(lambda: "halted before a collision" in one.control().get("message", ""))
+    assert one.control()["servo status"] == "halted before a collision"
+
+
+@pytest.mark.parametrize("there", [True, False])
+def test_a_servo_that_refuses_or_is_not_there(rig, servo_messages, there):
+    from rig import DRIVING, six
+
+    one = rig(**DRIVING, servo_node="/servo_node", first_image_timeout=1.0)
+    if there:
+        Servo(one, success=False)
+    one.activate()
+    control = one.until_fault("SERVO_NOT_READY")
+    assert ("refuses" if there else "no service") in control["detail"]
+    assert not any(six(message).any() for message in one.twists)
+
+
+def test_a_dry_run_leaves_servo_alone(rig, servo_messages):
+    from rig import DRIVING
+
+    one = rig(**{**DRIVING, "dry_run": True}, servo_node="/servo_node")
+    servo = Servo(one)
+    one.activate()
+    one.until(lambda: len(one.actions) >= 2)
+    assert servo.asked == []
+    assert one.set(dry_run=False)
+    one.until_moving()
+    assert servo.asked == [1]
+
+
+# -- the gripper as an action
+
+
+def test_the_gripper_as_an_action(rig):
+    """On the embedded runtime, which has none, configure says so; on ROS 2 the goal is the gap in metres."""
+    from rig import DRIVING, FAILURE
+
+    more = {"gripper_interface": "action", "gripper_open": 0.07, "gripper_closed": 0.01, "gripper_effort": 5.0}
+    try:
+        from control_msgs.action import GripperCommand
+        from rclpy.action import ActionServer
+    except ImportError:
+        one = rig(**more)
+        assert one.node.trigger_configure() == FAILURE
+        one.until(lambda: "needs ROS 2" in one.control().get("message", ""))
+        return
+    script = [[0, 0, 0, 0, 0, 0, grip] for grip in (1.0, 1.0, 0.0, 0.0, 1.0)]
+    one = rig(policy(*script), step_dt=0.05, **DRIVING, **more)
+    goals = []
+
+    def execute(handle):
+        goals.append((handle.request.command.position, handle.request.command.max_effort))
+        handle.succeed()
+        return GripperCommand.Result()
+
+    server = ActionServer(one.probe, GripperCommand, "gripper_cmd", execute)
+    one.activate()
+    one.until(lambda: len(goals) >= 3)
+    assert goals[:3] == [(0.07, 5.0), (0.01, 5.0), (0.07, 5.0)]
+    server.destroy()
+
+
+def test_a_gripper_that_nobody_serves(rig):
+    pytest.importorskip("control_msgs.action", reason="actions need ROS 2")
+    from rig import DRIVING, six
+
+    one = rig(gripper_interface="action", **DRIVING).activate()
+    one.until_fault("GRIPPER_NOT_READY")
+    one.until_ticks(1)
+    assert not any(six(message).any() for message in one.until_ticks(30))
+
+
+# -- the time of a step
+
+
+class OfDataSet:
+    """A policy that says which statistics it uses, as a model does."""
+
+    def __new__(cls, key):
+        one = policy(FORWARD_X)
+        one.describe = lambda: {"policy": "openvla", "unnorm_key": key}
+        return one
+
+
+@pytest.mark.parametrize(
+    ("key", "override", "step"),
+    [("bridge_orig", 0.0, 0.2), ("libero_object_no_noops", 0.0, 0.05), ("kuka", 0.1, 0.1), ("bridge_orig", 0.4, 0.4)],
+)
+def test_the_time_of_a_step_comes_from_the_data_set_or_the_operator(rig, key, override, step):
+    from rig import DRIVING
+
+    one = rig(OfDataSet(key), **DRIVING, step_dt=override).activate()
+    one.until(lambda: one.actions)
+    assert one.actions[0].step_dt == pytest.approx(step)
+
+
+def test_a_data_set_of_unknown_period_fails_configure(rig):
+    from rig import FAILURE
+
+    one = rig(OfDataSet("kuka"))
+    assert one.node.trigger_configure() == FAILURE
+    one.until(lambda: "set step_dt" in one.control().get("message", ""))
