@@ -14,7 +14,6 @@ Rules that every path through this file keeps:
 from __future__ import annotations
 
 import functools
-import signal
 import sys
 import threading
 import time
@@ -26,14 +25,8 @@ from spec_vla_ros.embedded_ros.doorway import ensure_rclpy
 
 ensure_rclpy()  # before the first import of rclpy or of a message package
 
-import rclpy
-from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
 from rclpy.clock import Clock, ClockType
-from rclpy.exceptions import ParameterException
-from rclpy.executors import SingleThreadedExecutor
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
-from rclpy.logging import get_logger
-from rclpy.signals import SignalHandlerOptions
 from std_msgs.msg import String
 
 from spec_vla_ros.errors import SpecVlaError
@@ -43,11 +36,12 @@ from spec_vla_ros.motion.watchdog import Fault
 from spec_vla_ros.msg import DecodeStats, DeltaAction
 from spec_vla_ros.policy_types import Policy
 
-from . import conversions, diagnostics, parameters
+from . import conversions, diagnostics, parameters, process
 from .arm_link import ZERO, ArmLink
 from .camera import Camera
 from .cycle import ACTION_DIM, Action, Cycle
 from .policy_factory import make_policy
+from .reporter import Part, Reporter
 from .worker import Worker
 
 SUCCESS, FAILURE = TransitionCallbackReturn.SUCCESS, TransitionCallbackReturn.FAILURE
@@ -100,8 +94,8 @@ class ActNode(LifecycleNode):
         self._arm: ArmLink | None = None
         self._publishers_: dict[str, Any] = {}
         self._answered = self.create_guard_condition(self._on_answer)
-        self._diagnostics = self.create_publisher(DiagnosticArray, "/diagnostics", 10)
-        self._report_timer = self.create_timer(1.0, self._report, clock=self._steady)
+        self._rates = diagnostics.Rates()
+        self._reporter = Reporter(self, self._parts, ("control", "decoding"), self._steady)
         self._camera = Camera(self, self.get_parameter("image_transport").value, self._on_image)
         self._instructions = self.create_subscription(String, "instruction", self._on_instruction, 10)
         self._autostart_timer = None
@@ -395,46 +389,28 @@ class ActNode(LifecycleNode):
 
     @guarded
     def _report(self) -> None:
-        """Diagnostics, once a second and on every change."""
-        now = time.monotonic()
-        level, text, values = diagnostics.control_summary(self._state, self._cycle, self._dry_run(), self._arm, now)
-        self._report_line(level, text, values | self._ticks.take())
+        self._reporter.report()
 
     def _report_line(self, level: str, text: str, values: dict[str, str]) -> None:
-        array = DiagnosticArray()
-        array.header.stamp = self.get_clock().now().to_msg()
-        name = self.get_fully_qualified_name().lstrip("/")
-        lines = [diagnostics.status(DiagnosticStatus, KeyValue, level, f"{name}: control", text, values)]
+        """One line about control that stands for itself, such as why configure failed."""
+        self._reporter.publish({"control": Part(level, text, values)})
+
+    def _parts(self) -> dict[str, Part]:
+        """What there is to say at this moment."""
+        now = time.monotonic()
+        level, text, values = diagnostics.control_summary(self._state, self._cycle, self._dry_run(), self._arm, now)
+        if self._cycle is not None:
+            values |= self._rates.take(now, self._cycle.counters.frames, self._cycle.counters.inferences)
+        parts = {"control": Part(level, text, values | self._ticks.take())}
         if self._worker is not None and self._worker.description:
-            decoding = self._worker.description | self._window.values(self._worker.bin_width)
-            lines.append(diagnostics.status(DiagnosticStatus, KeyValue, "OK", f"{name}: decoding", "", decoding))
-        array.status = lines
-        self._diagnostics.publish(array)
+            values = self._worker.description | self._window.values(self._worker.bin_width) | diagnostics.gpu_memory()
+            problems = values.get("draft_head_problems", "")
+            text = f"decoding goes on without: {problems}" if problems else values["policy"]
+            parts["decoding"] = Part("WARN" if problems else "OK", text, values)
+        return parts
 
 
 def main(args: list[str] | None = None) -> int:
-    """Run the node until SIGINT or SIGTERM; zero is the last command either way.
-
-    rclpy's own signal handlers invalidate the context before this code runs again, which would make the last zero
-    impossible; hence ours, which only set an event. A second signal finds them still in place.
-    """
-    rclpy.init(args=args, signal_handler_options=SignalHandlerOptions.NO)
-    stop = threading.Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: stop.set())
+    """Run the node until SIGINT or SIGTERM; zero is the last command either way."""
     sys.setswitchinterval(0.001)  # s; with 5 ms the worker's Python code makes a 100 Hz stream jitter by half a period
-    try:
-        node = ActNode(stop=stop)
-    except ParameterException as error:
-        get_logger("act").fatal(f"{type(error).__name__}: {error}")
-        rclpy.try_shutdown()
-        return 1
-    executor = SingleThreadedExecutor()
-    executor.add_node(node)
-    try:
-        while not stop.is_set():
-            executor.spin_once(timeout_sec=0.1)  # returns to Python, so that a signal handler can run
-    finally:
-        node.stop_for_good()
-        rclpy.try_shutdown()
-    return 0
+    return process.run("act", lambda stop: ActNode(stop=stop), ActNode.stop_for_good, args)

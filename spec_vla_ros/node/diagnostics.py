@@ -1,13 +1,13 @@
 """What an operator sees in ``/diagnostics``: what the node is doing, what stopped it, and what decoding costs.
 
-Plain functions over plain data and an ordinary publisher; ``diagnostic_updater`` would be one more dependency.
+Plain functions over plain data; :mod:`.reporter` publishes what they say.
 """
 
 from __future__ import annotations
 
+import sys
 from collections import deque
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -39,8 +39,8 @@ class DecodeWindow:
         last = reports[-1]
         accepted = np.mean([sum(report.accepted_per_pass) for report in reports])
         values = {
-            "inference_ms mean": f"{times.mean():.1f}",
-            "inference_ms p95": f"{np.percentile(times, 95):.1f}",
+            "inference_ms median": f"{np.median(times):.1f}",
+            "inference_ms p99": f"{np.percentile(times, 99):.1f}",
             "verifier_passes mean": f"{np.mean([report.verifier_passes for report in reports]):.2f}",
             "accepted tokens per action": f"{accepted:.2f}",
             "decoder": last.decoder,
@@ -79,8 +79,39 @@ class TickWindow:
             return {}
         return {
             "publish interval_ms median": f"{np.median(intervals):.2f}",
+            "publish interval_ms p99": f"{np.percentile(intervals, 99):.2f}",
             "publish interval_ms max": f"{intervals.max():.2f}",
         }
+
+
+class Rates:
+    """Images and actions per second since the last look."""
+
+    def __init__(self) -> None:
+        self._last: tuple[float, int, int] | None = None
+
+    def take(self, now: float, frames: int, inferences: int) -> dict[str, str]:
+        """Rates in Hz at steady time ``now`` (s); empty at the first look and after a restart of the counters."""
+        last, self._last = self._last, (now, frames, inferences)
+        if last is None or now <= last[0] or frames < last[1]:
+            return {}
+        seconds = now - last[0]
+        return {
+            "image rate Hz": f"{(frames - last[1]) / seconds:.1f}",
+            "action rate Hz": f"{(inferences - last[2]) / seconds:.2f}",
+        }
+
+
+def gpu_memory() -> dict[str, str]:
+    """Memory of the GPU that torch uses, in MiB; empty without one. Torch is not imported for it."""
+    torch = sys.modules.get("torch")
+    if torch is None or not torch.cuda.is_available():
+        return {}
+    free, total = torch.cuda.mem_get_info()
+    return {
+        "gpu_memory MiB of this process": f"{torch.cuda.memory_reserved() / 2**20:.0f}",
+        "gpu_memory MiB free": f"{free / 2**20:.0f} of {total / 2**20:.0f}",
+    }
 
 
 def control_summary(
@@ -137,12 +168,3 @@ def control_summary(
     if not arm.ready and not dry_run:
         return "WARN", "waiting for the arm", values
     return "OK", "dry run" if dry_run else "driving the arm", values
-
-
-def status(message_type: type, value_type: type, level: str, name: str, text: str, values: Mapping[str, str]) -> Any:
-    """One diagnostic_msgs/DiagnosticStatus."""
-    message = message_type()
-    message.level = getattr(message_type, level)
-    message.name, message.message, message.hardware_id = name, text, "spec_vla_ros"
-    message.values = [value_type(key=key, value=value) for key, value in values.items()]
-    return message

@@ -9,8 +9,6 @@ embedded subset.
 from __future__ import annotations
 
 import array
-import signal
-import threading
 import time
 from typing import Any
 
@@ -20,22 +18,19 @@ from spec_vla_ros.embedded_ros.doorway import ensure_rclpy
 
 ensure_rclpy()  # before the first import of rclpy or of a message package
 
-import rclpy
 from builtin_interfaces.msg import Time
-from geometry_msgs.msg import TwistStamped
+from geometry_msgs.msg import TransformStamped, TwistStamped
 from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescriptor
 from rclpy.clock import Clock, ClockType
-from rclpy.exceptions import ParameterException
-from rclpy.executors import SingleThreadedExecutor
-from rclpy.logging import get_logger
 from rclpy.node import Node
 from rclpy.qos import qos_profile_sensor_data
-from rclpy.signals import SignalHandlerOptions
 from sensor_msgs.msg import Image, JointState
 from std_msgs.msg import Float64
+from tf2_msgs.msg import TFMessage
 
 from spec_vla_ros.msg import Episode
-from spec_vla_ros.sim.arm import TICK, TabletopArm
+from spec_vla_ros.node.process import run
+from spec_vla_ros.sim.arm import TICK, TabletopArm, vector_from_rotation
 from spec_vla_ros.sim.episode import EpisodeRunner, State
 from spec_vla_ros.sim.servo import ServoInput
 
@@ -51,6 +46,7 @@ class ArmNode(Node):
         super().__init__("tabletop_arm", **node_arguments)
         _declare(self)
         self._frame = self.get_parameter("base_frame").value
+        self._tool_frame = self.get_parameter("tool_frame").value
         self._camera_frame = self.get_parameter("camera_frame").value
         size = (self.get_parameter("image_height").value, self.get_parameter("image_width").value)
         self.episodes = EpisodeRunner(TabletopArm(size))
@@ -87,6 +83,7 @@ class ArmNode(Node):
         self._factor = self.get_parameter("real_time_factor").value
         self._images = self.create_publisher(Image, "image", qos_profile_sensor_data)
         self._joints = self.create_publisher(JointState, "joint_states", 10)
+        self._transforms = self.create_publisher(TFMessage, "/tf", 100)
         self._states = self.create_publisher(Episode, "episode", 10)
         self._clock_publisher = None
         if self.get_parameter("publish_clock").value:
@@ -175,6 +172,16 @@ class ArmNode(Node):
         message = JointState(name=names, position=positions.tolist(), velocity=velocities.tolist())
         message.header.stamp, message.header.frame_id = self._now(), self._frame
         self._joints.publish(message)
+        self._publish_tool(message.header.stamp)
+
+    def _publish_tool(self, stamp: Time) -> None:
+        """base_link -> tool0; its z axis points out of the hand, that is down, its x axis forward."""
+        transform = TransformStamped(child_frame_id=self._tool_frame)
+        transform.header.stamp, transform.header.frame_id = stamp, self._frame
+        move, turn = transform.transform.translation, transform.transform.rotation
+        move.x, move.y, move.z = (float(value) for value in self.episodes.arm.tool_position)
+        turn.x, turn.y, turn.z, turn.w = tool_quaternion(self.episodes.arm.tool_rotation)
+        self._transforms.publish(TFMessage(transforms=[transform]))
 
     def _publish_episode(self) -> None:
         runner = self.episodes
@@ -200,9 +207,18 @@ def _declare(node: Node) -> None:
     fixed("image_height", 224, "px", 16, 480)
     fixed("image_rate", 30.0, "Hz", 1.0, 100.0)
     fixed("base_frame", "base_link", "The only frame in which velocities are accepted")
+    fixed("tool_frame", "tool0", "Frame of the hand in /tf")
     fixed("camera_frame", "camera", "frame_id of the images")
     fixed("real_time_factor", 1.0, "Simulated seconds per second; other than 1 the drivers need /clock", 0.05, 20.0)
     fixed("publish_clock", False, "Publish simulated time on /clock and stamp everything with it")
+
+
+def tool_quaternion(from_straight_down: np.ndarray) -> tuple[float, float, float, float]:
+    """Quaternion x y z w of a hand that is turned by (3, 3) ``from_straight_down``; half a turn about x points it down."""
+    vector = vector_from_rotation(from_straight_down)
+    angle = float(np.linalg.norm(vector))
+    x, y, z = vector * (np.sin(angle / 2) / angle) if angle > 1e-9 else vector / 2
+    return float(np.cos(angle / 2)), float(z), float(-y), float(-x)
 
 
 def _nanoseconds(stamp: Time) -> int:
@@ -211,25 +227,7 @@ def _nanoseconds(stamp: Time) -> int:
 
 def main(args: list[str] | None = None) -> int:
     """Run the simulated arm until SIGINT or SIGTERM."""
-    rclpy.init(args=args, signal_handler_options=SignalHandlerOptions.NO)
-    stop = threading.Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: stop.set())
-    try:
-        node = ArmNode()
-    except ParameterException as error:
-        get_logger("tabletop_arm").fatal(f"{type(error).__name__}: {error}")
-        rclpy.try_shutdown()
-        return 1
-    executor = SingleThreadedExecutor()
-    executor.add_node(node)
-    try:
-        while not stop.is_set():
-            executor.spin_once(timeout_sec=0.1)  # returns to Python, so that a signal handler can run
-    finally:
-        node.close()
-        rclpy.try_shutdown()
-    return 0
+    return run("tabletop_arm", lambda _: ArmNode(), ArmNode.close, args)
 
 
 if __name__ == "__main__":

@@ -269,11 +269,13 @@ def test_diagnostics_say_what_a_bring_up_needs(rig):
     assert control["level"] == 0
     assert control["instruction"] == "pick up the block"
     assert float(control["image_age s"]) < 0.5
-    one.until(lambda: "publish interval_ms median" in one.control())
-    assert 5 < float(one.control()["publish interval_ms median"]) < 20
+    one.until(lambda: float(one.control().get("publish interval_ms p99", 0)) > 0)
+    one.until(lambda: float(one.control().get("image rate Hz", 0)) > 0)
+    one.until(lambda: float(one.control().get("action rate Hz", 0)) > 0)
+    assert one.control()["command subscribers"] == "1"
     names = {status.name for message in one.diagnostics for status in message.status}
     assert names == {"act: control", "act: decoding"}
-    one.until(lambda: any(pair.key == "inference_ms p95" for pair in one.diagnostics[-1].status[-1].values))
+    one.until(lambda: any(pair.key == "inference_ms p99" for pair in one.diagnostics[-1].status[-1].values))
 
 
 def test_states_are_reported_as_they_change(rig):

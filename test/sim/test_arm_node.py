@@ -22,10 +22,12 @@ import rclpy
 from geometry_msgs.msg import TwistStamped
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.qos import qos_profile_sensor_data
+from rclpy.time import Time
 from rosgraph_msgs.msg import Clock
 from sensor_msgs.msg import Image, JointState
 from spec_vla_ros.msg import Episode
 from std_msgs.msg import Float64
+from tf2_ros import Buffer, TransformListener
 
 ROOT = Path(__file__).parents[2]
 PATIENCE = 20.0  # s, deadline of every wait; the machine may be busy
@@ -44,6 +46,8 @@ class Driver:
         node.create_subscription(Image, "image", self._on_image, qos_profile_sensor_data)
         node.create_subscription(Episode, "episode", self.episodes.append, 50)
         node.create_subscription(JointState, "joint_states", self.joints.append, 50)
+        self.buffer = Buffer()
+        self.listener = TransformListener(self.buffer, node, spin_thread=False)
         self.executor = SingleThreadedExecutor()
         self.executor.add_node(node)
         self.number = 0
@@ -144,6 +148,16 @@ def test_joint_states_name_every_joint(driver):
     joints = driver.joints[-1]
     assert len(joints.name) == len(joints.position) == len(joints.velocity) == 8
     assert "finger_left" in joints.name
+
+
+def test_the_tool_is_in_tf_and_points_down(driver):
+    driver.until(lambda: driver.buffer.can_transform("base_link", "tool0", Time()), "the transform")
+    pose = driver.buffer.lookup_transform("base_link", "tool0", Time()).transform
+    assert 0.2 < pose.translation.x < 0.6
+    assert 0.0 < pose.translation.z < 0.5
+    x, y, z, w = (getattr(pose.rotation, name) for name in "xyzw")
+    down = np.array([2 * (x * z + w * y), 2 * (y * z - w * x), 1 - 2 * (x * x + y * y)])  # third column
+    assert down @ [0, 0, -1] > 0.9
 
 
 def test_an_unknown_instruction_is_answered_with_the_known_ones(driver):

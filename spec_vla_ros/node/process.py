@@ -1,0 +1,52 @@
+"""A node as a process: signals, spinning, the way out.
+
+rclpy's own signal handlers invalidate the context before the node's code runs again, which would make a last message
+impossible; hence ours, which only set an event. A second signal finds them still in place.
+"""
+
+from __future__ import annotations
+
+import signal
+import threading
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import rclpy
+from rclpy.exceptions import ParameterException
+from rclpy.executors import SingleThreadedExecutor
+from rclpy.logging import get_logger
+from rclpy.node import Node
+from rclpy.signals import SignalHandlerOptions
+
+AnyNode = TypeVar("AnyNode", bound=Node)
+
+
+def run(
+    name: str,
+    make: Callable[[threading.Event], AnyNode],
+    end: Callable[[AnyNode], None],
+    args: list[str] | None = None,
+) -> int:
+    """Run the node that ``make`` builds until SIGINT or SIGTERM, then ``end`` it; returns the exit status.
+
+    ``make`` gets the event that is set when the process has to end. A parameter that cannot be is one line of log.
+    """
+    rclpy.init(args=args, signal_handler_options=SignalHandlerOptions.NO)
+    stop = threading.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: stop.set())
+    try:
+        node = make(stop)
+    except ParameterException as error:
+        get_logger(name).fatal(f"{type(error).__name__}: {error}")
+        rclpy.try_shutdown()
+        return 1
+    executor: Any = SingleThreadedExecutor()
+    executor.add_node(node)
+    try:
+        while not stop.is_set():
+            executor.spin_once(timeout_sec=0.1)  # returns to Python, so that a signal handler can run
+    finally:
+        end(node)
+        rclpy.try_shutdown()
+    return 0
