@@ -21,6 +21,13 @@ class CheckpointError(SpecVlaError):
     remedy = "Check the checkpoint folder: all shards present, config.json of an OpenVLA model, download finished."
 
 
+class CheckpointChangedError(SpecVlaError):
+    """The files of the checkpoint are no longer those that were loaded."""
+
+    fault = "CHECKPOINT_CHANGED"
+    remedy = "Deactivate, cleanup and configure load what is on disk now; do not write into a folder that is in use."
+
+
 class StatisticsError(SpecVlaError):
     """The statistics key is missing, ambiguous or its numbers are invalid. The message lists the keys."""
 

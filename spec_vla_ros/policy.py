@@ -64,6 +64,8 @@ class OpenVLAPolicy:
         from .decoding.presets import resolve
 
         began = time.perf_counter()
+        if self.loaded.files is not None:
+            self.loaded.files.check(time.monotonic())
         settings = self._in_bins(resolve(settings, self.trained))
         model, drafters = self.loaded.model, make_drafters(settings.drafters, self.trained)
         pixels = self.loaded.transform(image)[None]

@@ -13,6 +13,7 @@ from spec_vla_ros.errors import CheckpointError, NonFiniteError, SelfCheckError
 from .action_tokens import ActionStatistics, ActionTokens, choose_statistics
 from .checkpoint import read_checkpoint, resolve
 from .config import OpenVLAConfig
+from .file_stamps import FileStamps
 from .image import ImageTransform
 from .lora import merge_adapter
 from .model import OpenVLA
@@ -35,6 +36,7 @@ class LoadedModel:
     tokens: ActionTokens
     statistics: ActionStatistics
     source: str
+    files: FileStamps | None = None
 
     @torch.inference_mode()
     def first_logits(self, image: np.ndarray, instruction: str) -> torch.Tensor:
@@ -68,7 +70,7 @@ def load_model(
     if not isinstance(dtype, torch.dtype):
         dtype, precision = named_precision(dtype or "auto", device)
     checkpoint = read_checkpoint(resolve(path_or_id, revision))
-    config = checkpoint.config
+    config, files = checkpoint.config, FileStamps(checkpoint.folder)
     # The cheap parts first: a wrong key should not cost the minutes that the weights take.
     statistics = choose_statistics(checkpoint.statistics, unnorm_key)
     prompt = Prompt(checkpoint.tokenizer, config.action_vocab_end, config.llm_backbone_id, prompt_template)
@@ -90,7 +92,9 @@ def load_model(
         tokens=ActionTokens(config.action_vocab_end, config.n_action_bins),
         statistics=statistics,
         source=os.fspath(path_or_id),
+        files=files,
     )
+    files.check()  # a download that is still writing
     if self_check:
         check_loaded(loaded)
     return loaded

@@ -136,7 +136,8 @@ def _read(shard: Any, key: str, path: Path, dtype: torch.dtype) -> torch.Tensor:
         raise CheckpointError(f"{path}: {key} is unreadable: {error}") from error
     if not tensor.is_floating_point():
         raise CheckpointError(f"{path}: {key} is {tensor.dtype}, expected floating point (quantised files are refused)")
-    return tensor.to(dtype)
+    # On the CPU it is a view of the mapped file, and a file that is truncated later would kill the process (SIGBUS).
+    return tensor.to(dtype, copy=tensor.device.type == "cpu")
 
 
 def _list(keys: Iterable[str], limit: int = 12) -> str:
