@@ -9,7 +9,7 @@ from __future__ import annotations
 import array
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ from spec_vla_ros.embedded_ros.doorway import ensure_rclpy
 
 RUNTIME = ensure_rclpy()  # before the first import of rclpy or of a message package
 
+import numpy as np
 import rclpy
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
 from geometry_msgs.msg import TwistStamped
@@ -42,6 +43,7 @@ from spec_vla_ros.demo.summary import (
 from spec_vla_ros.msg import DecodeStats
 
 START = 120.0  # s for the node to load its model and become active
+PUBLISH_RATE = 100.0  # Hz, of config/sim.yaml
 SETTLE = 2.0  # s after the last image until everything has arrived
 
 
@@ -90,6 +92,7 @@ class WireBench(Node):
 
     def _capture(self) -> None:
         self._message.header.stamp = self.get_clock().now().to_msg()
+        self._message.data[0] = self.sent % 256  # a living sensor never repeats itself
         self._images.publish(self._message)
         self.sent += 1
 
@@ -166,7 +169,20 @@ def figures(options: Options, node: WireBench) -> dict[str, Any]:
         "passes_histogram": histogram(passes),
         "inference_ms": median_p99([action.inference_ms for action in node.actions]),
         "image_to_twist_overhead_ms": {**median_p99(overheads), "samples": len(overheads)},
+        "publish_jitter_ms": jitter_ms(node.twists, 1e3 / PUBLISH_RATE),
         "runtime": RUNTIME,
+    }
+
+
+def jitter_ms(twists: Sequence[TwistRecord], period: float) -> dict[str, Any]:
+    """How far the interval between two velocities is from ``period`` (ms): by their stamps and as they arrived."""
+    rows = {
+        "sent": np.diff([twist.stamp_ns for twist in twists]) * 1e-6,
+        "received": np.diff([twist.received_ns for twist in twists]) * 1e-6,
+    }
+    return {
+        name: {**median_p99(np.abs(intervals - period).tolist()), "samples": int(intervals.size)}
+        for name, intervals in rows.items()
     }
 
 
@@ -179,7 +195,9 @@ def report(row: dict[str, Any]) -> str:
         f"{row['frames_received']} of {row['frames_sent']} images arrived, {row['actions']} actions\n"
         f"image to velocity, less the inference: median {overhead['median']:.1f} ms, p99 {overhead['p99']:.1f} ms "
         f"({overhead['samples']} samples)\n"
-        f"inference: median {inference['median']:.1f} ms, p99 {inference['p99']:.1f} ms"
+        f"inference: median {inference['median']:.1f} ms, p99 {inference['p99']:.1f} ms\n"
+        f"velocities at {PUBLISH_RATE:g} Hz, distance of an interval from {1e3 / PUBLISH_RATE:g} ms: "
+        + ", ".join(f"{name} p99 {jitter['p99']:.1f} ms" for name, jitter in row["publish_jitter_ms"].items())
     )
 
 
