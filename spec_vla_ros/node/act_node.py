@@ -165,8 +165,11 @@ class ActNode(LifecycleNode):
 
     def on_error(self, state: LifecycleState) -> TransitionCallbackReturn:
         """An exception in a transition: the same way out, back to unconfigured."""
-        self._halt()
-        self._release()
+        try:
+            self._halt()
+        finally:
+            self._release()
+            self._state = "finalized"  # where an exception in here ends
         self._enter("unconfigured", SUCCESS)
         return SUCCESS
 
@@ -224,11 +227,13 @@ class ActNode(LifecycleNode):
                 timer.cancel()
                 self.destroy_timer(timer)
         self._stream_timer = self._look_timer = None
-        self._ticks.pause()
-        if self._cycle is not None:
-            self._cycle.stop()
-        if self._arm is not None:
-            self._arm.stop()
+        try:
+            self._ticks.pause()
+            if self._cycle is not None:
+                self._cycle.stop()
+        finally:  # whatever else goes wrong
+            if self._arm is not None:
+                self._arm.stop()
 
     def _release(self, wait: float = 2.0) -> None:
         """Drop the publishers and the policy. ``wait``: s that the worker gets to free the GPU."""
