@@ -28,13 +28,18 @@ from .messages import FieldType, Message
 from .qos import QoSProfile
 from .types import registry
 
+# As in rmw: with any other participant index the ports are arbitrary, and a peer that lists this host cannot find it.
+_DISCOVERY = (
+    "<Discovery><ParticipantIndex>auto</ParticipantIndex><MaxAutoParticipantIndex>32</MaxAutoParticipantIndex>"
+    "{peers}</Discovery>"
+)
 # rmw's own localhost settings name no interface; Cyclone 11 then may pick another one and ignore what arrives on lo.
 _LOCALHOST = (
     "<General><Interfaces><NetworkInterface name='lo' multicast='false'/></Interfaces>"
     "<AllowMulticast>false</AllowMulticast><MaxMessageSize>65500B</MaxMessageSize></General>"
-    "<Discovery><ParticipantIndex>auto</ParticipantIndex><MaxAutoParticipantIndex>32</MaxAutoParticipantIndex>"
-    "<Peers><Peer address='127.0.0.1'/></Peers></Discovery>"
 )
+# Peers on other hosts cannot be reached through lo, and Cyclone would announce itself on every interface it is given.
+_LOCALHOST_AND_PEERS = "<General><AllowMulticast>false</AllowMulticast></General>"
 _OFF = (
     "<General><AllowMulticast>false</AllowMulticast></General><Discovery><ParticipantIndex>none</ParticipantIndex>"
     "<Tag>spec_vla_ros_off_{pid}</Tag></Discovery>"
@@ -60,17 +65,24 @@ def discovery_xml(environment: dict[str, str]) -> str:
     peers = [p.strip() for p in environment.get("ROS_STATIC_PEERS", "").split(";") if p.strip()]
     if scope == "OFF":
         body = _OFF.format(pid=os.getpid())
-    elif scope in ("SUBNET", "SYSTEM_DEFAULT"):
-        listed = "".join(f"<Peer address='{p}'/>" for p in peers)
-        body = f"<Discovery><Peers>{listed}</Peers></Discovery>" if peers else ""
+    elif scope == "SYSTEM_DEFAULT":  # hands off, peers included
+        body = ""
+    elif scope == "SUBNET":
+        body = _DISCOVERY.format(peers=_peers(peers))
     else:  # LOCALHOST, and what ROS 2 makes of an unknown value
-        body = _LOCALHOST
+        body = _LOCALHOST_AND_PEERS if peers else _LOCALHOST
+        body += _DISCOVERY.format(peers=_peers(["127.0.0.1", *peers]))
     uri = environment.get("CYCLONEDDS_URI", "")
     if "<NetworkInterface" in _settings_text(uri):
         # Cyclone adds the lists of both up, and refuses an interface that is named twice.
         body = re.sub("<Interfaces>.*</Interfaces>", "", body)
     parts = [f"<CycloneDDS><Domain Id='any'>{body}</Domain></CycloneDDS>"] if body else []
     return ",".join([*parts, *filter(None, [uri])])
+
+
+def _peers(addresses: list[str]) -> str:
+    listed = "".join(f"<Peer address='{address}'/>" for address in addresses)
+    return f"<Peers>{listed}</Peers>" if listed else ""
 
 
 def _settings_text(uri: str) -> str:
