@@ -17,9 +17,11 @@ ARGUMENTS = {
     "model": ("", "checkpoint; empty = the small one of this package"),
     "policy": ("", "openvla | scripted; empty = as in params_file"),
     "instruction": ("pick up the red block", "initial instruction; the topic instruction replaces it"),
-    "dry_run": ("", "true | false; empty = as in params_file"),
+    "dry_run": ("", "true | false; empty = as in params_file: false, for nothing can break here"),
+    "autostart": ("", "true | false; false = wait for ros2 lifecycle set; empty = as in params_file: true"),
+    "use_sim_time": ("", "true | false; true = the arm publishes /clock and all stamps follow it; empty = false"),
     "namespace": ("", "namespace of both nodes"),
-    "log_level": ("info", "debug | info | warn | error"),
+    "log_level": ("info", "debug | info | warn | error, of both nodes"),
 }
 SMALL_CHECKPOINT = "tabletop"
 
@@ -30,12 +32,14 @@ def start(context):
     given = {name: LaunchConfiguration(name).perform(context) for name in ARGUMENTS}
     given["params_file"] = given["params_file"] or str(share / "config" / "sim.yaml")
     given["model"] = given["model"] or str(share / "models" / SMALL_CHECKPOINT)
+    clock = given["use_sim_time"].lower() == "true"
     arm = Node(
         package="spec_vla_ros",
         executable="tabletop_arm",
         name="tabletop_arm",
         namespace=given["namespace"],
         output="screen",
+        parameters=[{"publish_clock": True}] if clock else [],
         arguments=["--ros-args", "--log-level", given["log_level"]],
     )
     act = IncludeLaunchDescription(

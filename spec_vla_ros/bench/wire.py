@@ -169,19 +169,26 @@ def figures(options: Options, node: WireBench) -> dict[str, Any]:
         "passes_histogram": histogram(passes),
         "inference_ms": median_p99([action.inference_ms for action in node.actions]),
         "image_to_twist_overhead_ms": {**median_p99(overheads), "samples": len(overheads)},
-        "publish_jitter_ms": jitter_ms(node.twists, 1e3 / PUBLISH_RATE),
+        "publish_late_ms": late_ms(node.twists, 1e3 / PUBLISH_RATE),
         "runtime": RUNTIME,
     }
 
 
-def jitter_ms(twists: Sequence[TwistRecord], period: float) -> dict[str, Any]:
-    """How far the interval between two velocities is from ``period`` (ms): by their stamps and as they arrived."""
+def late_ms(twists: Sequence[TwistRecord], period: float) -> dict[str, Any]:
+    """By how much an interval between two velocities exceeds ``period`` (ms): by their stamps and as they arrived.
+
+    Shorter ones count as 0: the first velocity of an action leaves at once, and the next one a period after it.
+    """
     rows = {
         "sent": np.diff([twist.stamp_ns for twist in twists]) * 1e-6,
         "received": np.diff([twist.received_ns for twist in twists]) * 1e-6,
     }
     return {
-        name: {**median_p99(np.abs(intervals - period).tolist()), "samples": int(intervals.size)}
+        name: {
+            **median_p99(late := np.maximum(intervals - period, 0.0).tolist()),
+            "max": round(max(late, default=0.0), 3),
+            "samples": len(late),
+        }
         for name, intervals in rows.items()
     }
 
@@ -196,8 +203,11 @@ def report(row: dict[str, Any]) -> str:
         f"image to velocity, less the inference: median {overhead['median']:.1f} ms, p99 {overhead['p99']:.1f} ms "
         f"({overhead['samples']} samples)\n"
         f"inference: median {inference['median']:.1f} ms, p99 {inference['p99']:.1f} ms\n"
-        f"velocities at {PUBLISH_RATE:g} Hz, distance of an interval from {1e3 / PUBLISH_RATE:g} ms: "
-        + ", ".join(f"{name} p99 {jitter['p99']:.1f} ms" for name, jitter in row["publish_jitter_ms"].items())
+        f"velocities at {PUBLISH_RATE:g} Hz, later than {1e3 / PUBLISH_RATE:g} ms after the one before, by: "
+        + ", ".join(
+            f"{name} p99 {late['p99']:.1f} ms, max {late['max']:.1f} ms"
+            for name, late in row["publish_late_ms"].items()
+        )
     )
 
 

@@ -14,6 +14,7 @@ Rules that every path through this file keeps:
 from __future__ import annotations
 
 import functools
+import os
 import sys
 import threading
 import time
@@ -47,6 +48,7 @@ from .worker import Worker
 SUCCESS, FAILURE = TransitionCallbackReturn.SUCCESS, TransitionCallbackReturn.FAILURE
 DISCOVERY = 0.5  # s after the node's birth before an empty graph means that nobody else commands the arm
 SCRIPT_STEP = 0.2  # s of one canned move
+LAST_WORDS = 1.0  # s that an inference gets to end once everything else has ended
 LOOK_AROUND = 0.2  # s between two looks at who else is on the command topic
 
 
@@ -175,9 +177,12 @@ class ActNode(LifecycleNode):
 
     def stop_for_good(self) -> None:
         """Zero, shutdown and destruction, however far the node has come. For the end of the process."""
+        worker = self._worker
         if self._state != "finalized":
             self.trigger_shutdown()  # destroy_node() alone never runs on_shutdown
         self.destroy_node()
+        if worker is not None:
+            worker.close(LAST_WORDS)
 
     @guarded
     def _autostart(self) -> None:
@@ -418,4 +423,9 @@ class ActNode(LifecycleNode):
 def main(args: list[str] | None = None) -> int:
     """Run the node until SIGINT or SIGTERM; zero is the last command either way."""
     sys.setswitchinterval(0.001)  # s; with 5 ms the worker's Python code makes a 100 Hz stream jitter by half a period
-    return process.run("act", lambda stop: ActNode(stop=stop), ActNode.stop_for_good, args)
+    status = process.run("act", lambda stop: ActNode(stop=stop), ActNode.stop_for_good, args)
+    if threading.active_count() > 1:  # an inference that goes on: torch aborts an interpreter that ends under it
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(status)
+    return status

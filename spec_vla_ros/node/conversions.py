@@ -1,4 +1,4 @@
-"""Camera messages to RGB, plain data to messages. cv_bridge is not needed.
+"""Camera messages to RGB, plain data to messages. cv_bridge is used where ROS 2 has it (:mod:`.bridge`), not needed.
 
 OpenCV is used where it is the right tool (Bayer, YUV, JPEG, PNG); an environment without it still converts the plain
 encodings.
@@ -13,6 +13,8 @@ from typing import Any
 import numpy as np
 
 from spec_vla_ros.errors import ImageError
+
+from .bridge import rgb_by_bridge
 
 MAX_SIDE = 16384  # px; a larger image is a corrupt header
 
@@ -73,6 +75,8 @@ def check_image(message: Any) -> _Layout:
 def rgb_from_image(message: Any) -> np.ndarray:
     """(H, W, 3) uint8 RGB, contiguous, of a sensor_msgs/Image. Raises :class:`ImageError`."""
     layout = check_image(message)
+    if (converted := rgb_by_bridge(message)) is not None:
+        return converted
     dtype = np.dtype(layout.dtype).newbyteorder(">" if message.is_bigendian else "<")
     height, width, step = message.height, message.width, message.step
     row = width * layout.channels * dtype.itemsize

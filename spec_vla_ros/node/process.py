@@ -49,4 +49,6 @@ def run(
     finally:
         end(node)
         rclpy.try_shutdown()
+        for number in (signal.SIGINT, signal.SIGTERM):  # one more, as ros2 launch sends, would kill the interpreter
+            signal.signal(number, signal.SIG_IGN)
     return 0

@@ -55,6 +55,12 @@ def act(world):
         process.stdout.close()
 
 
+def any_motion(world, twists=None):
+    from rig import six
+
+    return any(six(message).any() for message in (world.twists if twists is None else twists))
+
+
 def finish(process, world, timeout=10):
     """Exit code and output, while the world keeps turning."""
     world.until(lambda: process.poll() is not None, timeout, "the end of the process")
@@ -76,6 +82,22 @@ def test_zero_is_last_and_the_exit_is_clean(world, act, signals):
     assert any(six(message).any() for message in heard)
     assert not six(heard[-1]).any()
     world.until(lambda: world.probe.count_publishers("/delta_twist_cmds") == 0)
+
+
+def test_signals_that_go_on_to_the_very_end(world, act):
+    """ros2 launch sends one more than the terminal, whenever it likes; the interpreter's own end was killed by it."""
+    process = act(**DRIVE)
+    world.until(lambda: any_motion(world), 30, "motion")
+
+    def interrupted():
+        if process.poll() is None:
+            process.send_signal(signal.SIGINT)
+        return process.poll() is not None
+
+    world.until(interrupted, 10, "the end of the process")
+    assert process.returncode == 0, process.stdout.read()
+    heard = world.heard_before_sentinel()
+    assert not any_motion(world, heard[-1:])
 
 
 def test_a_hanging_inference_does_not_keep_the_process_alive(world, act):

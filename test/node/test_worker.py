@@ -181,3 +181,15 @@ def test_a_hanging_worker_does_not_hold_up_closing_and_its_answer_is_not_told(wo
     assert worker.close(WAIT)
     assert rung == []
     assert worker.take() is None
+
+
+def test_what_was_loaded_is_out_of_the_collectors_sight_until_it_is_freed(workers):
+    """A full collection over all of torch stopped the stream for 0.2 s in the middle of a motion."""
+    import gc
+
+    worker = workers(lambda: ScriptedPolicy([[0.0] * 7]))
+    assert worker.wait_loaded(10)
+    assert gc.get_freeze_count() > 10_000
+    assert len(gc.get_objects()) < gc.get_freeze_count()
+    assert worker.close()
+    assert gc.get_freeze_count() == 0
