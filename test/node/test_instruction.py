@@ -41,6 +41,12 @@ def test_nothing_left_is_refused(text):
         clean_instruction(text)
 
 
+def test_a_megabyte_of_nested_control_strings_does_not_hold_up_the_stream():
+    """Cleaning it took minutes, in the thread of the dead-man, while the last velocity stood at the arm."""
+    with pytest.raises(InstructionError, match=str(MAX_CHARACTERS)):
+        clean_instruction("<" * 250_000 + "a>" * 250_000)
+
+
 def test_too_long_is_refused_and_just_not_too_long_is_not():
     assert clean_instruction("a" * MAX_CHARACTERS)
     with pytest.raises(InstructionError, match=str(MAX_CHARACTERS)):
