@@ -13,7 +13,9 @@ from spec_vla_ros.decoding.presets import AUTO, PRESETS
 from spec_vla_ros.machine import machine, versions
 
 from .floor import WEIGHT_BYTES
+from .two_hosts import ROWS
 
+TWO_HOSTS = list(ROWS)
 TRACE_EPISODES = 54  # six of every task
 
 
@@ -38,6 +40,13 @@ def _parser() -> argparse.ArgumentParser:
     wire.add_argument("--model", default="models/tabletop", help="checkpoint folder (%(default)s)")
     wire.add_argument("--preset", choices=(AUTO, *PRESETS), default=AUTO, help="(%(default)s)")
     wire.set_defaults(run=_wire)
+    text = "camera and arm on one host, the act node on another: latency, losses, and a link that goes down"
+    about = f"Measures {text}. The hosts are network namespaces of this machine; needs root and iproute2."
+    hosts = benches.add_parser("two-hosts", help=text, description=about)
+    hosts.add_argument("--rows", nargs="+", metavar="ROW", help=f"of {', '.join(TWO_HOSTS)} (all)", choices=TWO_HOSTS)
+    hosts.add_argument("--seconds", type=float, default=20.0, help="of driving per row (%(default)s)")
+    hosts.add_argument("--model", default="", help="checkpoint folder (canned moves, which think for 30 ms)")
+    hosts.set_defaults(run=_two_hosts)
     text = "passes, success and drift of presets and radii, in closed loop on the simulated table top"
     passes = benches.add_parser("passes", help=text, description=f"Measures {text}.")
     passes.add_argument("--model", type=Path, default=Path("models/tabletop"), help="checkpoint folder (%(default)s)")
@@ -76,6 +85,33 @@ def _parser() -> argparse.ArgumentParser:
     )
     latency.add_argument("--tflops", type=float, help="dense arithmetic of the device, likewise")
     latency.set_defaults(run=_latency)
+    text = "whether the act node grows or its stream pauses in hours of closed loop"
+    soak = benches.add_parser("soak", help=text, description=f"Finds out {text}, with the simulated arm.")
+    soak.add_argument("--minutes", type=float, default=60.0, help="(%(default)s)")
+    soak.add_argument("--model", default="models/tabletop", help="checkpoint folder (%(default)s)")
+    soak.add_argument("--seed", type=int, default=1, help="of the layouts (%(default)s)")
+    soak.set_defaults(run=_soak)
+    text = "how long the arm goes on after the camera's last image"
+    dead = benches.add_parser("dead-man", help=text, description=f"Measures {text}, with and without a running /clock.")
+    dead.add_argument("--trials", type=int, default=50, help="per kind of clock (%(default)s)")
+    dead.add_argument("--image-timeout", type=float, default=0.5, help="s, of the node (%(default)s)")
+    dead.add_argument("--seed", type=int, default=0, help="of the moments (%(default)s)")
+    dead.set_defaults(run=_dead_man)
+    text = "whether a faulty world ever makes the act node publish an unsafe command"
+    faults = benches.add_parser(
+        "faults",
+        help=text,
+        description=f"Finds out {text}: injects faults at random while it drives a simulated arm over DDS.",
+    )
+    faults.add_argument("--faults", type=int, default=1000, help="to inject (%(default)s)")
+    faults.add_argument("--seed", type=int, default=0, help="decides every fault and its moment (%(default)s)")
+    faults.add_argument(
+        "--seconds-per-fault", type=float, default=1.0, help="that a stopped node is watched, about (%(default)s)"
+    )
+    faults.add_argument("--width", type=int, default=64, help="px of the camera, at most 640 (%(default)s)")
+    faults.add_argument("--height", type=int, default=64, help="px, at most 480 (%(default)s)")
+    faults.add_argument("--kinds", nargs="+", default=[], metavar="NAME", help="only these, as the table names them")
+    faults.set_defaults(run=_faults)
     for bench in (passes, latency):
         bench.add_argument("--plot", type=Path, metavar="PATH", help="draw the figures into this PNG")
     for bench in benches.choices.values():
@@ -96,6 +132,56 @@ def _wire(arguments: argparse.Namespace) -> int:
         return 1
     _say(report(row))
     _write(arguments.json, [row])
+    return 0
+
+
+def _soak(arguments: argparse.Namespace) -> int:
+    from spec_vla_ros.demo.processes import DemoError
+
+    from .soak import Options, measure, report
+
+    names = Options.__dataclass_fields__
+    try:
+        row = measure(Options(**{name: getattr(arguments, name) for name in names}), _say)
+    except DemoError as error:
+        print(f"spec-vla bench soak: {error}", file=sys.stderr)
+        return 1
+    _say(report(row))
+    _write(arguments.json, [row])
+    return 0
+
+
+def _dead_man(arguments: argparse.Namespace) -> int:
+    from spec_vla_ros.demo.processes import DemoError
+
+    from .dead_man import Options, measure, report
+
+    names = Options.__dataclass_fields__
+    try:
+        rows = measure(Options(**{name: getattr(arguments, name) for name in names}), _say)
+    except DemoError as error:
+        print(f"spec-vla bench dead-man: {error}", file=sys.stderr)
+        return 1
+    _say(report(rows))
+    _write(arguments.json, rows)
+    return 0
+
+
+def _two_hosts(arguments: argparse.Namespace) -> int:
+    from spec_vla_ros.demo.processes import DemoError
+
+    from .netns import missing
+    from .two_hosts import measure
+
+    if why := missing():
+        print(f"spec-vla bench two-hosts: {why}", file=sys.stderr)
+        return 1
+    try:
+        rows = measure(arguments.rows or TWO_HOSTS, arguments.seconds, _say, arguments.model)
+    except DemoError as error:
+        print(f"spec-vla bench two-hosts: {error}", file=sys.stderr)
+        return 1
+    _write(arguments.json, rows)
     return 0
 
 
@@ -175,6 +261,27 @@ def _latency(arguments: argparse.Namespace) -> int:
 
         plot_latency(rows, arguments.plot)
     return 0
+
+
+def _faults(arguments: argparse.Namespace) -> int:
+    from spec_vla_ros.demo.processes import DemoError
+
+    from .fault_kinds import KINDS
+    from .faults import Options, measure, report, safe
+
+    if unknown := set(arguments.kinds) - {kind.name for kind in KINDS}:
+        names = "\n".join(f"  {kind.name}" for kind in KINDS)
+        print(f"spec-vla bench faults: no kind {', '.join(sorted(unknown))}; there are:\n{names}", file=sys.stderr)
+        return 2
+    names = ("faults", "seed", "seconds_per_fault", "width", "height", "kinds")
+    try:
+        rows = measure(Options(**{name: getattr(arguments, name) for name in names}), _say)
+    except DemoError as error:
+        print(f"spec-vla bench faults: {error}", file=sys.stderr)
+        return 1
+    _say(report(rows))
+    _write(arguments.json, rows)
+    return 0 if safe(rows) else 1
 
 
 def _write(path: Path | None, rows: list[dict[str, Any]]) -> None:

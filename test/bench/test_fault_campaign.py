@@ -1,0 +1,81 @@
+"""``spec-vla bench faults``: the real node, a few faults of the long campaign; and a campaign that has to fail."""
+
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+
+CLI = "import sys; from spec_vla_ros.cli import main; sys.exit(main())"
+FEW = (
+    "camera stops", "stamps 5 s old", "truncated image", "200 instructions in 0.5 s", "blank instruction",
+    "policy says NaN", "policy hangs", "parameter storm", "dry run", "second publisher", "arm vanishes", "SIGTERM",
+    "SIGKILL", "clock stops",
+)  # fmt: skip
+COUNT = len(FEW) + 1  # the fault of the clock comes twice in the part with simulated time
+
+# Nodes with a defect, as Python to run before the real one's main().
+NO_LIMIT = "from spec_vla_ros.motion.limits import SpeedLimit\nSpeedLimit.apply = lambda self, twist, *_: (twist, 1.0)"
+DEAF = "from spec_vla_ros.node.act_node import ActNode\nActNode._fail = lambda self, fault: None"
+NO_LAST_ZERO = "from spec_vla_ros.node.arm_link import ArmLink\nArmLink.stop = lambda self: False"
+PROBE = """
+import json, sys
+from spec_vla_ros.bench.faults import Options, measure, safe
+rows = measure(Options(2, 0, 0.5, kinds=(sys.argv[1],), module="broken_act"), lambda line: None)
+print(json.dumps({"safe": safe(rows), "rows": rows}))
+"""
+
+
+def run(code, *arguments, path=""):
+    search = os.pathsep.join(filter(None, [str(path), os.environ.get("PYTHONPATH", "")]))
+    command = [sys.executable, "-c", code, *arguments]
+    environment = {**os.environ, "PYTHONPATH": search}
+    return subprocess.run(command, capture_output=True, text=True, timeout=180, env=environment)
+
+
+def test_a_short_campaign_is_survived(ros, tmp_path):
+    path = tmp_path / "faults.json"
+    arguments = ("--faults", str(COUNT), "--seed", "3", "--seconds-per-fault", "0.5", "--json", str(path))
+    done = run(CLI, "bench", "faults", *arguments, "--kinds", *FEW)
+    assert done.returncode == 0, done.stdout + done.stderr
+    *rows, total = json.loads(path.read_text())["rows"]
+    assert total["injected"] == COUNT == sum(row["injected"] for row in rows)
+    assert total["unsafe"] == total["unexpected"] == 0
+    assert total["moving_velocities"] > 20 * COUNT, "the arm was driven between the faults"
+    assert {row["kind"] for row in rows} == set(FEW)
+    for row in rows:
+        assert set(row["answers"]) <= set(row["expected"]), row
+        assert row["unsafe"] == 0
+    stopped = {row["kind"]: row["to_zero_ms"]["median"] for row in rows}
+    assert stopped["camera stops"] < 700
+    assert stopped["SIGKILL"] < 150, "the sink's timeout and no more"
+    assert stopped["parameter storm"] is None
+
+
+@pytest.mark.parametrize(
+    ("defect", "kind", "rule"),
+    [
+        (NO_LIMIT, "deactivate", "too fast"),
+        (DEAF, "second publisher", "after a fault"),
+        (NO_LAST_ZERO, "SIGTERM", "no zero at the end"),
+    ],
+    ids=["no limit", "deaf to faults", "no last zero"],
+)
+def test_a_broken_node_is_found_out(ros, tmp_path, defect, kind, rule):
+    (tmp_path / "broken_act.py").write_text(f"from spec_vla_ros.node.act_node import main\n{defect}\n")
+    done = run(PROBE, kind, path=tmp_path)
+    assert done.returncode == 0, done.stdout + done.stderr
+    result = json.loads(done.stdout)
+    assert not result["safe"]
+    row = result["rows"][0]
+    assert row["unsafe"] > 0
+    assert {unsafe["rule"] for unsafe in row["unsafe_first"]} == {rule}
+
+
+def test_an_unknown_kind_is_one_line_and_the_list(ros):
+    done = run(CLI, "bench", "faults", "--kinds", "earthquake")
+    assert done.returncode == 2
+    assert "earthquake" in done.stderr
+    assert "camera stops" in done.stderr
+    assert "Traceback" not in done.stderr

@@ -1,0 +1,349 @@
+"""The judge of the fault campaign: every kind of unsafe command is seen, and nothing else is."""
+
+import pytest
+
+from spec_vla_ros.bench import fault_kinds as kinds
+from spec_vla_ros.bench import fault_monitor as judge
+from spec_vla_ros.bench.fault_events import (
+    Action,
+    Answered,
+    Asked,
+    Deaf,
+    Ended,
+    Gripper,
+    Idle,
+    Image,
+    Injected,
+    Limits,
+    Shown,
+    Signalled,
+    Started,
+    Twist,
+)
+from spec_vla_ros.bench.fault_monitor import Monitor
+
+STEP = 0.2  # s
+FAST = (0.04, 0.0, 0.0, 0.0, 0.0, 0.0)  # m/s
+ZERO = (0.0,) * 6
+REFUSED = [Asked(0.15, "activate"), Answered(0.2, "activate", False)]
+
+
+class Log:
+    """Writes a story in order of time, from a node that was activated at 0 s and hears a camera."""
+
+    def __init__(self, active=True):
+        self.monitor = Monitor("base_link", 0.01)
+        self.now = 0.0
+        self.feed(Started(-1.0), Limits(-1.0, 0.04, 0.4, 0.4))
+        if active:
+            self.feed(Asked(0.0, "activate"), Answered(0.01, "activate", True))
+        self.image()
+
+    def feed(self, *events):
+        for event in events:
+            self.monitor.feed(event)
+        return self
+
+    def image(self, age=0.0):
+        return self.feed(Image(self.now, self.now - age))
+
+    def twist(self, values=FAST, lag=0.001, frame="base_link", stamp=None, clock=None):
+        now = self.now
+        clock = clock or (100.0 + now - lag, 100.0 + now)
+        stamp = 100.0 + now if stamp is None else stamp
+        self.feed(Twist(now, now - lag, values, frame, stamp, clock))
+        self.now += 0.01
+        return self
+
+    def wait(self, seconds, images=True):
+        end = self.now + seconds
+        while self.now < end:
+            self.now = min(end, self.now + 0.03)
+            if images:
+                self.image()
+            self.feed(Idle(self.now))
+        return self
+
+    def action(self, values=FAST, step_dt=STEP, commanded=True):
+        motion = tuple(value * step_dt for value in values)
+        return self.feed(Action(self.now, self.now - 0.001, motion, step_dt, commanded))
+
+    def step(self, values=FAST, ticks=20, announced=None):
+        """One action: its message, its velocities, zero."""
+        if announced is not False:
+            self.action(values if announced is None else announced)
+        for _ in range(ticks):
+            self.image().twist(values)
+        return self.twist(ZERO)
+
+    def zeros(self, count=5):
+        for _ in range(count):
+            self.image().twist(ZERO)
+        return self
+
+    def rules(self):
+        return [unsafe.rule for unsafe in self.monitor.unsafe]
+
+    def settled(self):
+        """Rules that were broken, once there is nothing left to wait for."""
+        for _ in range(100):
+            self.image().twist(ZERO).feed(Idle(self.now))
+        return self.rules()
+
+
+def test_a_node_that_does_as_it_should_is_not_blamed():
+    log = Log()
+    for values in (FAST, (0.0, -0.04, 0.0, 0.0, 0.0, 0.0), (0.0, 0.0, 0.0, 0.0, 0.4, 0.0)):
+        log.step(values).zeros()
+    assert log.settled() == []
+    assert log.monitor.moving_commands == 60
+    assert max(log.monitor.overshoot.values()) < 1e-6
+
+
+@pytest.mark.parametrize(
+    ("values", "rules"),
+    [
+        ((0.041, 0, 0, 0, 0, 0), ["too fast"]),
+        ((0.03, 0.03, 0, 0, 0, 0), ["too fast"]),
+        ((0, 0, 0, 0.3, 0, 0.3), ["too fast"]),
+        ((float("nan"), 0, 0, 0, 0, 0), ["not finite"]),
+        ((0, 0, 0, 0, 0, float("-inf")), ["not finite", "too fast"]),
+        ((0.04, 0, 0, 0, 0, 0.4), []),
+    ],
+)
+def test_a_velocity_beyond_the_limits(values, rules):
+    assert Log().twist(values).rules() == rules
+
+
+def test_a_limit_that_was_lowered_holds_once_a_step_that_began_before_can_be_over():
+    log = Log().feed(Limits(0.0, 0.02, 0.4, 0.4))
+    log.now = judge.LIMITS_LAST / 2
+    assert log.image().twist().rules() == []
+    log.now = 2 * judge.LIMITS_LAST
+    assert log.image().twist().rules() == ["too fast"]
+
+
+def test_a_wrong_frame():
+    assert Log().twist(frame="camera").rules() == ["wrong frame"]
+
+
+@pytest.mark.parametrize(("off", "rules"), [(-0.06, ["wrong stamp"]), (0.06, ["wrong stamp"]), (0.04, []), (-0.04, [])])
+def test_a_stamp_of_another_time(off, rules):
+    assert Log().twist(stamp=100.0 + off).rules() == rules
+
+
+def test_a_stamp_is_compared_with_all_that_the_clock_showed_while_the_message_may_have_waited():
+    log = Log()
+    assert log.twist(stamp=40.0, clock=(40.0, 100.0)).rules() == []
+    assert log.twist(stamp=39.9, clock=(40.0, 100.0)).rules() == ["wrong stamp"]
+
+
+def test_blind_driving():
+    log = Log()
+    log.now = 0.4 + judge.BLIND
+    assert log.twist().rules() == []
+    assert log.twist().rules() == ["blind"], "10 ms later"
+
+
+def test_images_that_are_old_on_arrival_do_not_count():
+    log = Log()
+    log.now = 1.0
+    log.image(age=5.0)
+    assert log.twist().rules() == ["blind"]
+
+
+def test_a_message_that_may_have_waited_is_given_the_benefit_of_the_doubt():
+    log = Log()
+    log.now = 0.6
+    assert log.twist(lag=0.2).rules() == []
+    assert log.monitor.listener_lag == pytest.approx(0.2)
+
+
+@pytest.mark.parametrize("latched", [True, False])
+def test_motion_after_a_fault_was_shown(latched):
+    log = Log().step()
+    log.feed(Shown(log.now, "IMAGE_STALE", latched))
+    assert log.zeros().rules() == []
+    assert log.twist().rules() == ["after a fault"]
+
+
+def test_a_velocity_that_overtook_the_diagnostics_is_no_motion_after_the_fault():
+    log = Log()
+    log.feed(Shown(0.1, "IMAGE_STALE", True))
+    log.now = 0.105
+    assert log.twist(lag=0.001).rules() == []
+
+
+def test_only_activation_from_inactive_lifts_a_latched_fault():
+    log = Log()
+    log.feed(Shown(0.1, "IMAGE_STALE", True))
+    for what in ("instruction", "activate", "dry run off"):
+        log.feed(Asked(0.2, what))
+    log.now = 0.3
+    assert log.image().action().twist().rules() == ["after a fault"]
+    log.twist(ZERO).feed(Asked(0.4, "deactivate"), Answered(0.41, "deactivate", True), Asked(0.42, "activate"))
+    log.now = 0.43
+    assert log.image().step().settled() == ["after a fault"]
+
+
+def test_a_good_instruction_lifts_a_hold_and_a_late_report_does_not_bring_it_back():
+    log = Log()
+    log.feed(Shown(0.1, "NO_INSTRUCTION", False), Asked(0.5, "instruction"), Shown(0.501, "NO_INSTRUCTION", False))
+    log.now = 0.6
+    assert log.image().step().settled() == []
+    log.feed(Shown(log.now, "NO_INSTRUCTION", False))
+    log.now += 0.1
+    assert log.image().twist().rules() == ["after a fault"]
+
+
+def test_an_injected_fault_that_has_no_effect_in_time():
+    log = Log()
+    log.feed(Injected(0.0, "camera stops", 0.3), Injected(0.0, "camera at 200 Hz", None))
+    log.now = 0.2
+    assert log.twist().rules() == []
+    log.now = 0.32
+    log.twist()
+    assert [(unsafe.rule, unsafe.kind) for unsafe in log.monitor.unsafe] == [("after a fault", "camera at 200 Hz")]
+
+
+@pytest.mark.parametrize("command", ["twist", "gripper"])
+@pytest.mark.parametrize(
+    ("events", "rules"),
+    [
+        ([], []),
+        ([Answered(0.1, "deactivate", True)], ["not active"]),
+        ([Answered(0.1, "deactivate", False)], []),
+        ([Answered(0.1, "shutdown", True)], ["not active"]),
+        ([Answered(0.1, "dry run on", True)], ["dry run"]),
+        ([Answered(0.1, "dry run on", True), Asked(0.2, "dry run off")], []),
+        (
+            [Answered(0.1, "deactivate", True), Asked(0.15, "activate"), Answered(0.2, "activate", False)],
+            ["not active"],
+        ),
+        (REFUSED, []),
+        ([Signalled(0.0, "SIGINT")], ["told to stop"]),
+        ([Signalled(0.0, "SIGTERM")], ["told to stop"]),
+        ([Signalled(0.0, "SIGSTOP"), Signalled(0.1, "SIGCONT")], []),
+        ([Signalled(0.2, "SIGINT")], []),
+    ],
+)
+def test_commands_of_a_node_that_may_not_move(events, rules, command):
+    log = Log().feed(*events)
+    log.now = 0.3
+    log.image()
+    if command == "twist":
+        log.twist()
+    else:
+        log.feed(Gripper(log.now, log.now - 0.001))
+    assert log.rules() == rules
+
+
+def test_commands_before_activation():
+    assert Log(active=False).twist().rules() == ["not active"]
+    assert Log(active=False).feed(Asked(-0.1, "activate")).twist().rules() == []
+
+
+def test_a_process_that_was_started_anew_has_to_be_activated_anew():
+    log = Log().step()
+    log.feed(Ended(log.now), Started(log.now + 0.1))
+    log.now += 0.2
+    assert log.image().twist().rules() == ["not active"]
+
+
+def test_silence_after_motion():
+    log = Log().action().twist()
+    assert log.wait(judge.SILENCE - 0.05).rules() == []
+    assert log.wait(0.2).rules() == ["no zero at the end"]
+
+
+def test_silence_after_zero_is_allowed():
+    assert Log().step().wait(3.0).rules() == []
+
+
+def test_the_end_of_the_process_after_motion():
+    assert Log().action().twist().feed(Ended(0.02)).rules() == ["no zero at the end"]
+    assert Log().action().twist().twist(ZERO).feed(Ended(0.03)).rules() == []
+
+
+@pytest.mark.parametrize(
+    "events", [[Signalled(0.02, "SIGKILL"), Ended(0.1)], [Signalled(0.02, "SIGSTOP")], [Deaf(0.02)]]
+)
+def test_who_was_killed_or_suspended_or_is_not_heard_needs_no_zero(events):
+    assert Log().action().twist().feed(*events).wait(2.0).rules() == []
+
+
+@pytest.mark.parametrize("name", judge.UNHEARD)
+def test_what_was_on_its_way_when_the_process_was_stopped_is_no_lack_of_a_zero(name):
+    log = Log().action().twist().feed(Signalled(0.015, name))
+    assert log.twist().wait(2.0).feed(Ended(2.5)).rules() == []
+
+
+def test_silence_after_a_suspension_is_judged_again():
+    log = Log().action().twist().feed(Signalled(0.02, "SIGSTOP"), Signalled(0.05, "SIGCONT"))
+    log.now = 0.06
+    assert log.twist().wait(1.0).rules() == ["no zero at the end"]
+
+
+def test_the_one_command_that_a_suspended_process_was_about_to_send():
+    log = Log().action().twist().feed(Signalled(0.02, "SIGSTOP"), Signalled(1.0, "SIGCONT"))
+    log.now = 1.01
+    assert log.twist(stamp=100.02).rules() == [], "every sink refuses it"
+    assert log.twist(stamp=100.02).rules() == ["wrong stamp", "blind"], "a second one is another matter"
+
+
+@pytest.mark.parametrize("ticks", [20, 19, 1])
+def test_a_step_that_is_as_long_as_its_action_or_shorter(ticks):
+    assert Log().step(ticks=ticks).settled() == []
+
+
+def test_a_step_that_is_one_tick_too_long():
+    assert Log().step(ticks=21).settled() == ["too far"]
+
+
+def test_velocities_that_are_in_force_for_too_long():
+    """Few enough to add up, but so far apart that the arm goes much further."""
+    log = Log().action()
+    for _ in range(6):
+        log.image().twist()
+        log.now += 0.08
+    assert log.twist(ZERO).settled() == ["too far"]
+
+
+def test_a_sink_may_keep_the_last_velocity_for_its_timeout():
+    log = Log().action()
+    for _ in range(20):
+        log.image().twist()
+    log.now += 0.3
+    assert log.image().twist(ZERO).settled() == []
+    assert max(log.monitor.overshoot.values()) == pytest.approx(0.45, abs=0.01)
+
+
+def test_a_motion_that_nobody_announced():
+    assert Log().step(announced=False).settled() == ["unannounced"]
+    assert Log().step(announced=(0.0, 0.0, 0.04, 0.0, 0.0, 0.0)).settled() == ["unannounced"], "another direction"
+    log = Log().action()
+    log.now = 0.5
+    assert log.image().step(announced=False).settled() == ["unannounced"], "its action was over long ago"
+    assert Log().step().step(announced=False).settled() == ["unannounced"], "an action moves once"
+
+
+def test_a_motion_of_a_dry_run():
+    log = Log().action(commanded=False)
+    log.now = 0.12
+    assert log.step(announced=False, ticks=8).settled() == ["uncommanded"]
+
+
+def test_the_plan_is_the_same_for_the_same_seed_and_has_every_kind():
+    first, again, other = kinds.plan(300, 7), kinds.plan(300, 7), kinds.plan(300, 8)
+    assert first == again != other
+    assert {planned.kind.name for planned in first} == {kind.name for kind in kinds.KINDS}
+    assert all(planned.sim_time for planned in first if planned.kind.sim_time)
+    assert len({planned.seed for planned in first}) == 300
+
+
+def test_names_of_kinds_are_unique_and_every_latched_fault_has_a_deadline():
+    names = [kind.name for kind in kinds.KINDS]
+    assert len(set(names)) == len(names)
+    for kind in kinds.KINDS:
+        may_move = {kinds.GOES_ON, kinds.ENDS} & set(kind.answers)
+        assert (kind.within is None) == bool(may_move), kind.name
