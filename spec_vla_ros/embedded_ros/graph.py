@@ -51,6 +51,7 @@ class Graph:
             topic: BuiltinDataReader(wire.participant, topic)
             for topic in (BuiltinTopicDcpsParticipant, BuiltinTopicDcpsPublication, BuiltinTopicDcpsSubscription)
         }
+        self._known: dict[Any, dict[bytes, Any]] = {topic: {} for topic in self._builtin}  # by key
         self._lock = threading.RLock()
         self._mine: dict[tuple[str, str], tuple[list[bytes], list[bytes]]] = {}
         self._others: dict[bytes, Any] = {}
@@ -123,9 +124,17 @@ class Graph:
         return None
 
     def _alive(self, topic: Any) -> list[Any]:
+        """What is alive, by the changes since the last time: cyclonedds never frees what reading a sample costs."""
+        known = self._known[topic]
         with self._lock:
-            samples = self._builtin[topic].read(_MANY)
-        return [s for s in samples if s.sample_info.valid_data and s.sample_info.instance_state == InstanceState.Alive]
+            while samples := self._builtin[topic].take(_MANY):
+                for sample in samples:
+                    info = sample.sample_info
+                    if info.instance_state != InstanceState.Alive:
+                        known.pop(sample.key.bytes, None)
+                    elif info.valid_data:
+                        known[sample.key.bytes] = sample
+            return list(known.values())
 
     def _entities(self) -> list[tuple[tuple[str, str], set[bytes], set[bytes]]]:
         with self._lock:

@@ -162,3 +162,24 @@ def test_the_users_settings_come_last_and_name_interfaces_alone(tmp_path):
         assert xml.endswith(f",{uri}")
         assert "NetworkInterface" not in xml.removesuffix(uri)
         assert "<Peer address='127.0.0.1'/>" in xml
+
+
+def test_asking_the_graph_again_and_again_costs_no_memory(make_node):
+    """The act node looks for rivals several times per second; each look cost kilobytes that were never freed."""
+    import gc
+
+    from rosgraph_msgs.msg import Clock
+
+    def resident():
+        gc.collect()
+        with open("/proc/self/status", encoding="ascii") as status:
+            return next(int(line.split()[1]) for line in status if line.startswith("VmRSS:"))
+
+    node = make_node()
+    node.create_publisher(Clock, "/clock", 10)
+    for _ in range(200):
+        node.count_publishers("/clock")
+    before = resident()
+    for _ in range(3000):
+        assert node.count_publishers("/clock") == 1
+    assert resident() - before < 1500, "KiB; it was 7000"
