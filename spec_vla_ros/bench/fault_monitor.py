@@ -95,6 +95,7 @@ class _Motion:
     sunk: np.ndarray = field(default_factory=lambda: np.zeros(6))  # velocity times the time that it was in force
     last: float = 0.0
     values: np.ndarray = field(default_factory=lambda: np.zeros(6))
+    suspended: float = 0.0  # s for which its process could not announce it
 
     def add(self, at: float, values: np.ndarray, period: float) -> None:
         self.end(at)
@@ -103,7 +104,7 @@ class _Motion:
 
     def belongs_to(self, action: Action) -> bool:
         """Whether it has the direction of ``action`` and began when that was announced, or in the midst of its step."""
-        if not self.first - action.step_dt - PAIRED <= action.at or action.since > self.first + PAIRED:
+        if not self.first - action.step_dt - PAIRED <= action.at or action.since > self.first + PAIRED + self.suspended:
             return False
         motion = np.array(action.motion)
         lengths = float(np.linalg.norm(motion) * np.linalg.norm(self.sum))
@@ -133,7 +134,7 @@ class Monitor:
         self._last: Twist | None = None  # the newest velocity, until silence after it was judged
         self._activating = False
         self._silenced = False  # killed or suspended; what was on its way may still be heard
-        self._resumed = -math.inf
+        self._resumed = self._suspended_at = -math.inf
         self._hold_lifted = -math.inf
         self._motion: _Motion | None = None
         self._motions: deque[_Motion] = deque()
@@ -237,8 +238,11 @@ class Monitor:
 
     def _on_signalled(self, signalled: Signalled) -> None:
         if signalled.name in UNHEARD:
-            self._silenced = True
+            self._silenced, self._suspended_at = True, signalled.at
         elif signalled.name == "SIGCONT":
+            for motion in (*self._motions, *([self._motion] if self._motion else [])):
+                if motion.last > self._suspended_at - PAIRED:
+                    motion.suspended += signalled.at - self._suspended_at
             self._silenced, self._last, self._resumed = False, None, signalled.at
         else:
             self._forbid("told to stop", signalled.at + SIGNAL)
@@ -261,7 +265,8 @@ class Monitor:
         if self._last is not None and idle.at - self._last.at > SILENCE:
             self._judge_end(idle.at, f"nothing for {idle.at - self._last.at:.2f} s")
             self._last = None
-        self._settle(idle.at)
+        if not self._silenced:  # the announcement may be on its way since before
+            self._settle(idle.at)
 
     # -- bookkeeping ---------------------------------------------------------------------------------------------------
 
@@ -271,7 +276,7 @@ class Monitor:
 
     def _settle(self, now: float) -> None:
         """Compare the motions that are over with the actions that announced them."""
-        while self._motions and self._motions[0].last < now - 2 * PAIRED:
+        while self._motions and self._motions[0].last + self._motions[0].suspended < now - 2 * PAIRED:
             motion = self._motions.popleft()
             while self._actions and self._actions[0].at < motion.first - self._actions[0].step_dt - PAIRED:
                 self._actions.popleft()

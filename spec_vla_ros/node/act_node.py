@@ -143,7 +143,12 @@ class ActNode(LifecycleNode):
         result = super().on_activate(state)
         self._cycle.start(time.monotonic())
         self._clock_watch.reset()
-        self._reported, self._initial_instruction = None, ""
+        self._reported = None
+        # Before the first report, which would say that the node holds, while it is about to move.
+        self._initial_instruction = self.get_parameter("instruction").value
+        if self._initial_instruction:
+            self._cycle.instruct(self._initial_instruction, time.monotonic())
+            self._tell_instruction()
         self._stream_timer = self.create_timer(1.0 / self._fixed.publish_rate, self._on_tick, clock=self._steady)
         self._look_timer = self.create_timer(LOOK_AROUND, self._look_around, clock=self._steady)
         return self._enter("active", result)
@@ -274,14 +279,17 @@ class ActNode(LifecycleNode):
         if not self._cycle.instruct(text, time.monotonic()) or self._cycle.fault is not None:
             self._report_new_fault()
             return
+        self._tell_instruction()
+        self._report()
+        self._infer_if_due()
+
+    def _tell_instruction(self) -> None:
         if self._cycle.refused is not None:
             self.get_logger().error(f"instruction refused, holding: {self._cycle.refused}")
         elif not self._cycle.instruction:
             self.get_logger().info("instruction: none, holding")
         else:
             self.get_logger().info(f"instruction: {self._cycle.instruction!r}")
-        self._report()
-        self._infer_if_due()
 
     # -- the cycle ---------------------------------------------------------------------------------------------------
 

@@ -284,6 +284,12 @@ def test_silence_after_a_suspension_is_judged_again():
     assert log.twist().wait(1.0).rules() == ["no zero at the end"]
 
 
+def test_a_process_that_is_suspended_between_a_velocity_and_its_action_message():
+    log = Log().image().twist().feed(Signalled(0.02, "SIGSTOP"), Idle(0.6), Signalled(1.5, "SIGCONT"))
+    log.now = 1.52
+    assert log.action().twist(ZERO).settled() == []
+
+
 def test_the_one_command_that_a_suspended_process_was_about_to_send():
     log = Log().action().twist().feed(Signalled(0.02, "SIGSTOP"), Signalled(1.0, "SIGCONT"))
     log.now = 1.01
