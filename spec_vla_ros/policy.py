@@ -116,6 +116,15 @@ class OpenVLAPolicy:
         """Forget the earlier actions."""
         self._history.clear()
 
+    def remember(self, tokens: Sequence[int]) -> None:
+        """Take (A,) token ids for the action before the next one, as if they had just been inferred."""
+        self._history.append(tuple(int(token) for token in tokens))
+
+    @property
+    def verifier(self) -> Verifier:
+        """For another policy of the same model that is never asked at the same time."""
+        return self._verifier
+
     def describe(self) -> dict[str, str]:
         """Model, statistics key, precision and device."""
         model = self.loaded.model

@@ -14,15 +14,17 @@ from .recording import Recording
 from .share import share_path
 
 
-@functools.cache
-def typestore() -> Any:
-    """ROS 2 Jazzy's messages and the project's own."""
+def new_typestore() -> Any:
+    """ROS 2 Jazzy's messages and the project's own; a new one, to which types may be added."""
     store = get_typestore(Stores.ROS2_JAZZY)
     types: dict[str, Any] = {}
     for path in sorted(share_path("msg").glob("*.msg")):
         types |= get_types_from_msg(path.read_text(), f"spec_vla_ros/msg/{path.stem}")
     store.register(types)
     return store
+
+
+typestore = functools.cache(new_typestore)
 
 
 def decode(recording: Recording, name: str) -> list[tuple[int, Any]]:

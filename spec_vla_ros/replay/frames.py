@@ -1,0 +1,170 @@
+"""Which recorded images a policy would have seen, and under which instruction. No ROS.
+
+As in the node: one image per step of the data set, the newest instruction counts, and a change of it forgets the
+actions before. Images are converted when they are asked for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from spec_vla_ros.errors import ImageError, InstructionError
+from spec_vla_ros.node import conversions
+from spec_vla_ros.node.instruction import clean_instruction
+
+from .bag import Bag, BagError, Recorded
+
+STRING = "std_msgs/msg/String"
+ACTION, TWIST = "spec_vla_ros/msg/DeltaAction", "geometry_msgs/msg/TwistStamped"
+EARLY = 0.05  # of a period; an image this much before its turn is taken, cameras jitter
+
+
+@dataclass(frozen=True)
+class ReplayFrame:
+    """One image that is used. ``stamp_ns``: of its header, or of the recording where the driver does not stamp.
+
+    ``fresh``: the first one of an episode, that is of an instruction or after a gap.
+    """
+
+    index: int
+    stamp_ns: int
+    instruction: str
+    fresh: bool
+    message: Any
+    compressed: bool
+
+    def rgb(self) -> np.ndarray:
+        """(H, W, 3) uint8. Raises :class:`ImageError`."""
+        return (
+            conversions.rgb_from_compressed(self.message)
+            if self.compressed
+            else conversions.rgb_from_image(self.message)
+        )
+
+
+@dataclass
+class Commands:
+    """What the recording says the arm was told.
+
+    ``actions``: image stamp (ns) -> (7,) of a DeltaAction. ``twists``: rows of time (ns) and (6,) m/s, rad/s.
+    """
+
+    actions: dict[int, np.ndarray] = field(default_factory=dict)
+    twists: list[tuple[int, np.ndarray]] = field(default_factory=list)
+
+    def at(self, stamp_ns: int, period: float) -> np.ndarray | None:
+        """(6,) motion (m, rad) that was commanded for the image of ``stamp_ns``, or in the ``period`` (s) after it."""
+        if (action := self.actions.get(stamp_ns)) is not None:
+            return action[:6]
+        if self.actions or not self.twists:
+            return None
+        times = np.array([at for at, _ in self.twists], dtype=np.int64)
+        end = stamp_ns + int(period * 1e9)
+        first, last = np.searchsorted(times, [stamp_ns, end])
+        if last - first < 2:
+            return None
+        inside = np.append(times[first:last], end)
+        spans = np.minimum(np.diff(inside) * 1e-9, 0.1)[:, None]  # s; a sink stops by itself after 0.1 s of silence
+        return (np.array([twist for _, twist in self.twists[first:last]]) * spans).sum(0)
+
+
+@dataclass
+class Frames:
+    """Iterates once; afterwards the counters say what became of the rest.
+
+    ``period``: s between two images that are used, 0 = all. ``instruction``: in place of the recorded ones.
+    """
+
+    bag: Bag
+    image_topic: str
+    instruction_topic: str = "/instruction"
+    instruction: str = ""
+    period: float = 0.2
+    command_topic: str = ""
+    used: int = 0
+    between: int = 0  # images between two steps
+    without_instruction: int = 0
+    unreadable: dict[str, int] = field(default_factory=dict)  # reason -> images
+    refused: list[str] = field(default_factory=list)  # instructions that could not be used
+    commands: Commands = field(default_factory=Commands)
+
+    def __post_init__(self) -> None:
+        """Check topics. Raises :class:`BagError`."""
+        self.compressed = self.bag.topics[self.image_topic].endswith("CompressedImage")
+        if self.instruction:
+            self.instruction = clean_instruction(self.instruction)
+        elif self.bag.topics.get(self.instruction_topic) != STRING:
+            texts = [name for name, kind in sorted(self.bag.topics.items()) if kind == STRING]
+            raise BagError(
+                f"{self.bag.path} has no instructions on {self.instruction_topic}; say what the arm was told with "
+                f"--instruction, or where it stands with --instruction-topic ({', '.join(texts) or 'there is none'})"
+            )
+        if self.command_topic and self.command_topic not in self.bag.topics:
+            raise BagError(f"{self.bag.path} has no topic {self.command_topic}")
+        if not self.command_topic:
+            kinds = {kind: name for name, kind in sorted(self.bag.topics.items(), reverse=True)}
+            self.command_topic = kinds.get(ACTION) or kinds.get(TWIST, "")
+
+    @property
+    def images(self) -> int:
+        """Images of the topic, as far as the recording knows."""
+        return self.bag.counts.get(self.image_topic, 0)
+
+    def __iter__(self) -> Iterator[ReplayFrame]:
+        """The frames in order."""
+        topics = {self.image_topic, self.command_topic, "" if self.instruction else self.instruction_topic} - {""}
+        instruction, fresh, last = self.instruction, True, None
+        for recorded in self.bag.messages(topics):
+            if recorded.topic == self.image_topic:
+                stamp = _stamp(recorded)
+                if not instruction:
+                    self.without_instruction += 1
+                    continue
+                if last is not None and not fresh and 0 <= stamp - last < (1 - EARLY) * self.period * 1e9:
+                    self.between += 1
+                    continue
+                if problem := self._problem(recorded.message):
+                    self.unreadable[problem] = self.unreadable.get(problem, 0) + 1
+                    continue
+                if last is not None and not 0 <= stamp - last < 1e9 * max(1.0, 3 * self.period):
+                    fresh = True  # a gap, or time went back: another episode
+                yield ReplayFrame(self.used, stamp, instruction, fresh, recorded.message, self.compressed)
+                self.used, last, fresh = self.used + 1, stamp, False
+            elif recorded.topic == self.command_topic:
+                self._command(recorded)
+            else:
+                said = self._said(recorded.message.data)
+                fresh, instruction = fresh or said != instruction, said
+
+    def _problem(self, message: Any) -> str:
+        try:
+            (conversions.check_compressed if self.compressed else conversions.check_image)(message)
+        except ImageError as error:
+            return str(error)
+        return ""
+
+    def _said(self, text: str) -> str:
+        try:
+            return clean_instruction(text) if text.strip() else ""
+        except InstructionError as error:
+            self.refused.append(str(error))
+            return ""
+
+    def _command(self, recorded: Recorded) -> None:
+        message = recorded.message
+        if recorded.type == ACTION:
+            stamp = message.header.stamp.sec * 10**9 + message.header.stamp.nanosec
+            self.commands.actions[stamp] = np.array([*message.delta, message.gripper], dtype=np.float64)
+        elif recorded.type == TWIST:
+            linear, angular = message.twist.linear, message.twist.angular
+            twist = np.array([linear.x, linear.y, linear.z, angular.x, angular.y, angular.z])
+            self.commands.twists.append((_stamp(recorded), twist))
+
+
+def _stamp(recorded: Recorded) -> int:
+    stamp = recorded.message.header.stamp
+    return stamp.sec * 10**9 + stamp.nanosec or recorded.log_ns

@@ -1,0 +1,224 @@
+"""The same recorded images through several decoders, one row per image, to be continued where it was stopped.
+
+Rows are appended to ``actions.jsonl`` as they come. The first line says what they were made of; a run with the same
+first line goes on after the last whole row, with the drafters' memory restored, so that it ends as if it had never
+stopped.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from spec_vla_ros.errors import ImageError, SpecVlaError
+from spec_vla_ros.policy_types import DecodeSettings, PolicyResult
+
+from .bag import Bag
+from .frames import Frames, ReplayFrame
+
+ROWS = "actions.jsonl"
+FORMAT = 1
+TOLD_EVERY = 2.0  # s between two lines of progress
+
+
+class ReplayError(Exception):
+    """The run cannot go on; the message is for the person at the keyboard."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What decides the actions. ``presets``: in the order of the report; the first one is compared with."""
+
+    presets: tuple[str, ...]
+    acceptance_radius: int = 9
+    draft_depth: int = 6
+
+    def of(self, preset: str) -> DecodeSettings:
+        """For the policy."""
+        return DecodeSettings(preset=preset, acceptance_radius=self.acceptance_radius, draft_depth=self.draft_depth)
+
+
+class Run:
+    """One replay into a folder. ``policies``: preset -> policy, sharing one model."""
+
+    def __init__(
+        self, frames: Frames, policies: Mapping[str, Any], settings: Settings, folder: Path, about: Mapping[str, Any]
+    ) -> None:
+        """``about``: what else the actions depend on (model, its files, statistics), as JSON."""
+        self.frames, self.policies, self.settings, self.folder = frames, policies, settings, folder
+        self.header = {
+            "format": FORMAT, "bag": fingerprint(frames.bag), "image_topic": frames.image_topic,
+            "instruction": frames.instruction, "instruction_topic": frames.instruction_topic, "period": frames.period,
+            **asdict(settings), "presets": list(settings.presets), **about,
+        }  # fmt: skip
+        self.done = 0  # rows that were there
+        self.model_seconds = self.seconds = 0.0
+
+    @property
+    def path(self) -> Path:
+        """The rows."""
+        return self.folder / ROWS
+
+    def run(
+        self, say: Callable[[str], None], look: Callable[[ReplayFrame, np.ndarray, dict], None] | None = None
+    ) -> None:
+        """Append the rows that are missing. ``look`` sees every new frame with its picture and its row.
+
+        Raises :class:`ReplayError` if the folder holds rows that were made of something else.
+        """
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self._continue()
+        began = told = time.monotonic()
+        with self.path.open("a", encoding="utf-8") as stream:
+            for frame in self.frames:
+                if frame.index < self.done:
+                    continue
+                row, picture = self._row(frame)
+                stream.write(json.dumps(row) + "\n")
+                stream.flush()
+                if look is not None and picture is not None:
+                    look(frame, picture, row)
+                if time.monotonic() - told > TOLD_EVERY:
+                    told = time.monotonic()
+                    say(self._progress(frame, told - began))
+        self.seconds = time.monotonic() - began
+
+    def _row(self, frame: ReplayFrame) -> tuple[dict[str, Any], np.ndarray | None]:
+        row: dict[str, Any] = {
+            "index": frame.index, "stamp_ns": frame.stamp_ns, "instruction": frame.instruction, "fresh": frame.fresh,
+        }  # fmt: skip
+        try:
+            picture = frame.rgb()
+        except ImageError as error:
+            return {**row, "error": f"{error.fault}: {error}"}, None
+        row["presets"] = {}
+        for preset, policy in self.policies.items():
+            if frame.fresh:
+                policy.reset()
+            began = time.perf_counter()
+            try:
+                row["presets"][preset] = as_json(policy.infer(picture, frame.instruction, self.settings.of(preset)))
+            except SpecVlaError as error:  # what would stop the arm is a result, too
+                row["presets"][preset] = {"error": f"{error.fault}: {error}"}
+                policy.reset()
+            self.model_seconds += time.perf_counter() - began
+        return row, picture
+
+    def _continue(self) -> None:
+        """Check or write the first line, cut a half row off, restore what the drafters remember."""
+        if not self.path.exists() or not self.path.stat().st_size:
+            self.path.write_text(json.dumps(self.header) + "\n", encoding="utf-8")
+            return
+        header, tail, size = None, [], 0
+        with self.path.open("rb") as stream:
+            for line in stream:
+                if not line.endswith(b"\n"):
+                    break
+                size += len(line)
+                if header is None:
+                    header = json.loads(line)
+                else:
+                    tail = [*tail[-1:], json.loads(line)]
+                    self.done += 1
+        if header != self.header:
+            raise ReplayError(
+                f"{self.path} was made of something else ({_difference(header, self.header)}); choose another --out"
+            )
+        with self.path.open("r+b") as stream:
+            stream.truncate(size)
+        for row in tail:
+            for preset, policy in self.policies.items():
+                entry = row.get("presets", {}).get(preset, {})
+                if row["fresh"] or "error" in entry:
+                    policy.reset()
+                if "tokens" in entry:
+                    policy.remember(entry["tokens"])
+
+    def _progress(self, frame: ReplayFrame, seconds: float) -> str:
+        new = frame.index + 1 - self.done
+        share = (self.frames.used + self.frames.between + self.frames.without_instruction) / max(1, self.frames.images)
+        left = seconds * (1 - share) / share if share > 0 else 0.0
+        return f"{frame.index + 1} images ({100 * share:.0f} %), {new / seconds:.1f} per second, {left:.0f} s left"
+
+
+def as_json(result: PolicyResult) -> dict[str, Any]:
+    """One action with what it cost."""
+    report = result.report
+    return {
+        "tokens": [int(token) for token in result.tokens],
+        "bins": [int(index) for index in result.bins],
+        "values": [float(value) for value in result.values],
+        "passes": report.verifier_passes,
+        "drafted": list(report.drafted_per_pass),
+        "accepted": list(report.accepted_per_pass),
+        "source": list(report.token_source),
+        "drafters": list(report.drafters),
+        "drafter_per_pass": list(report.drafter_per_pass),
+        "depth": report.draft_depth,
+        "width": report.draft_width,
+        "emit": report.emit,
+        "distance": report.max_accepted_distance,
+        "radius": list(report.acceptance_radius),
+        "ms": {
+            name: round(getattr(report, f"{name}_ms"), 3)
+            for name in ("preprocess", "vision", "prefill", "decode", "total")
+        },
+    }
+
+
+def rows(path: Path) -> Iterator[dict[str, Any]]:
+    """The rows of a finished or unfinished run, one at a time; the first line is left out."""
+    with path.open("rb") as stream:
+        next(stream, None)
+        for line in stream:
+            if line.endswith(b"\n"):
+                yield json.loads(line)
+
+
+def header(path: Path) -> dict[str, Any]:
+    """The first line."""
+    with path.open("rb") as stream:
+        return json.loads(stream.readline())
+
+
+def fingerprint(bag: Bag) -> dict[str, Any]:
+    """What tells one recording from another without reading all of it: names, sizes, and both ends of each file."""
+    digest = hashlib.sha256()
+    for file in bag.files:
+        size = file.stat().st_size
+        digest.update(f"{file.name} {size}".encode())
+        with file.open("rb") as stream:
+            digest.update(stream.read(65536))
+            stream.seek(max(0, size - 65536))
+            digest.update(stream.read(65536))
+    return {"name": bag.path.name, "sha256_of_ends": digest.hexdigest()[:32]}
+
+
+def make_policies(loaded: Any, heads: Any, settings: Settings) -> tuple[dict[str, Any], list[str]]:
+    """(preset -> policy, presets that were left out and why). The policies share model and cache."""
+    from spec_vla_ros.decoding.presets import resolve
+    from spec_vla_ros.policy import OpenVLAPolicy
+
+    trained, problems = heads
+    policies: dict[str, Any] = {}
+    left_out, verifier = [], None
+    for preset in settings.presets:
+        if resolve(replace(settings.of(preset)), trained).preset != preset:
+            left_out.append(f"{preset}: its head is missing ({'; '.join(problems) or 'none is installed'})")
+            continue
+        policies[preset] = OpenVLAPolicy(loaded, trained, problems, verifier)
+        verifier = policies[preset].verifier
+    return policies, left_out
+
+
+def _difference(old: Mapping[str, Any], new: Mapping[str, Any]) -> str:
+    return ", ".join(
+        f"{key}: {old.get(key)} / {new.get(key)}" for key in sorted({*old, *new}) if old.get(key) != new.get(key)
+    )

@@ -1,0 +1,86 @@
+"""Small recordings, written as ``ros2 bag record`` writes them."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+rosbag2 = pytest.importorskip("rosbags.rosbag2")
+pytest.importorskip("mcap")
+
+MODEL = Path(__file__).parents[2] / "models" / "tabletop"
+START = 1_700_000_000 * 10**9  # ns
+PERIOD = 10**8  # ns between two images
+
+
+def stamp(store, ns):
+    return store.types["builtin_interfaces/msg/Time"](sec=ns // 10**9, nanosec=ns % 10**9)
+
+
+def header(store, ns, frame="camera"):
+    return store.types["std_msgs/msg/Header"](stamp=stamp(store, ns), frame_id=frame)
+
+
+def image_message(store, ns, pixels):
+    height, width = pixels.shape[:2]
+    return store.types["sensor_msgs/msg/Image"](
+        header=header(store, ns), height=height, width=width, encoding="rgb8", is_bigendian=0, step=3 * width,
+        data=np.ascontiguousarray(pixels).reshape(-1),
+    )  # fmt: skip
+
+
+def compressed_message(store, ns, pixels):
+    import cv2
+
+    data = cv2.imencode(".jpg", pixels[..., ::-1])[1].reshape(-1)
+    return store.types["sensor_msgs/msg/CompressedImage"](header=header(store, ns), format="jpeg", data=data)
+
+
+@pytest.fixture(scope="session")
+def scenes():
+    """(N, 112, 112, 3) views of the table top while the expert drives."""
+    pytest.importorskip("mujoco")
+    from spec_vla_ros.sim.arm import TabletopArm
+    from spec_vla_ros.sim.expert import expert_action
+    from spec_vla_ros.sim.tasks import TASKS, Layout
+
+    arm = TabletopArm((112, 112))
+    arm.reset(Layout.sample(3))
+    views = []
+    for _ in range(16):
+        views.append(arm.render().copy())
+        action = expert_action(arm, TASKS[0])
+        arm.apply_delta(action[:6], float(action[6]))
+    arm.close()
+    return np.stack(views)
+
+
+@pytest.fixture
+def make_bag(tmp_path, scenes):
+    """Write a bag; returns its folder. ``instruction``: None = none is recorded."""
+    from spec_vla_ros.demo.bag import new_typestore
+
+    def make(name="bag", plugin="MCAP", compressed=False, frames=12, instruction="pick up the red block", extra=()):
+        store, folder = new_typestore(), tmp_path / name
+        kind = "CompressedImage" if compressed else "Image"
+        topic = "/camera/image_raw" + ("/compressed" if compressed else "")
+        with rosbag2.Writer(folder, version=9, storage_plugin=getattr(rosbag2.StoragePlugin, plugin)) as writer:
+            images = writer.add_connection(topic, f"sensor_msgs/msg/{kind}", typestore=store)
+            texts = writer.add_connection("/instruction", "std_msgs/msg/String", typestore=store)
+            others = {topic: images, "/instruction": texts}
+            for other, type_name, _, _ in extra:
+                if other not in others:
+                    others[other] = writer.add_connection(other, type_name, typestore=store)
+            if instruction is not None:
+                said = store.types["std_msgs/msg/String"](data=instruction)
+                writer.write(texts, START, store.serialize_cdr(said, "std_msgs/msg/String"))
+            for index in range(frames):
+                ns = START + 1000 + index * PERIOD
+                build = compressed_message if compressed else image_message
+                message = build(store, ns, scenes[index % len(scenes)])
+                writer.write(images, ns + 5_000_000, store.serialize_cdr(message, f"sensor_msgs/msg/{kind}"))
+            for other, type_name, ns, build in extra:
+                writer.write(others[other], ns, store.serialize_cdr(build(store), type_name))
+        return folder
+
+    return make

@@ -1,0 +1,97 @@
+"""Recordings of every kind, intact and broken."""
+
+import shutil
+
+import numpy as np
+import pytest
+
+pytest.importorskip("mcap")
+
+from spec_vla_ros.replay.bag import Bag, BagError
+
+
+@pytest.mark.parametrize("plugin", ["MCAP", "SQLITE3"])
+@pytest.mark.parametrize("compressed", [False, True])
+def test_a_recording_is_read_in_order_with_the_types_it_says(make_bag, scenes, plugin, compressed):
+    bag = Bag(make_bag(plugin=plugin, compressed=compressed))
+    topic = bag.image_topic()
+    assert bag.counts[topic] == 12
+    assert bag.duration_ns == pytest.approx(1.1e9, rel=0.01)
+    read = list(bag.messages())
+    assert len(read) == 13
+    assert read[0].topic == "/instruction"
+    assert read[0].message.data == "pick up the red block"
+    assert [m.log_ns for m in read] == sorted(m.log_ns for m in read)
+    assert bag.broken == ""
+    images = list(bag.messages([topic]))
+    assert len(images) == 12
+    if not compressed:
+        np.testing.assert_array_equal(images[3].message.data.reshape(112, 112, 3), scenes[3])
+
+
+def test_a_single_file_is_a_recording_too(make_bag):
+    (file,) = make_bag().glob("*.mcap")
+    assert len(list(Bag(file).messages())) == 13
+
+
+@pytest.mark.parametrize("plugin", ["MCAP", "SQLITE3"])
+@pytest.mark.parametrize("without_metadata", [False, True])
+def test_a_recording_that_was_cut_off_gives_what_is_readable_and_says_where_it_ended(
+    make_bag, plugin, without_metadata
+):
+    folder = make_bag(plugin=plugin, frames=60)
+    (file,) = [path for path in folder.iterdir() if path.suffix in (".mcap", ".db3")]
+    size = file.stat().st_size
+    with file.open("r+b") as stream:
+        stream.truncate(int(0.6 * size))
+    if without_metadata:
+        (folder / "metadata.yaml").unlink()
+    bag = Bag(folder)
+    read = list(bag.messages([bag.image_topic()]))
+    assert 3 <= len(read) < 60
+    assert str(folder) in bag.broken
+    assert str(len(read)) in bag.broken or "messages" in bag.broken
+
+
+def test_without_metadata_alone_nothing_is_lost(make_bag):
+    folder = make_bag()
+    (folder / "metadata.yaml").unlink()
+    bag = Bag(folder)
+    assert len(list(bag.messages())) == 13
+    assert "no index" in bag.broken
+
+
+def test_a_garbled_middle_ends_the_reading_there(make_bag):
+    folder = make_bag(plugin="MCAP")
+    (file,) = folder.glob("*.mcap")
+    data = bytearray(file.read_bytes())
+    middle = len(data) // 2
+    data[middle : middle + 4096] = bytes(4096)
+    file.write_bytes(data)
+    bag = Bag(folder)
+    assert len(list(bag.messages())) <= 13  # the pixels of one image are not protected; the structure is
+
+
+@pytest.mark.parametrize("what", ["nothing", "empty folder", "text"])
+def test_what_is_no_recording_says_so(tmp_path, what):
+    path = tmp_path / "bag"
+    if what == "empty folder":
+        path.mkdir()
+    elif what == "text":
+        path = tmp_path / "bag.mcap"
+        path.write_text("this is no recording")
+    with pytest.raises(BagError, match="bag"):
+        Bag(path)
+
+
+def test_the_camera_is_asked_for_where_it_is_not_clear(make_bag, tmp_path):
+    folder = make_bag()
+    bag = Bag(folder)
+    assert bag.image_topic("/camera/image_raw") == "/camera/image_raw"
+    with pytest.raises(BagError, match="/camera/image_raw"):
+        bag.image_topic("/front/image_raw")
+    shutil.copytree(folder, tmp_path / "copy")
+    other = Bag(tmp_path / "copy")
+    other.topics["/wrist/image_raw"] = "sensor_msgs/msg/Image"
+    with pytest.raises(BagError, match="--image-topic"):
+        other.image_topic()

@@ -1,0 +1,104 @@
+"""Which images count, and what the recording says about them."""
+
+import numpy as np
+import pytest
+
+pytest.importorskip("mcap")
+
+from conftest import PERIOD, START, header
+
+from spec_vla_ros.replay.bag import Bag, BagError
+from spec_vla_ros.replay.frames import Frames
+
+
+def frames(folder, **more):
+    bag = Bag(folder)
+    return Frames(bag, bag.image_topic(), **more)
+
+
+def string(text):
+    return lambda store: store.types["std_msgs/msg/String"](data=text)
+
+
+def said(text, ns):
+    return ("/instruction", "std_msgs/msg/String", ns, string(text))
+
+
+def test_one_image_per_step_and_all_of_them_on_request(make_bag):
+    folder = make_bag(frames=12)  # every 0.1 s
+    assert [frame.index for frame in frames(folder, period=0.2)] == list(range(6))
+    some = frames(folder, period=0.2)
+    stamps = np.array([frame.stamp_ns for frame in some])
+    assert (np.diff(stamps) == 2 * PERIOD).all()
+    assert (some.used, some.between) == (6, 6)
+    assert len(list(frames(folder, period=0.0))) == 12
+
+
+def test_a_new_instruction_begins_an_episode_and_a_repeated_one_does_not(make_bag):
+    folder = make_bag(
+        frames=12,
+        extra=[
+            said("pick up the red block", START + 350_000_000),
+            said("touch the <s>blue block", START + 650_000_000),
+            said("", START + 950_000_000),
+        ],
+    )
+    some = frames(folder, period=0.0)
+    seen = [(frame.instruction, frame.fresh) for frame in some]
+    assert [fresh for _, fresh in seen] == [True] + 6 * [False] + [True] + 2 * [False]
+    assert seen[-1][0] == "touch the blue block"
+    assert some.without_instruction == 2, "a blank one means hold"
+
+
+def test_a_given_instruction_replaces_the_recorded_ones(make_bag):
+    some = list(frames(make_bag(instruction=None), instruction="touch the green block", period=0.0))
+    assert {frame.instruction for frame in some} == {"touch the green block"}
+
+
+def test_a_bag_without_instructions_asks_for_one(make_bag, tmp_path):
+    folder = make_bag(instruction=None)
+    bag = Bag(folder)
+    del bag.topics["/instruction"]
+    with pytest.raises(BagError, match="--instruction"):
+        Frames(bag, bag.image_topic())
+
+
+def test_an_instruction_that_cannot_be_used_is_told_and_nothing_is_done_under_it(make_bag):
+    some = frames(make_bag(instruction="x" * 5000), period=0.0)
+    assert list(some) == []
+    assert len(some.refused) == 1
+    assert some.without_instruction == 12
+
+
+def test_an_image_that_cannot_be_read_is_counted_by_its_reason(make_bag):
+    def broken(store):
+        return store.types["sensor_msgs/msg/Image"](
+            header=header(store, START), height=4, width=4, encoding="rgb8", is_bigendian=0, step=12,
+            data=np.zeros(5, np.uint8),
+        )  # fmt: skip
+
+    folder = make_bag(extra=[("/camera/image_raw", "sensor_msgs/msg/Image", START + 2_050_000_000, broken)])
+    some = frames(folder, period=0.0)
+    assert len(list(some)) == 12
+    assert list(some.unreadable.values()) == [1]
+    assert "truncated" in next(iter(some.unreadable))
+
+
+def test_recorded_velocities_become_the_motion_of_a_step(make_bag):
+    """0.1 m/s for 0.2 s, sent every 0.05 s, are 20 mm."""
+
+    def twist(ns):
+        def build(store):
+            vector = store.types["geometry_msgs/msg/Vector3"]
+            motion = store.types["geometry_msgs/msg/Twist"](
+                linear=vector(x=0.1, y=0.0, z=0.0), angular=vector(x=0.0, y=0.0, z=0.5)
+            )
+            return store.types["geometry_msgs/msg/TwistStamped"](header=header(store, ns), twist=motion)
+
+        return ("/servo_node/delta_twist_cmds", "geometry_msgs/msg/TwistStamped", ns, build)
+
+    folder = make_bag(extra=[twist(START + index * 50_000_000) for index in range(40)])
+    some = frames(folder, period=0.0)
+    first = next(frame for frame in list(some) if frame.index == 2)
+    np.testing.assert_allclose(some.commands.at(first.stamp_ns, 0.2), [0.02, 0, 0, 0, 0, 0.1], rtol=0.3)
+    assert some.commands.at(START + 10**12, 0.2) is None
