@@ -40,5 +40,5 @@ $(STAMP): constraints.txt setup.py
 	$(PYTHON) -m venv $(VENV)
 	$(PIP) install -q $(TORCH)
 	grep -v '^torch==' constraints.txt > $(VENV)/constraints.txt
-	$(PIP) install -q -c $(VENV)/constraints.txt -e '.[model,embedded,image,sim,demo,test]'
+	$(PIP) install -q -c $(VENV)/constraints.txt -e '.[model,embedded,image,sim,demo,replay,test]'
 	touch $@

@@ -50,7 +50,14 @@ setup(
         "embedded": ["cyclonedds>=11,<12", "rosbags>=0.11.9,<0.12"],
         "image": ["opencv-python-headless"],
         "sim": ["mujoco"],
+        "replay": ["rosbags>=0.11.9,<0.12", "mcap", "matplotlib", "opencv-python-headless"],
         "demo": ["mujoco", "matplotlib", "opencv-python-headless"],
+        # What LIBERO's environments need of the many things that their packages declare; those packages themselves come
+        # with --no-deps. In a virtual environment of its own, because of mujoco: docs/libero.md.
+        "libero": [
+            *("mujoco<3.9", "matplotlib", "opencv-python-headless", "easydict", "cloudpickle", "gymnasium", "future"),
+            *("termcolor", "tqdm", "scipy", "numba"),
+        ],
         "test": ["pytest", "ruff", "transformers"],
     },
     entry_points={"console_scripts": ["spec-vla = spec_vla_ros.cli:main"]},

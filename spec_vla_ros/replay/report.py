@@ -165,7 +165,8 @@ def _acceptance(comparison: Comparison) -> bytes:
     figure, (plot,) = _figure(1, 2.6)
     window = max(1, min(25, len(comparison) // 4))
     for colour, preset in zip(COLOURS, comparison.presets, strict=False):
-        smooth = np.convolve(np.array(comparison.first[preset], float), np.ones(window) / window, mode="same")
+        first, ones = np.array(comparison.first[preset], float), np.ones(window)
+        smooth = np.convolve(first, ones, mode="same") / np.convolve(np.ones_like(first), ones, mode="same")
         plot.plot(seconds[chosen], smooth[chosen], lw=1.1, color=colour, label=preset)
     plot.set_ylabel(f"tokens, mean of {window}")
     plot.set_xlabel("s of the recording")

@@ -95,3 +95,37 @@ def test_the_camera_is_asked_for_where_it_is_not_clear(make_bag, tmp_path):
     other.topics["/wrist/image_raw"] = "sensor_msgs/msg/Image"
     with pytest.raises(BagError, match="--image-topic"):
         other.image_topic()
+
+
+def test_memory_does_not_grow_with_the_recording(tmp_path):
+    """In a process of its own: the peak after 150 MB is that after the first few images."""
+    import subprocess
+    import sys
+    from pathlib import Path
+
+    from conftest import PERIOD, START, image_message
+    from rosbags.rosbag2 import StoragePlugin, Writer
+
+    from spec_vla_ros.demo.bag import new_typestore
+
+    store, pixels = new_typestore(), np.random.default_rng(0).integers(0, 255, (480, 640, 3), dtype=np.uint8)
+    with Writer(tmp_path / "bag", version=9, storage_plugin=StoragePlugin.MCAP) as writer:
+        images = writer.add_connection("/image", "sensor_msgs/msg/Image", typestore=store)
+        for index in range(160):
+            message = image_message(store, START + index * PERIOD, pixels)
+            writer.write(images, START + index * PERIOD, store.serialize_cdr(message, "sensor_msgs/msg/Image"))
+    code = (
+        "import resource, sys; from spec_vla_ros.replay.bag import Bag; from spec_vla_ros.replay.frames import Frames\n"
+        "peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\n"
+        "bag = Bag(sys.argv[1]); early = 0\n"
+        "for frame in Frames(bag, bag.image_topic(), instruction='go', period=0.0):\n"
+        "    frame.rgb(); early = peak() if frame.index == 9 else early\n"
+        "print(peak() - early, frame.index + 1)"
+    )
+    root = Path(__file__).parents[2]
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(tmp_path / "bag")], capture_output=True, text=True, check=True, cwd=root
+    )
+    grown, images = map(int, done.stdout.split())
+    assert images == 160
+    assert grown < 20_000, "KiB"
