@@ -82,6 +82,9 @@ def _demo(arguments: argparse.Namespace) -> int:
             f"spec-vla demo: {error}. The demo needs: pip install 'spec_vla_ros[demo,embedded,model]'", file=sys.stderr
         )
         return 1
+    except OSError as error:  # a full disk, most likely
+        print(f"spec-vla demo: {error}; both nodes have ended", file=sys.stderr)
+        return 1
     except KeyboardInterrupt:
         print("\ninterrupted; both nodes have ended", file=sys.stderr)
         return 130

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 import time
 from collections.abc import Callable
@@ -102,8 +103,9 @@ class RcutilsLogger:
             _once.add(site)
         text, source = str(message), name or self.name
         stamp = time.time_ns()
-        sys.stderr.write(f"[{severity.name}] [{stamp // 10**9}.{stamp % 10**9:09d}] [{source}]: {text}\n")
-        sys.stderr.flush()
+        with contextlib.suppress(OSError):  # a full disk under the log must not end a callback
+            sys.stderr.write(f"[{severity.name}] [{stamp // 10**9}.{stamp % 10**9:09d}] [{source}]: {text}\n")
+            sys.stderr.flush()
         owner = source
         while owner and owner not in _publishers:
             owner = owner.rpartition(".")[0]

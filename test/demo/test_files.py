@@ -105,3 +105,17 @@ def test_all_files_of_a_run(recorded, tmp_path):
     for name in ("bag", "plot.png", "demo.mp4", "frame.png"):
         assert (tmp_path / name).exists()
         assert any(name in line for line in lines)
+
+
+def test_a_disk_that_is_full_is_an_error_and_not_half_a_bag_that_looks_whole(recorded, tmp_path):
+    """The limit of a process's files stands in for the disk."""
+    import resource
+
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (4096, hard))
+    try:
+        with pytest.raises(OSError, match="too large|space"):
+            write_bag(recorded.recording, tmp_path / "bag")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert not (tmp_path / "bag" / "metadata.yaml").exists() or (tmp_path / "bag" / "metadata.yaml").stat().st_size == 0

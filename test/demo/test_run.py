@@ -122,3 +122,14 @@ def test_the_model_is_found_in_the_package_or_taken_for_a_hub_id(tmp_path):
 def test_sigterm_is_taken_like_ctrl_c():
     with pytest.raises(KeyboardInterrupt):
         demo._interrupt(signal.SIGTERM, None)
+
+
+def test_a_full_disk_is_one_line(monkeypatch, tmp_path, capsys):
+    import errno
+
+    def full(options, say):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("spec_vla_ros.demo.run.run", full)
+    assert cli.main(["demo", "--policy", "scripted", "--out", str(tmp_path)]) == 1
+    assert "No space left on device" in capsys.readouterr().err

@@ -147,3 +147,24 @@ def test_the_node_starts_without_torch(ros):
     code = "import sys, spec_vla_ros.node.act_node; sys.exit('torch' in sys.modules)"
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])}
     subprocess.run([sys.executable, "-c", code], check=True, timeout=60, env=environment)
+
+
+def test_a_full_disk_under_the_log_stops_nobody(world, ros):
+    """Standard error on a full disk: what cannot be logged is lost, the stream and the last zero are not."""
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])}
+    arguments = [word for name, value in DRIVE.items() for word in ("-p", f"{name}:={value}")]
+    with open("/dev/full", "w", encoding="utf-8") as full:
+        process = subprocess.Popen(
+            [sys.executable, ACT, "--ros-args", *arguments], stdout=full, stderr=full, env=environment
+        )
+    try:
+        world.until(lambda: any_motion(world), 30, "motion")
+        world.say("rehearsed instruction that is logged")
+        world.until_moving()
+        process.send_signal(signal.SIGTERM)
+        world.until(lambda: process.poll() is not None, 10, "the end of the process")
+        heard = world.heard_before_sentinel()
+        assert not any_motion(world, heard[-1:])
+    finally:
+        process.kill()
+        process.wait()
