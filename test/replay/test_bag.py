@@ -103,7 +103,7 @@ def test_memory_does_not_grow_with_the_recording(tmp_path):
     import sys
     from pathlib import Path
 
-    from conftest import PERIOD, START, image_message
+    from recordings import PERIOD, START, image_message
     from rosbags.rosbag2 import StoragePlugin, Writer
 
     from spec_vla_ros.demo.bag import new_typestore

@@ -5,7 +5,7 @@ import pytest
 
 pytest.importorskip("mcap")
 
-from conftest import PERIOD, START, header
+from recordings import PERIOD, START, header
 
 from spec_vla_ros.replay.bag import Bag, BagError
 from spec_vla_ros.replay.frames import Frames

@@ -8,7 +8,7 @@ import pytest
 pytest.importorskip("mcap")
 pytest.importorskip("torch")
 
-from conftest import MODEL
+from recordings import MODEL
 
 from spec_vla_ros.replay import golden
 from spec_vla_ros.replay.bag import Bag
