@@ -1,0 +1,99 @@
+"""``spec-vla inspect PATH ...``."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from .findings import ERROR, Report
+from .text import lines_of, verdict
+
+EXPECTED = "Expected a checkpoint folder or hub id, a folder of draft heads, or a rosbag2 folder, .mcap or .db3 file."
+
+
+def main(argv: Sequence[str]) -> int:
+    """``argv`` begins with the command's name. 0: nothing would go wrong; 1: something would be refused."""
+    arguments = _parser().parse_args(argv[1:])
+    try:
+        reports = inspect(arguments)
+    except KeyboardInterrupt:
+        return 130
+    except ImportError as error:
+        print(f"spec-vla inspect: {error}. It needs: pip install 'spec_vla_ros[embedded,image,model]'", file=sys.stderr)
+        return 1
+    for report in reports:
+        print("\n".join(lines_of(report)), end="\n\n")
+    print(verdict(reports))
+    status = int(any(problem.severity == ERROR for report in reports for problem in report.problems))
+    if arguments.json is not None:
+        _write(arguments.json, reports, status)
+    return status
+
+
+def inspect(arguments: argparse.Namespace) -> list[Report]:
+    """One report per path, and one about what fits with what."""
+    from .fits import inspect_fits
+    from .heads import inspect_heads
+    from .model import inspect_model
+    from .places import BAG, HEAD, MODEL, head_folders, kind_of
+
+    reports, models, heads, recordings = [], [], [], []
+    for path in arguments.paths:
+        kind = kind_of(path)
+        if kind == MODEL:
+            report, model = inspect_model(path, arguments.unnorm_key, arguments.step_dt)
+            models.append(model)
+        elif kind == HEAD:
+            report = Report(path, "draft heads")
+            heads += inspect_heads(report, head_folders(Path(path).expanduser()), asked_for=True)
+        elif kind == BAG:
+            from .recording import inspect_bag  # only recordings need rosbags
+
+            report, recording = inspect_bag(
+                path, arguments.image_topic, arguments.instruction, arguments.instruction_topic, _say
+            )
+            recordings.append(recording)
+        else:
+            report = Report(path, "unknown")
+            there = Path(path).expanduser().exists()
+            report.error(f"{path} is none of what can be inspected" if there else f"{path} does not exist", EXPECTED)
+        reports.append(report)
+    fits = inspect_fits(models, heads, recordings, arguments.step_dt)
+    return reports if fits is None else [*reports, fits]
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="spec-vla inspect",
+        description="Says what is in models, draft heads and recordings, what fits with what, and what would go wrong. "
+        "Reads headers of weights, never the weights; a recording once from end to end.",
+        epilog="Exit status: 0 = configure or replay would accept this, 1 = something would be refused.",
+    )
+    parser.add_argument("paths", nargs="+", metavar="PATH", help=EXPECTED)
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the same facts and problems to FILE")
+    told = parser.add_argument_group("as the node or a replay would be told")
+    told.add_argument("--unnorm-key", metavar="KEY", help="data set whose statistics are used")
+    told.add_argument("--step-dt", type=float, default=0.0, metavar="S", help="period of an action (the data set's)")
+    told.add_argument("--image-topic", default="", metavar="TOPIC", help="the camera of a recording with several")
+    told.add_argument("--instruction", default="", metavar="TEXT", help="in place of the recorded ones")
+    told.add_argument(
+        "--instruction-topic", default="", metavar="TOPIC", help="where they were recorded (/instruction)"
+    )
+    return parser
+
+
+def _say(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)
+
+
+def _write(path: Path, reports: Sequence[Report], status: int) -> None:
+    about = [report.to_json() for report in reports]
+    problems = [{"path": one["path"], **problem} for one in about for problem in one["problems"]]
+    path.parent.mkdir(parents=True, exist_ok=True)
+    text = json.dumps(
+        {"status": status, "problems": problems, "reports": about}, indent=2, allow_nan=False, default=str
+    )
+    path.write_text(text + "\n", encoding="utf-8")

@@ -1,0 +1,69 @@
+"""Memory that a model needs, computed from its shapes; nothing is allocated and nothing was measured.
+
+Not counted: activations, the context of CUDA, recorded graphs, and what allocators keep for later.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from types import SimpleNamespace
+
+import torch
+
+from spec_vla_ros.decoding.verifier import cache_slots
+from spec_vla_ros.openvla.config import OpenVLAConfig
+from spec_vla_ros.openvla.llama import KVCache
+from spec_vla_ros.openvla.model import OpenVLA
+from spec_vla_ros.openvla.quantize import PRECISIONS, QuantisedLinear, quantise_layers
+
+from .findings import Report, size_of
+from .heads import Head
+
+FLOATS = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+
+
+def meta_model(config: OpenVLAConfig) -> OpenVLA:
+    """The model without its numbers."""
+    with torch.device("meta"):
+        return OpenVLA(config)
+
+
+def weight_bytes(config: OpenVLAConfig, precision: str) -> int:
+    """Of the weights in "float32", "bfloat16", "int8" or "int4"; with the last two the rest is bfloat16."""
+    model = meta_model(config)
+    quantised = quantise_layers(model.language_model, precision) if precision in PRECISIONS else {}
+    other = FLOATS.get(precision, torch.bfloat16).itemsize
+    plain = sum(parameter.numel() for parameter in model.parameters()) * other
+    return plain + sum(_packed_bytes(layer, other) for layer in quantised.values())
+
+
+def cache_bytes(config: OpenVLAConfig, action_dim: int, precision: str) -> int:
+    """Of the key/value cache that the verifier allocates."""
+    slots = cache_slots(SimpleNamespace(config=config, statistics=SimpleNamespace(action_dim=action_dim)))
+    return KVCache(config.llama, slots, "meta", FLOATS.get(precision, torch.bfloat16)).data.nbytes
+
+
+def inspect_memory(report: Report, config: OpenVLAConfig, action_dim: int, heads: Iterable[Head]) -> None:
+    """A table of precisions."""
+    section = report.section("memory, computed from the shapes, without activations and CUDA's own (GB = 10^9 bytes)")
+    counts = {head.type: head.parameters for head in heads}
+    for precision in (*FLOATS, *PRECISIONS):
+        other = FLOATS.get(precision, torch.bfloat16).itemsize
+        # The vision head stays in float32, the eagle head computes in the model's type and has a cache of one layer.
+        cache = cache_bytes(config, action_dim, precision)
+        drafting = 4 * counts.get("vision", 0) + other * counts.get("eagle", 0)
+        drafting += cache // config.llama.num_hidden_layers if "eagle" in counts else 0
+        figures = {"weights": weight_bytes(config, precision), "KV cache": cache, "draft heads": drafting}
+        figures["total"] = sum(figures.values())
+        section.table.append(
+            {"precision": (precision, precision), **{name: (size_of(n), n) for name, n in figures.items()}}
+        )
+    section.add("int8, int4", "only the language model's layers; the rest stays bfloat16")
+
+
+def _packed_bytes(layer: QuantisedLinear, scale: int) -> int:
+    """As :meth:`QuantisedLinear.fill` makes them; ``scale``: bytes of one scale or offset."""
+    weights = layer.in_features * layer.out_features
+    if layer.precision == "int8":
+        return weights + layer.out_features * scale
+    return weights // 2 + 2 * (weights // layer.group) * scale
