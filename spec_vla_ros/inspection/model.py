@@ -186,7 +186,7 @@ def _tokenizer(report: Report, folder: Path, config: OpenVLAConfig | None) -> Pr
 
 def _heads(report: Report, model: Model, folder: Path) -> None:
     """Heads that the node would find by itself; one that does not fit costs speed and not correctness."""
-    place = Path(model.path) / FOLDER  # where the node looks; not the snapshot of a hub id
+    place = folder / FOLDER
     folders = [place / name for name in HEAD_NAMES if (place / name).is_dir()]
     for head in inspect_heads(report, folders, asked_for=False):
         wrong = misfits(head, model.config, model.action_dim) if model.config else []
@@ -196,8 +196,3 @@ def _heads(report: Report, model: Model, folder: Path) -> None:
             model.heads.append(head)
     if not folders:
         report.section("draft heads").add("none", f"in {place}: preset auto drafts training-free")
-    if (folder / FOLDER).is_dir() and not place.is_dir():
-        report.warning(
-            f"draft heads lie in {folder / FOLDER}, where the node does not look for those of a hub id",
-            f"Set draft_heads:={folder / FOLDER}",
-        )

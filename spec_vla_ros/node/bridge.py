@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-ENCODINGS = ("rgb8", "bgr8", "rgba8", "bgra8", "mono8")
+CHANNELS = {"rgb8": 3, "bgr8": 3, "rgba8": 4, "bgra8": 4, "mono8": 1}  # bytes per pixel
 _log = logging.getLogger(__name__)
 
 
@@ -31,8 +31,8 @@ def cv_bridge() -> Any:
 def rgb_by_bridge(message: Any) -> np.ndarray | None:
     """(H, W, 3) uint8 RGB of a checked sensor_msgs/Image, or None where cv_bridge is not for it."""
     bridge = cv_bridge()
-    if bridge is None or message.encoding not in ENCODINGS:
-        return None
+    if bridge is None or message.step != message.width * CHANNELS.get(message.encoding, -1):
+        return None  # cv_bridge shears padded rows unless the padding is a whole number of pixels
     try:
         return np.ascontiguousarray(bridge.imgmsg_to_cv2(message, desired_encoding="rgb8"))
     except Exception as error:  # noqa: BLE001 - our own conversion is as good

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -82,7 +81,7 @@ def load_openvla(fixed: Fixed) -> Policy:
     """The model, self-checked by its loader and warmed up: that must not happen while the dead-man watches."""
     import torch
 
-    from spec_vla_ros.decoding.heads.store import FOLDER, trained_drafters
+    from spec_vla_ros.decoding.heads.store import heads_folder, trained_drafters
     from spec_vla_ros.openvla.loader import load_model
     from spec_vla_ros.policy import OpenVLAPolicy
 
@@ -99,7 +98,7 @@ def load_openvla(fixed: Fixed) -> Policy:
         revision=fixed.revision or None,
         centre_crop=fixed.centre_crop,
     )
-    heads, problems = trained_drafters(loaded, Path(fixed.draft_heads or Path(fixed.model, FOLDER)))
+    heads, problems = trained_drafters(loaded, heads_folder(loaded, fixed.draft_heads))
     policy = OpenVLAPolicy(loaded, heads, problems)
     policy.warm_up(WARM_UP_INSTRUCTION)
     return policy

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -36,6 +37,7 @@ class LoadedModel:
     tokens: ActionTokens
     statistics: ActionStatistics
     source: str
+    folder: Path | None = None  # that was read: of a hub id, its snapshot
     files: FileStamps | None = None
 
     @torch.inference_mode()
@@ -69,7 +71,8 @@ def load_model(
     precision = None
     if not isinstance(dtype, torch.dtype):
         dtype, precision = named_precision(dtype or "auto", device)
-    checkpoint = read_checkpoint(resolve(path_or_id, revision))
+    folder = Path(resolve(path_or_id, revision))
+    checkpoint = read_checkpoint(folder)
     config, files = checkpoint.config, FileStamps(checkpoint.folder)
     # The cheap parts first: a wrong key should not cost the minutes that the weights take.
     statistics = choose_statistics(checkpoint.statistics, unnorm_key)
@@ -92,6 +95,7 @@ def load_model(
         tokens=ActionTokens(config.action_vocab_end, config.n_action_bins),
         statistics=statistics,
         source=os.fspath(path_or_id),
+        folder=folder,
         files=files,
     )
     files.check()  # a download that is still writing

@@ -111,7 +111,7 @@ def replay(options: Options, say: Callable[[str], None] = lambda _: None) -> Res
 def _load(options: Options) -> tuple[Any, Any]:
     import torch
 
-    from spec_vla_ros.decoding.heads.store import FOLDER, trained_drafters
+    from spec_vla_ros.decoding.heads.store import heads_folder, trained_drafters
     from spec_vla_ros.openvla.loader import load_model
 
     if options.cpu_threads:
@@ -121,7 +121,7 @@ def _load(options: Options) -> tuple[Any, Any]:
         options.model, device=device, dtype=options.dtype, unnorm_key=options.unnorm_key or None,
         revision=options.revision or None, centre_crop=options.centre_crop,
     )  # fmt: skip
-    return loaded, trained_drafters(loaded, Path(options.draft_heads or Path(options.model, FOLDER)))
+    return loaded, trained_drafters(loaded, heads_folder(loaded, options.draft_heads))
 
 
 def _period(options: Options, unnorm_key: str) -> float:

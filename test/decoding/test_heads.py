@@ -247,3 +247,12 @@ def test_a_bad_head_is_a_line_and_the_good_one_is_used(tmp_path, verifier, heads
     (line,) = problems
     assert "eagle" in line
     assert trained_drafters(Loaded, tmp_path / "nowhere") == ({}, [])
+
+
+def test_a_vision_head_for_another_number_of_bins_is_refused():
+    from pathlib import Path
+
+    folder = Path(__file__).parents[2] / "models" / "tabletop" / "drafters" / "vision"
+    assert load_vision_head(folder, 128, 64, 7, bins=255)
+    with pytest.raises(CheckpointError, match="bins"):
+        load_vision_head(folder, 128, 64, 7, bins=127)

@@ -49,13 +49,19 @@ def trained_drafters(loaded: LoadedModel, folder: Path) -> tuple[dict[str, Draft
 
 def _vision(loaded: LoadedModel, folder: Path) -> Drafter:
     config = loaded.config
-    head = load_vision_head(folder, config.llama.hidden_size, config.towers[0].patches, loaded.statistics.action_dim)
+    sizes = config.llama.hidden_size, config.towers[0].patches, loaded.statistics.action_dim
+    head = load_vision_head(folder, *sizes, bins=loaded.tokens.bins)
     return Vision(head.to(loaded.model.device))
 
 
 def _eagle(loaded: LoadedModel, folder: Path) -> Drafter:
     head = load_eagle_head(folder, loaded.config.llama).to(loaded.model.device, loaded.model.dtype)
     return Eagle(head, loaded.model, cache_slots(loaded))
+
+
+def heads_folder(loaded: LoadedModel, explicit: Path | str = "") -> Path:
+    """Where the heads of a model are: ``explicit``, else ``drafters/`` in the folder that the model was read from."""
+    return Path(explicit) if explicit else Path(loaded.folder or loaded.source) / FOLDER
 
 
 def save_head(head: nn.Module, folder: Path, about: dict[str, Any]) -> None:
@@ -67,7 +73,7 @@ def save_head(head: nn.Module, folder: Path, about: dict[str, Any]) -> None:
     (folder / "config.json").write_text(json.dumps({**stored, "about": about}, indent=2) + "\n")
 
 
-def load_vision_head(folder: Path, hidden: int, patches: int, action_dim: int) -> VisionHead:
+def load_vision_head(folder: Path, hidden: int, patches: int, action_dim: int, bins: int | None = None) -> VisionHead:
     """Read a head in float32. Raises :class:`CheckpointError` where it does not fit a verifier of these sizes."""
     try:
         stored = json.loads((folder / "config.json").read_text())
@@ -79,6 +85,8 @@ def load_vision_head(folder: Path, hidden: int, patches: int, action_dim: int) -
     if kind != "vision":
         raise CheckpointError(f"{folder} holds a head of type {kind!r}, expected 'vision'")
     expected = {"hidden": hidden, "patches": patches, "action_dim": action_dim}
+    if bins is not None:
+        expected["bins"] = bins
     wrong = {name: getattr(config, name) for name, value in expected.items() if getattr(config, name) != value}
     if wrong:
         raise CheckpointError(f"the draft head in {folder} was made for another model: {wrong}, expected {expected}")
