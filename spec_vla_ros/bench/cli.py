@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import argparse
+import importlib
 import json
+import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 from spec_vla_ros.decoding.presets import AUTO, PRESETS
 from spec_vla_ros.machine import machine, versions
+from spec_vla_ros.sim.libero_protocol import STATES, SUITES, TASKS
 
 from .floor import WEIGHT_BYTES
 from .two_hosts import ROWS
@@ -22,6 +25,7 @@ TRACE_EPISODES = 54  # six of every task
 def main(argv: Sequence[str]) -> int:
     """Run one bench; ``argv`` begins with the command's name. Returns the exit status."""
     arguments = _parser().parse_args(argv[1:])
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # the nodes that a bench has started end with it
     try:
         return arguments.run(arguments)
     except KeyboardInterrupt:
@@ -39,7 +43,7 @@ def _parser() -> argparse.ArgumentParser:
     wire.add_argument("--rate", type=float, default=30.0, help="images per second (%(default)s)")
     wire.add_argument("--model", default="models/tabletop", help="checkpoint folder (%(default)s)")
     wire.add_argument("--preset", choices=(AUTO, *PRESETS), default=AUTO, help="(%(default)s)")
-    wire.set_defaults(run=_wire)
+    wire.set_defaults(run=_over_dds("wire"))
     text = "camera and arm on one host, the act node on another: latency, losses, and a link that goes down"
     about = f"Measures {text}. The hosts are network namespaces of this machine; needs root and iproute2."
     hosts = benches.add_parser("two-hosts", help=text, description=about)
@@ -90,13 +94,13 @@ def _parser() -> argparse.ArgumentParser:
     soak.add_argument("--minutes", type=float, default=60.0, help="(%(default)s)")
     soak.add_argument("--model", default="models/tabletop", help="checkpoint folder (%(default)s)")
     soak.add_argument("--seed", type=int, default=1, help="of the layouts (%(default)s)")
-    soak.set_defaults(run=_soak)
+    soak.set_defaults(run=_over_dds("soak"))
     text = "how long the arm goes on after the camera's last image"
     dead = benches.add_parser("dead-man", help=text, description=f"Measures {text}, with and without a running /clock.")
     dead.add_argument("--trials", type=int, default=50, help="per kind of clock (%(default)s)")
     dead.add_argument("--image-timeout", type=float, default=0.5, help="s, of the node (%(default)s)")
     dead.add_argument("--seed", type=int, default=0, help="of the moments (%(default)s)")
-    dead.set_defaults(run=_dead_man)
+    dead.set_defaults(run=_over_dds("dead_man"))
     text = "whether a faulty world ever makes the act node publish an unsafe command"
     faults = benches.add_parser(
         "faults",
@@ -112,6 +116,25 @@ def _parser() -> argparse.ArgumentParser:
     faults.add_argument("--height", type=int, default=64, help="px, at most 480 (%(default)s)")
     faults.add_argument("--kinds", nargs="+", default=[], metavar="NAME", help="only these, as the table names them")
     faults.set_defaults(run=_faults)
+    text = "success on the suites of LIBERO by the protocol of OpenVLA's evaluation"
+    libero = benches.add_parser("libero", help=text, description=f"Measures {text}: docs/libero.md.")
+    libero.add_argument("--suite", required=True, choices=SUITES, help="ten tasks each")
+    libero.add_argument("--model", required=True, help="checkpoint folder or hub id, fine-tuned on the suite")
+    libero.add_argument("--preset", "--presets", dest="presets", nargs="+", default=list(PRESETS), choices=PRESETS)
+    libero.add_argument("--radius", type=int, default=9, help="bins (%(default)s)")
+    libero.add_argument(
+        "--trials", type=int, default=STATES, choices=range(1, STATES + 1), metavar=f"1..{STATES}", help="(%(default)s)"
+    )
+    libero.add_argument("--tasks", type=int, nargs="+", default=list(range(TASKS)), choices=range(TASKS), help="(all)")
+    libero.add_argument("--seed", type=int, default=0, help="of where fixtures stand (%(default)s)")
+    libero.add_argument("--work", type=Path, help="folder of finished episodes, to go on from (out/libero/<suite>)")
+    libero.add_argument("--workers", type=int, default=0, help="processes, each with a model (one per device)")
+    libero.add_argument("--devices", default="auto", help="cuda:0,cuda:1 (auto: cuda where there is one)")
+    libero.add_argument("--dtype", default="auto", help="auto, bfloat16, float32, int8, int4 (%(default)s)")
+    libero.add_argument("--unnorm-key", default="", help="statistics of the model (those of the suite)")
+    libero.add_argument("--heads", type=Path, help="folder of draft heads (drafters/ in the model's folder)")
+    libero.add_argument("--assets", type=Path, help="folder of LIBERO's meshes and textures (looked for)")
+    libero.set_defaults(run=_libero)
     for bench in (passes, latency):
         bench.add_argument("--plot", type=Path, metavar="PATH", help="draw the figures into this PNG")
     for bench in benches.choices.values():
@@ -119,52 +142,24 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _wire(arguments: argparse.Namespace) -> int:
-    from spec_vla_ros.demo.processes import DemoError
+def _over_dds(module: str) -> Callable[[argparse.Namespace], int]:
+    """Runs a bench whose module has ``Options``, ``measure`` and ``report``, and whose arguments are the options."""
 
-    from .wire import Options, measure, report
+    def run(arguments: argparse.Namespace) -> int:
+        from spec_vla_ros.demo.processes import DemoError
 
-    names = Options.__dataclass_fields__
-    try:
-        row = measure(Options(**{name: getattr(arguments, name) for name in names}), _say)
-    except DemoError as error:
-        print(f"spec-vla bench wire: {error}", file=sys.stderr)
-        return 1
-    _say(report(row))
-    _write(arguments.json, [row])
-    return 0
+        bench = importlib.import_module(f"spec_vla_ros.bench.{module}")
+        names = bench.Options.__dataclass_fields__
+        try:
+            result = bench.measure(bench.Options(**{name: getattr(arguments, name) for name in names}), _say)
+        except DemoError as error:
+            print(f"spec-vla bench {module.replace('_', '-')}: {error}", file=sys.stderr)
+            return 1
+        _say(bench.report(result))
+        _write(arguments.json, result if isinstance(result, list) else [result])
+        return 0
 
-
-def _soak(arguments: argparse.Namespace) -> int:
-    from spec_vla_ros.demo.processes import DemoError
-
-    from .soak import Options, measure, report
-
-    names = Options.__dataclass_fields__
-    try:
-        row = measure(Options(**{name: getattr(arguments, name) for name in names}), _say)
-    except DemoError as error:
-        print(f"spec-vla bench soak: {error}", file=sys.stderr)
-        return 1
-    _say(report(row))
-    _write(arguments.json, [row])
-    return 0
-
-
-def _dead_man(arguments: argparse.Namespace) -> int:
-    from spec_vla_ros.demo.processes import DemoError
-
-    from .dead_man import Options, measure, report
-
-    names = Options.__dataclass_fields__
-    try:
-        rows = measure(Options(**{name: getattr(arguments, name) for name in names}), _say)
-    except DemoError as error:
-        print(f"spec-vla bench dead-man: {error}", file=sys.stderr)
-        return 1
-    _say(report(rows))
-    _write(arguments.json, rows)
-    return 0
+    return run
 
 
 def _two_hosts(arguments: argparse.Namespace) -> int:
@@ -282,6 +277,33 @@ def _faults(arguments: argparse.Namespace) -> int:
     _say(report(rows))
     _write(arguments.json, rows)
     return 0 if safe(rows) else 1
+
+
+def _libero(arguments: argparse.Namespace) -> int:
+    from spec_vla_ros.sim.libero_world import LiberoMissingError, packages
+
+    from .libero import LiberoBenchError, Options, measure
+    from .libero_report import report
+
+    devices = tuple(arguments.devices.split(","))
+    given = {name: getattr(arguments, name) for name in Options.__dataclass_fields__}
+    given |= {
+        "devices": devices,
+        "workers": arguments.workers or len(devices),
+        "work": arguments.work or Path("out/libero") / arguments.suite,
+        "presets": tuple(dict.fromkeys(arguments.presets)),
+        "tasks": tuple(sorted(set(arguments.tasks))),
+    }
+    try:
+        rows = measure(Options(**given), _say)
+    except (LiberoMissingError, LiberoBenchError) as error:
+        print(f"spec-vla bench libero: {error}", file=sys.stderr)
+        return 1
+    if not rows:
+        return 1
+    _say(report(rows))
+    _write(arguments.json, [row | {"packages": packages()} for row in rows])
+    return 0
 
 
 def _write(path: Path | None, rows: list[dict[str, Any]]) -> None:
