@@ -214,7 +214,7 @@ def _declare(node: Node) -> None:
 
 
 def tool_quaternion(from_straight_down: np.ndarray) -> tuple[float, float, float, float]:
-    """Quaternion x y z w of a hand that is turned by (3, 3) ``from_straight_down``; half a turn about x points it down."""
+    """Quaternion x y z w of a hand turned by (3, 3) ``from_straight_down``; half a turn about x points it down."""
     vector = vector_from_rotation(from_straight_down)
     angle = float(np.linalg.norm(vector))
     x, y, z = vector * (np.sin(angle / 2) / angle) if angle > 1e-9 else vector / 2

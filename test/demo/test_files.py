@@ -114,7 +114,7 @@ def test_a_disk_that_is_full_is_an_error_and_not_half_a_bag_that_looks_whole(rec
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (4096, hard))
     try:
-        with pytest.raises(OSError, match="too large|space"):
+        with pytest.raises(OSError, match=r"too large|space"):
             write_bag(recorded.recording, tmp_path / "bag")
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))

@@ -2,11 +2,10 @@
 
 import numpy as np
 import pytest
+from recordings import PERIOD, START, compressed_message, image_message
 
 rosbag2 = pytest.importorskip("rosbags.rosbag2")
 pytest.importorskip("mcap")
-
-from recordings import PERIOD, START, compressed_message, image_message
 
 
 @pytest.fixture(scope="session")
