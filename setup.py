@@ -58,7 +58,8 @@ setup(
             *("mujoco<3.9", "matplotlib", "opencv-python-headless", "easydict", "cloudpickle", "gymnasium", "future"),
             *("termcolor", "tqdm", "scipy", "numba"),
         ],
-        "test": ["pytest", "ruff", "transformers"],
+        "train": ["pyarrow"],
+        "test": ["pytest", "ruff", "transformers", "pyarrow"],
     },
     entry_points={"console_scripts": ["spec-vla = spec_vla_ros.cli:main"]},
 )

@@ -1,151 +1,284 @@
 """``spec-vla train-draft``: heads that draft for a checkpoint, distilled from the checkpoint itself.
 
-Frames come from the verifier driving the simulated table top and its greedy tokens are the labels, so no data set is
-needed. Everything continues from the files in the work folder if it is started again.
+Frames come from recordings or from the simulated table top; the labels are the verifier's own greedy tokens, so nobody
+has to annotate anything. Everything goes on from the files in the work folder if it is started again.
 """
 
 from __future__ import annotations
 
 import argparse
-import subprocess
+import json
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 
-from ..decoding.heads.store import FOLDER, save_head
+from ..decoding.drafters import Drafter
+from ..decoding.drafters.eagle import Eagle
+from ..decoding.drafters.vision import Vision
+from ..decoding.heads.store import FOLDER, save_head, trained_drafters
 from ..decoding.heads.vision_head import VisionHeadConfig
+from ..decoding.verifier import cache_slots
+from ..errors import SpecVlaError
+from ..motion.data_sets import action_period
 from ..openvla.loader import LoadedModel, load_model
-from ..sim.tasks import TASKS
-from . import train_eagle_head, train_vision_head
-from .draft_data import DraftFrames, collect
+from .draft_data import Labeller, LabelSettings
+from .draft_loop import Loop, LoopError, LoopSettings
+from .draft_parallel import Processes, processes
+from .draft_report import Judge, full_report, in_words
+from .draft_shards import Manifest, Samples, ShardsError, fingerprint, remove_partial
+from .draft_sources import SIM, SourceError, SourceOptions, open_source
 from .tabletop import keep_freed_memory
-from .train_vision_head import Samples
+from .train_eagle_head import EagleRecipe
+from .train_vision_head import VisionRecipe, vision_config
 
-FRAMES_PER_FILE = 1800
-FIRST_SEED = 20_000_000  # far from the seeds of training, evaluation and demonstration
-HELD_OUT = 1  # files that are not learnt from
-RADII = (9, 9, 9, 9, 9, 9, 0)  # of the report
+NAME = "train-draft"
+KINDS = ("vision", "eagle")
+REPORT = "report.json"
+
+
+def parser() -> argparse.ArgumentParser:
+    """All options."""
+    result = argparse.ArgumentParser(
+        prog=f"spec-vla {NAME}", description=__doc__.splitlines()[0],
+        epilog="Many processes: torchrun --nproc-per-node 4 -m spec_vla_ros.training.train_draft (the same options)",
+    )  # fmt: skip
+    add = result.add_argument
+    add("--kind", nargs="+", choices=KINDS, default=list(KINDS), help="heads to train (%(default)s)")
+    add(
+        "--data", nargs="+", default=[], help="rosbag2 or LeRobot folders, or sim: the model drives the table top (sim)"
+    )
+    add("--model", default="models/tabletop", help="the verifier, folder or hub id (%(default)s)")
+    add("--out", type=Path, help="folder of the heads, for draft_heads of the node (drafters/ of the model's folder)")
+    add("--work", type=Path, default=Path("out/train-draft"), help="shards and checkpoints (%(default)s)")
+    add("--seed", type=int, default=0)
+    model = result.add_argument_group("the verifier")
+    model.add_argument("--unnorm-key", default="", help="statistics of the checkpoint; needed where it has several")
+    model.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto", help="(%(default)s)")
+    model.add_argument("--dtype", default="auto", help="as the node's parameter (%(default)s)")
+    model.add_argument("--centre-crop", action="store_true", help="as the node's parameter")
+    model.add_argument("--threads", type=int, default=1, help="of torch on the CPU, per process (%(default)s)")
+    data = result.add_argument_group("data")
+    data.add_argument("--period", type=float, help="s between two frames, 0 = every frame (the data set's step)")
+    data.add_argument("--instruction", default="", help="for recordings that hold none")
+    data.add_argument("--image-topic", default="", help="of bags; needed where there are several")
+    data.add_argument("--instruction-topic", default="", help="of bags (the one that ends in /instruction)")
+    data.add_argument("--camera", default="", help="of LeRobot data sets; needed where there are several")
+    data.add_argument("--frames", type=int, default=43200, help="of sim (%(default)s)")
+    data.add_argument("--shard-frames", type=int, default=1800, help="(%(default)s)")
+    data.add_argument("--label-batch", type=int, default=12, help="frames that are labelled at once (%(default)s)")
+    data.add_argument(
+        "--others", type=int, default=2, help="more instructions that each frame is labelled for (%(default)s)"
+    )
+    data.add_argument("--shards-only", action="store_true", help="label, do not train")
+    loop = result.add_argument_group("training")
+    loop.add_argument("--steps", type=int, default=10000, help="per head (%(default)s)")
+    loop.add_argument("--minutes", type=float, help="instead of steps: as many as fit, by the speed of the first ones")
+    loop.add_argument(
+        "--batch", type=int, default=64, help="answers per step and process; eagle: a quarter (%(default)s)"
+    )
+    loop.add_argument("--width", type=int, help="of the vision head, a multiple of 4 (128)")
+    loop.add_argument("--precision", choices=("auto", "float32", "bfloat16"), default="auto", help="bfloat16 on CUDA")
+    loop.add_argument("--compile", action="store_true", help="torch.compile; needs a C++ compiler on the CPU")
+    loop.add_argument("--held-out", type=float, default=0.1, help="share of the answers, whole episodes (%(default)s)")
+    loop.add_argument("--radius", type=int, default=9, help="acceptance radius in bins of all figures (%(default)s)")
+    loop.add_argument("--eval-every", type=int, default=1000, help="steps (%(default)s)")
+    loop.add_argument("--eval-actions", type=int, default=200, help="(%(default)s)")
+    loop.add_argument("--report-actions", type=int, default=1000, help="(%(default)s)")
+    loop.add_argument(
+        "--patience", type=int, default=5, help="evaluations without a better head; 0 = never stop (%(default)s)"
+    )
+    loop.add_argument("--checkpoint-every", type=int, default=500, help="steps (%(default)s)")
+    return result
 
 
 def main(argv: list[str]) -> int:
-    """Command line: ``train-draft``, and for its own child process ``--collect-only``."""
-    parser = argparse.ArgumentParser(prog="spec-vla train-draft", description=__doc__.splitlines()[0])
-    parser.add_argument("--model", type=Path, default=Path("models/tabletop"), help="the verifier (%(default)s)")
-    parser.add_argument("--out", type=Path, help="folder of the heads (drafters/ in the model's folder)")
-    parser.add_argument("--work", type=Path, default=Path("out/train-draft"), help="frames and states (%(default)s)")
-    parser.add_argument("--heads", nargs="+", choices=("vision", "eagle"), default=["vision", "eagle"])
-    parser.add_argument("--files", type=int, default=24, help=f"of {FRAMES_PER_FILE} frames each (%(default)s)")
-    parser.add_argument("--vision-minutes", type=float, default=60.0, help="(%(default)s)")
-    parser.add_argument("--eagle-minutes", type=float, default=25.0, help="(%(default)s)")
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--collect-only", action="store_true", help="frames, no training")
-    arguments = parser.parse_args(argv[1:])
-    torch.set_num_threads(1)  # on shared cores one thread is faster than two
+    """Command line; the command's own name may come first."""
+    options = parser()
+    arguments = options.parse_args(argv[1:] if argv[:1] == [NAME] else argv)
+    if problem := problem_of(arguments):
+        options.error(problem)
+    torch.set_num_threads(arguments.threads)  # on shared cores one thread is faster than two
     keep_freed_memory()
+    try:
+        with processes(arguments.device) as group:
 
-    def log(text: str) -> None:
-        sys.stdout.write(text + "\n")
-        sys.stdout.flush()
+            def log(text: str) -> None:
+                if group.first:
+                    sys.stdout.write(text + "\n")
+                    sys.stdout.flush()
 
-    loaded = load_model(arguments.model, device="cpu")
-    if arguments.collect_only:
-        collect_files(loaded, arguments.work, arguments.files, log)
-        return 0
-    train(loaded, arguments, log)
+            run(arguments, group, log)
+    except (SourceError, ShardsError, LoopError, SpecVlaError) as error:
+        raise SystemExit(f"{NAME}: {error}") from error
+    except KeyboardInterrupt:
+        sys.stdout.write(f"\n{NAME}: interrupted; the same command goes on from here\n")
+        return 130
     return 0
 
 
-def collect_files(loaded: LoadedModel, work: Path, files: int, log: Callable[[str], None]) -> None:
-    """Write the files of frames that are not there yet."""
-    work.mkdir(parents=True, exist_ok=True)
-    for seed in range(FIRST_SEED, FIRST_SEED + files):
-        path = work / f"draft_{seed:08d}.npz"
-        if not path.exists():
-            began = time.monotonic()
-            frames = collect(loaded, FRAMES_PER_FILE, seed)
-            frames.save(path)
-            log(f"{path.name}: {len(frames)} answers of the verifier in {time.monotonic() - began:.0f} s")
+def problem_of(arguments: argparse.Namespace) -> str:
+    """What is wrong with the options, before anything is loaded."""
+    counts = ("frames", "shard_frames", "label_batch", "steps", "batch", "eval_every", "eval_actions", "report_actions")
+    for name in (*counts, "checkpoint_every", "threads"):
+        if getattr(arguments, name) < 1:
+            return f"--{name.replace('_', '-')} must be at least 1"
+    if not 0 < arguments.held_out < 1:
+        return "--held-out is a share between 0 and 1"
+    if arguments.width is not None and (arguments.width < 4 or arguments.width % 4):
+        return "--width must be a multiple of 4, the heads of its attention"
+    if (arguments.period or 0) < 0 or (arguments.minutes is not None and arguments.minutes <= 0):
+        return "--period cannot be negative, --minutes must be more than 0"
+    if arguments.out is None and not arguments.shards_only and not Path(arguments.model).is_dir():
+        return f"--out is needed: {arguments.model} is no folder that heads could be written into"
+    return ""
 
 
-def train(loaded: LoadedModel, arguments: argparse.Namespace, log: Callable[[str], None]) -> None:
-    """Collect in a process beside, train one head after the other, report what they are worth."""
-    work, out = arguments.work, arguments.out or arguments.model / FOLDER
-    command = [sys.executable, "-m", "spec_vla_ros.training.train_draft", "train-draft", "--collect-only"]
-    command += ["--model", str(arguments.model), "--work", str(work), "--files", str(arguments.files)]
-    with subprocess.Popen(command) as child:  # noqa: S603 - starts itself
-        try:
-            while len(_files(work)) <= HELD_OUT and child.poll() is None:
-                time.sleep(1)
-            if len(_files(work)) <= HELD_OUT:
-                raise SystemExit(f"train-draft: {HELD_OUT + 1} files of frames are needed in {work}; see --files")
-            held_out = _samples(loaded, _files(work)[:HELD_OUT])
-            if "vision" in arguments.heads:
-                _train_vision(loaded, arguments, work, out, held_out, log)
-            child.wait()
-            if "eagle" in arguments.heads:
-                _train_eagle(loaded, arguments, work, out, log)
-        finally:
-            child.terminate()
-
-
-def _train_vision(
-    loaded: LoadedModel, arguments: argparse.Namespace, work: Path, out: Path, held_out: Samples, log: Callable
-) -> None:
-    config = VisionHeadConfig(
-        hidden=loaded.config.llama.hidden_size,
-        patches=loaded.config.towers[0].patches,
-        action_dim=loaded.statistics.action_dim,
-        bins=loaded.tokens.bins,
+def run(arguments: argparse.Namespace, group: Processes, log: Callable[[str], None]) -> None:
+    """Label, train one head after the other, report what they are worth."""
+    loaded = load_model(
+        arguments.model, group.device, arguments.dtype, arguments.unnorm_key or None, centre_crop=arguments.centre_crop
     )
-    radii, state = torch.tensor(RADII[: config.action_dim]), work / "vision.pt"
-    known = _files(work)[HELD_OUT:]
-    samples = _samples(loaded, known)
-
-    def refresh() -> Samples | None:
-        nonlocal known, samples
-        files = _files(work)[HELD_OUT:]
-        if files == known:
-            return None
-        known, samples = files, _samples(loaded, files)
-        return samples
-
-    def save(head: Any) -> None:
-        torch.save(head.state_dict(), state)
-        log(f"held out: {train_vision_head.agreement(head, held_out, radii, 600)}")
-
-    initial = torch.load(state, weights_only=True) if state.exists() else None
-    head = train_vision_head.train(
-        samples, config, arguments.vision_minutes, arguments.seed, log, save, refresh, initial=initial
-    )
-    report = train_vision_head.agreement(head, held_out, radii)
-    save_head(head, out / "vision", {"report": report, "answers": len(samples), "minutes": arguments.vision_minutes})
-    log(f"wrote {out / 'vision'}: {report}")
+    loaded.model.requires_grad_(False)
+    manifest = make_shards(loaded, arguments, group, log)
+    frames, answers = manifest.complete["frames"], manifest.complete["answers"]
+    log(f"{frames} frames with {answers} answers in {len(manifest.complete['shards'])} shards, {arguments.work}")
+    if arguments.shards_only:
+        return
+    folders = [arguments.work / "shards" / name for name in manifest.complete["shards"]]
+    samples = Samples(folders, loaded, manifest.instructions, VisionHeadConfig.text_rows, group.device)
+    for kind in dict.fromkeys(arguments.kind):
+        train_head(kind, loaded, samples, manifest, arguments, group, log)
 
 
-def _train_eagle(loaded: LoadedModel, arguments: argparse.Namespace, work: Path, out: Path, log: Callable) -> None:
-    state = work / "eagle.pt"
-    initial = torch.load(state, weights_only=True) if state.exists() else None
-    samples = _samples(loaded, _files(work)[HELD_OUT:])
-    prompts = [loaded.prompt.ids(task.instruction) for task in TASKS]
-    head = train_eagle_head.train(
-        loaded, samples, prompts, arguments.eagle_minutes, arguments.seed, log,
-        lambda head: torch.save(head.state_dict(), state), initial=initial,
+def make_shards(
+    loaded: LoadedModel, arguments: argparse.Namespace, group: Processes, log: Callable[[str], None]
+) -> Manifest:
+    """Label what is not labelled yet; without --data, complete shards are taken as they are."""
+    manifest = Manifest(arguments.work)
+    model = {**fingerprint(loaded), "centre_crop": arguments.centre_crop}
+    if manifest.complete and not arguments.data:
+        manifest.require({"model": model})
+        return manifest
+    period = arguments.period if arguments.period is not None else _known_period(loaded, arguments.data)
+    options = SourceOptions(
+        period, arguments.instruction, arguments.camera, arguments.image_topic, arguments.instruction_topic,
+        arguments.frames, arguments.shard_frames, arguments.seed,
     )  # fmt: skip
-    save_head(head, out / "eagle", {"answers": len(samples), "minutes": arguments.eagle_minutes})
-    log(f"wrote {out / 'eagle'}")
+    sources = [open_source(text, options, loaded) for text in arguments.data or [SIM]]
+    settings = LabelSettings(arguments.shard_frames, arguments.others, arguments.seed, arguments.label_batch)
+    manifest.require({"model": model, "data": [source.identity() for source in sources], "settings": vars(settings)})
+    manifest.instructions = list(dict.fromkeys(text for source in sources for text in source.instructions))
+    if manifest.complete:
+        return manifest
+    if group.first:
+        remove_partial(arguments.work)
+        manifest.save()
+    group.wait()
+    for source in sources:
+        log(f"{source.name}: about {source.expected} frames, {len(source.instructions)} instruction(s)")
+    Labeller(loaded, manifest.instructions, settings, arguments.work, log, group.rank, group.world).run(sources)
+    group.wait()
+    shards = sorted(path for path in (arguments.work / "shards").glob("shard_*") if ".partial" not in path.name)
+    sizes = [_size(path) for path in shards]
+    manifest.complete = {
+        "shards": [path.name for path in shards],
+        "frames": sum(frames for frames, _ in sizes),
+        "answers": sum(answers for _, answers in sizes),
+    }
+    if not manifest.complete["answers"]:
+        raise SourceError(f"there is no usable frame in {', '.join(source.name for source in sources)}")
+    if group.first:
+        manifest.save()
+    return manifest
 
 
-def _files(work: Path) -> list[Path]:
-    return sorted(path for path in work.glob("draft_*.npz") if ".partial" not in path.name)
+def train_head(
+    kind: str, loaded: LoadedModel, samples: Samples, manifest: Manifest, arguments: argparse.Namespace,
+    group: Processes, log: Callable[[str], None],
+) -> None:  # fmt: skip
+    """Train, keep the best head, write it and its report."""
+    learnt, held = samples.split(arguments.held_out, arguments.seed)
+    driven = held[samples.driven[held]]  # what the robot would have been asked, with its history
+    if not len(driven):
+        raise ShardsError("the model answered no held-out frame with an action: is this its camera, its --unnorm-key?")
+    log(f"{kind}: learns from {len(learnt)} answers; {len(driven)} of {len(held)} held-out ones are of a frame's own "
+        f"instruction; {len(samples.episode.unique())} episodes")  # fmt: skip
+    batch = arguments.batch if kind == "vision" else max(1, arguments.batch // 4)
+    recipe: Any = (
+        VisionRecipe(samples, vision_config(loaded, arguments.width))
+        if kind == "vision"
+        else EagleRecipe(samples, loaded, learnt)
+    )
+    judge = Judge(loaded, samples, kind, arguments.radius)
+    looked_at = _spread(driven, arguments.eval_actions)
+
+    def evaluate(head: nn.Module) -> tuple[float, str]:
+        figures = judge.count(_drafter(kind, head, loaded), looked_at, group)
+        passes, share = figures["passes_per_action"], figures["one_pass_share"]
+        return passes, f"{passes:.3f} passes per action, {100 * share:.1f} % in one ({figures['actions']} actions)"
+
+    precision = arguments.precision
+    if precision == "auto":
+        precision = "bfloat16" if group.device.type == "cuda" else "float32"
+    settings = LoopSettings(
+        0 if arguments.minutes else arguments.steps, arguments.minutes or 0.0, batch, arguments.eval_every,
+        arguments.checkpoint_every, arguments.patience, precision, arguments.compile, arguments.seed,
+    )  # fmt: skip
+    identity = {
+        "kind": kind, "data": manifest.key, "width": arguments.width or 0, "radius": arguments.radius,
+        "held_out": arguments.held_out, "eval_actions": arguments.eval_actions,
+    }  # fmt: skip
+    loop = Loop(recipe, learnt, settings, group, arguments.work / kind, identity, evaluate, log)
+    best = loop.run()
+    out = arguments.out or Path(arguments.model) / FOLDER
+    about = {
+        "model": manifest.made_for["model"], "data": manifest.made_for["data"], "frames": manifest.complete["frames"],
+        "answers_learnt_from": len(learnt), "steps": loop.state.step, "best_step": loop.state.best_step,
+        "batch": batch * group.world, "processes": group.world, "precision": precision, "seed": arguments.seed,
+    }  # fmt: skip
+    if group.first:
+        save_head(best, out / kind, about)
+    group.wait()
+    found, problems = trained_drafters(loaded, out)  # as the node will load it, in half precision
+    if kind not in found:
+        raise ShardsError(f"the head that was just written does not load: {'; '.join(problems)}")
+    report = full_report(judge, found[kind], _spread(driven, arguments.report_actions), group)
+    if group.first:
+        (out / kind / REPORT).write_text(json.dumps({"kind": kind, **report, "training": about}, indent=2) + "\n")
+        for line in in_words(kind, report):
+            log(line)
+        log(f"wrote {out / kind}")
+    group.wait()
 
 
-def _samples(loaded: LoadedModel, files: list[Path]) -> Samples:
-    instructions = [task.instruction for task in TASKS]
-    return Samples(DraftFrames.load(files), loaded, instructions, VisionHeadConfig.text_rows)
+def _drafter(kind: str, head: nn.Module, loaded: LoadedModel) -> Drafter:
+    if kind == "vision":
+        return Vision(head)
+    return Eagle(head.to(loaded.model.dtype), loaded.model, cache_slots(loaded))
+
+
+def _spread(rows: torch.Tensor, count: int) -> torch.Tensor:
+    """At most ``count`` of ``rows``, evenly over all of them."""
+    return rows[torch.linspace(0, len(rows) - 1, min(count, len(rows))).long()]
+
+
+def _size(folder: Path) -> tuple[int, int]:
+    import numpy as np
+
+    return tuple(len(np.load(folder / f"{name}.npy", mmap_mode="r")) for name in ("number", "task"))
+
+
+def _known_period(loaded: LoadedModel, data: list[str]) -> float:
+    if not [text for text in data if text != SIM]:
+        return 0.0
+    try:
+        return action_period(loaded.statistics.key)
+    except ValueError as error:
+        raise SourceError(str(error).replace("set step_dt to", "set --period to")) from error
 
 
 if __name__ == "__main__":

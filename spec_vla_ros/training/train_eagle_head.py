@@ -6,10 +6,8 @@ distribution, on the rows that predict tokens 2 to A; noise on the input states;
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -17,83 +15,76 @@ from torch import Tensor
 from ..decoding.heads.eagle_head import EagleHead
 from ..openvla.llama import causal_mask, rope_tables
 from ..openvla.loader import LoadedModel
-from .train_vision_head import Samples
+from .draft_shards import Samples
 
 NOISE = 0.2  # width of the uniform noise on input states, as the public settings name it
 TOKEN_WEIGHT = 0.1
+FINAL_RATE = 0.02  # of the peak
 
 
-@torch.inference_mode()
+@torch.no_grad()
 def verifier_rows(loaded: LoadedModel, patches: Tensor, ids: list[int], tokens: Tensor) -> tuple[Tensor, Tensor]:
     """Input rows and states (B, P + T + A - 1, H) of one prompt over several images, with the action's tokens read.
 
     ``patches`` (B, P, H); ``ids`` the prompt; ``tokens`` (B, A).
     """
     model = loaded.model
-    prompt = model.prompt_embeds(patches, torch.tensor([ids]).expand(len(patches), -1))
-    rows = torch.cat([prompt, model.language_model.embed(tokens[:, :-1])], dim=1)
-    positions = torch.arange(rows.shape[1])
+    text = torch.tensor([ids], device=model.device).expand(len(patches), -1)
+    prompt = model.prompt_embeds(patches.to(model.device, model.dtype), text)
+    rows = torch.cat([prompt, model.language_model.embed(tokens[:, :-1].to(model.device))], dim=1)
+    positions = torch.arange(rows.shape[1], device=rows.device)
     return rows, model.language_model(rows, positions, causal_mask(len(positions), rows.device))
 
 
-def train(
-    loaded: LoadedModel,
-    samples: Samples,
-    prompts: list[list[int]],
-    minutes: float,
-    seed: int,
-    log: Callable[[str], None],
-    save: Callable[[EagleHead], None],
-    batch: int = 16,
-    peak_rate: float = 1e-3,
-    initial: dict[str, Tensor] | None = None,
-) -> EagleHead:
-    """Train for ``minutes``; ``save`` is called every two minutes. ``prompts`` in the order of ``samples.task``."""
-    torch.manual_seed(seed)
-    config = loaded.config.llama
-    head = EagleHead(config)
-    for name, p in head.named_parameters():
-        if p.dim() == 2:
-            torch.nn.init.normal_(p, std=(0.5 if "o_proj" in name or "down_proj" in name else 1.0) * p.shape[1] ** -0.5)
-    if initial is not None:
-        head.load_state_dict(initial)
-    optimizer = torch.optim.AdamW(head.parameters(), betas=(0.9, 0.95), weight_decay=0.0)
-    rng = np.random.default_rng(seed)
-    by_task = [torch.nonzero(samples.task == task).flatten() for task in range(len(prompts))]
-    action = slice(loaded.tokens.first, loaded.tokens.vocab_end)
-    output = loaded.model.language_model.lm_head.weight[action].float()
-    start = saved = time.monotonic()
-    step, running = 0, None
-    while (progress := (time.monotonic() - start) / 60 / minutes) < 1:
-        if time.monotonic() - saved > 120:
-            saved = time.monotonic()
-            save(head)
-        for group in optimizer.param_groups:
-            group["lr"] = peak_rate * min(1.0, (step + 1) / 100) * max(0.02, 1 - progress)
-        task = int(rng.integers(len(prompts)))  # one prompt per step, so that no row is padding
-        rows = by_task[task][torch.from_numpy(rng.integers(len(by_task[task]), size=batch))]
-        tokens = samples.tokens[rows]
-        with torch.no_grad():
-            embeds, states = verifier_rows(loaded, samples.patches[samples.frame[rows]].float(), prompts[task], tokens)
-        embeds, states = embeds.clone(), states.clone()
-        noisy = states + (torch.rand_like(states) - 0.5) * NOISE
-        positions = torch.arange(states.shape[1] - 1)
+class EagleRecipe:
+    """See :class:`.draft_loop.Recipe`. ``rows``: the answers that may be learnt from."""
+
+    name, peak_rate, warm_up, clip = "eagle", 1e-3, 100, 0.5
+
+    def __init__(self, samples: Samples, loaded: LoadedModel, rows: Tensor) -> None:
+        self.samples, self.loaded = samples, loaded
+        order = rows[torch.argsort(samples.task[rows], stable=True)]
+        tasks, counts = samples.task[order].unique_consecutive(return_counts=True)
+        self._by_task = dict(zip(tasks.tolist(), order.split(counts.tolist()), strict=True))
+
+    def make(self) -> EagleHead:
+        """A new head."""
+        head = EagleHead(self.loaded.config.llama)
+        for name, p in head.named_parameters():
+            if p.dim() == 2:
+                gain = 0.5 if "o_proj" in name or "down_proj" in name else 1.0
+                torch.nn.init.normal_(p, std=gain * p.shape[1] ** -0.5)
+        return head
+
+    def optimizer(self, head: EagleHead) -> torch.optim.Optimizer:
+        """No decay."""
+        return torch.optim.AdamW(head.parameters(), betas=(0.9, 0.95), weight_decay=0.0)
+
+    def decay(self, progress: float) -> float:
+        """A straight line."""
+        return max(FINAL_RATE, 1 - progress)
+
+    def loss(self, forward: Callable[..., Tensor], rows: Tensor, generator: torch.Generator) -> Tensor:
+        """Regression and cross-entropy on one prompt per step, that of the first row, so that no row is padding."""
+        samples, loaded = self.samples, self.loaded
+        task = int(samples.task[rows[0]])
+        of_task = self._by_task[task]
+        rows = of_task[torch.randint(len(of_task), (len(rows),), generator=generator)]
+        tokens = samples.tokens[rows].long()
+        with torch.autocast(samples.device.type, enabled=False):  # the verifier in its own precision
+            embeds, states = verifier_rows(loaded, samples.patches(rows), samples.prompts[task], tokens)
+        embeds, states = embeds.float(), states.float()
+        noise = torch.rand(states.shape, generator=generator).to(states.device)
+        noisy = states + (noise - 0.5) * NOISE
+        positions = torch.arange(states.shape[1] - 1, device=states.device)
         mask = causal_mask(len(positions), states.device)
-        out = head(embeds[:, 1:], noisy[:, :-1], rope_tables(config, positions, states.dtype), mask)
+        out = forward(embeds[:, 1:], noisy[:, :-1], rope_tables(loaded.config.llama, positions, states.dtype), mask)
         wanted = states[:, 1:]
-        last = slice(-(samples.tokens.shape[1] - 1), None)  # rows whose next state predicts tokens 2..A
-        regression = F.smooth_l1_loss(out[:, last], wanted[:, last])
-        target = (wanted[:, last] @ output.T).softmax(-1)
-        guess = (out[:, last] @ output.T).log_softmax(-1)
-        loss = regression - TOKEN_WEIGHT * (target * guess).sum(-1).mean()
-        optimizer.zero_grad()
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(head.parameters(), 0.5)
-        optimizer.step()
-        step += 1
-        running = loss.item() if running is None else 0.98 * running + 0.02 * loss.item()
-        if step % 200 == 0:
-            log(f"eagle head {progress:5.1%} step {step} loss {running:.4f}")
-    log(f"eagle head done after {step} steps, loss {running}")
-    save(head)
-    return head.eval()
+        last = slice(-(tokens.shape[1] - 1), None)  # rows whose next state predicts tokens 2..A
+        action = slice(loaded.tokens.first, loaded.tokens.vocab_end)
+        output = loaded.model.language_model.lm_head.weight[action].detach().float()
+        regression = F.smooth_l1_loss(out[:, last].float(), wanted[:, last])
+        with torch.autocast(samples.device.type, enabled=False):
+            target = (wanted[:, last] @ output.T).softmax(-1)
+            guess = (out[:, last].float() @ output.T).log_softmax(-1)
+        return regression - TOKEN_WEIGHT * (target * guess).sum(-1).mean()

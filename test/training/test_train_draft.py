@@ -1,22 +1,43 @@
-"""Heads distilled from a verifier: the labels are its own greedy tokens, and training learns them."""
+"""Heads distilled from a verifier: its own answers are the labels, and no interruption changes what comes out."""
 
 import json
-from pathlib import Path
+import os
+import signal
+import subprocess
+import sys
+import time
 
 import numpy as np
 import pytest
 import torch
+from draft_recordings import pictures, write_bag, write_lerobot
 
-pytest.importorskip("mujoco")
-
+from spec_vla_ros.decoding.drafters import Observation
+from spec_vla_ros.decoding.drafters.base import DraftContext
+from spec_vla_ros.decoding.heads.store import trained_drafters
+from spec_vla_ros.decoding.heads.vision_head import NO_ACTION
 from spec_vla_ros.demo.share import share_path
 from spec_vla_ros.openvla.loader import load_model
 from spec_vla_ros.policy import OpenVLAPolicy
 from spec_vla_ros.policy_types import DecodeSettings
-from spec_vla_ros.sim.tasks import TASKS
-from spec_vla_ros.training import draft_data, train_draft, train_eagle_head, train_vision_head
+from spec_vla_ros.training import draft_data, train_draft
+from spec_vla_ros.training.draft_loop import Loop, LoopSettings, scheduled
+from spec_vla_ros.training.draft_parallel import Processes
+from spec_vla_ros.training.draft_shards import Samples, Shard
 
 MODEL = share_path("models/tabletop")
+TASKS = ("pick up the red block", "touch the blue block", "put the green block on the plate")
+LENGTHS = (9, 7, 8)
+MODULE = "spec_vla_ros.training.train_draft"
+# A training of seconds: the numbers say nothing, that they come is what counts.
+QUICK = ["--period", "0", "--batch", "4", "--width", "32", "--eval-every", "100", "--eval-actions", "3"]
+QUICK += ["--report-actions", "4", "--checkpoint-every", "4", "--shard-frames", "5", "--held-out", "0.3"]
+
+
+@pytest.fixture(autouse=True)
+def one_thread(monkeypatch):
+    torch.set_num_threads(1)
+    monkeypatch.setattr(train_draft, "keep_freed_memory", lambda: None)  # of this process
 
 
 @pytest.fixture(scope="module")
@@ -26,83 +47,303 @@ def loaded():
 
 
 @pytest.fixture(scope="module")
-def frames(loaded):
-    return draft_data.collect(loaded, 36, seed=3)
+def bag(tmp_path_factory):
+    return write_bag(tmp_path_factory.mktemp("data") / "bag", list(zip(TASKS, pictures(*LENGTHS), strict=True)))
+
+
+def train(*options, data=(), work=None, out=None):
+    command = ["train-draft", "--model", str(MODEL), *map(str, QUICK), *map(str, options)]
+    command += ["--data", *map(str, data)] if data else []
+    command += ["--work", str(work), "--out", str(out or work / "out")]
+    assert train_draft.main(command) == 0
+
+
+def start(*options):
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, "-m", *map(str, options)]
+    return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+
+
+def kill_when(process, condition):
+    """SIGKILL as soon as ``condition`` holds, which has to be before the process ends by itself."""
+    deadline = time.monotonic() + 60
+    while not condition():
+        assert process.poll() is None, process.stdout.read()
+        assert time.monotonic() < deadline
+        time.sleep(0.005)
+    process.send_signal(signal.SIGKILL)
+    assert process.wait() == -signal.SIGKILL
+
+
+def content(folder):
+    """Every file below, by name."""
+    return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
+
+
+@pytest.fixture(scope="module")
+def labelled(bag, tmp_path_factory):
+    """Work folder with all shards of the bag."""
+    work = tmp_path_factory.mktemp("labelled")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(train_draft, "keep_freed_memory", lambda: None)
+        train("--shards-only", data=[bag], work=work)
+    return work
+
+
+# -- labels
 
 
 def test_labels_are_what_the_policy_itself_would_do(loaded):
     """Batched decoding pads shorter prompts; padding must not change a token."""
     greedy, policy = draft_data.BatchedGreedy(loaded), OpenVLAPolicy(loaded)
     images = list(np.random.default_rng(0).integers(0, 256, (len(TASKS), 224, 224, 3), dtype=np.uint8))
-    prompts = [loaded.prompt.ids(task.instruction) for task in TASKS]
+    prompts = [loaded.prompt.ids(task) for task in TASKS]
     assert len({len(prompt) for prompt in prompts}) > 1
     tokens = greedy.tokens(greedy.patches(images), prompts)
     settings = DecodeSettings(preset="autoregressive")
     for image, task, row in zip(images, TASKS, tokens, strict=True):
-        np.testing.assert_array_equal(policy.infer(image, task.instruction, settings).tokens, row)
+        np.testing.assert_array_equal(policy.infer(image, task, settings).tokens, row)
 
 
-def test_frames_are_those_of_a_drive(loaded, frames, tmp_path):
-    assert len(frames) == 3 * len(frames.patches) == 3 * 36
-    driving = slice(0, None, 3)
-    assert (frames.last[driving][: draft_data.ARMS] == draft_data.NO_ACTION).all(), "nothing before the first action"
-    later = frames.last[driving][draft_data.ARMS :]
-    assert (later >= 0).all(1).mean() > 0.8
-    assert ((frames.tokens >= loaded.tokens.first) & (frames.tokens < loaded.tokens.vocab_end)).all()
-    frames.save(tmp_path / "draft_1.npz")
-    frames.save(tmp_path / "draft_2.npz")
-    both = draft_data.DraftFrames.load([tmp_path / "draft_2.npz", tmp_path / "draft_1.npz"])
-    assert len(both) == 2 * len(frames)
-    np.testing.assert_array_equal(both.patches[both.frame[len(frames) :]], frames.patches[frames.frame])
+def test_each_frame_knows_the_answer_before_it_within_its_episode(loaded, labelled):
+    shards = [Shard.load(folder) for folder in sorted((labelled / "shards").iterdir())]
+    assert [len(shard.number) for shard in shards] == [5, 5, 5, 5, 4], "of 24 frames"
+    joined = {name: np.concatenate([getattr(s, name)[s.driven] for s in shards]) for name in ("tokens", "last")}
+    bins, last = loaded.tokens.to_bins(joined["tokens"]), joined["last"]
+    episode = np.repeat(range(len(LENGTHS)), LENGTHS)
+    np.testing.assert_array_equal(np.concatenate([s.episode for s in shards]), episode)
+    for n in range(sum(LENGTHS)):
+        begins = n == 0 or episode[n] != episode[n - 1]
+        np.testing.assert_array_equal(last[n], np.full(7, NO_ACTION) if begins else bins[n - 1], err_msg=str(n))
+    tasks = np.concatenate([s.task for s in shards]).reshape(-1, 3)
+    assert (np.sort(tasks) == [0, 1, 2]).all(), "each frame was answered for all instructions"
+    np.testing.assert_array_equal(tasks[:, 0], episode)
+
+
+def test_killed_in_the_middle_of_labelling_the_shards_become_the_same(bag, labelled, tmp_path):
+    command = [MODULE, "--model", MODEL, *QUICK, "--data", bag, "--work", tmp_path, "--shards-only"]
+    kill_when(start(*command), (tmp_path / "shards" / "shard_00_000001").exists)
+    assert len(list((tmp_path / "shards").glob("shard_??_??????"))) < 5
+    assert json.loads((tmp_path / "manifest.json").read_text())["complete"] == {}
+    (tmp_path / "shards" / "shard_00_000003.partial-1").mkdir(exist_ok=True)
+    train("--shards-only", data=[bag], work=tmp_path)
+    assert content(tmp_path) == content(labelled)
+
+
+def test_several_sources_make_one_set(tmp_path, loaded):
+    data = write_lerobot(tmp_path / "data", list(zip(TASKS[:2], pictures(4, 3), strict=True)))
+    bag = write_bag(tmp_path / "bag", [(TASKS[2], pictures(3)[0])])
+    train("--shards-only", data=[data, bag], work=tmp_path / "work")
+    manifest = json.loads((tmp_path / "work/manifest.json").read_text())
+    assert manifest["instructions"] == list(TASKS)
+    assert manifest["complete"]["frames"] == 10
+    folders = sorted((tmp_path / "work/shards").iterdir())
+    samples = Samples(folders, loaded, manifest["instructions"], 48)
+    assert len(samples.episode.unique()) == 3
+    learnt, held = samples.split(0.1, 0)
+    assert not set(samples.episode[learnt].tolist()) & set(samples.episode[held].tolist())
+    assert len(learnt) + len(held) == len(samples) == 30
+
+
+# -- training
+
+
+def test_a_bag_becomes_a_head_that_loads_and_drafts(bag, labelled, loaded, tmp_path, capsys):
+    train("--kind", "vision", "eagle", "--steps", "12", data=[bag], work=labelled, out=tmp_path)
+    found, problems = trained_drafters(loaded, tmp_path)
+    assert (sorted(found), problems) == (["eagle", "vision"], [])
+    patches = torch.zeros(1, loaded.config.towers[0].patches, loaded.config.llama.hidden_size)
+    text = loaded.model.language_model.embed(torch.tensor([loaded.prompt.ids(TASKS[0])]))
+    found["vision"].begin(Observation(patches, text, torch.cat([patches, text], dim=1)))
+    branches = found["vision"].propose(DraftContext(0, 6, 8, [9] * 6 + [0], loaded.tokens))
+    assert len(branches) == 8
+    assert {len(branch) for branch in branches} == {6}
+    report = json.loads((tmp_path / "vision/report.json").read_text())
+    assert report["held_out"]["actions"] + report["held_out"]["refused_by_the_model"] == 4
+    assert 1 <= report["held_out"]["passes_per_action"] <= 7
+    assert report["expected"]["speed_up"] > 0
+    assert all(value > 0 for value in report["measured_stages"].values())
+    assert report["training"]["frames"] == 24
+    said = capsys.readouterr().out
+    assert "passes per action" in said
+    assert "expected from that" in said
+    before = content(tmp_path)["vision/model.safetensors"]
+    train("--kind", "vision", "--steps", "12", work=labelled, out=tmp_path)  # shards alone are enough; nothing is left
+    assert content(tmp_path)["vision/model.safetensors"] == before
+    assert "goes on at step 12 of 12" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("kind", ["vision", "eagle"])
-def test_training_learns_its_labels(loaded, frames, kind, monkeypatch):
-    monkeypatch.setattr(torch, "compile", lambda module: module)  # compiling takes longer than this training
-    samples = train_vision_head.Samples(frames, loaded, [task.instruction for task in TASKS], 48)
-    losses = []
-
-    def log(text):
-        losses.append(float(text.rsplit(" ", 1)[1]))
-
-    if kind == "vision":
-        config = train_vision_head.VisionHeadConfig(128, 64, width=64, encoder_layers=1)
-        head = train_vision_head.train(samples, config, 0.25, 0, log, lambda head: None, batch=16)
-        report = train_vision_head.agreement(head, samples, torch.tensor([9] * 6 + [0]))
-        assert len(report["within_radius_per_dimension"]) == 7
-        assert np.mean(report["within_radius_per_dimension"]) > 0.2, "chance is below 0.1"
-    else:
-        prompts = [loaded.prompt.ids(task.instruction) for task in TASKS]
-        train_eagle_head.train(loaded, samples, prompts, 0.25, 0, log, lambda head: None, batch=2)
-    assert len(losses) >= 1
-    assert losses[-1] < (5.2 if kind == "vision" else 1.1), losses
-
-
-def test_too_few_frames_are_said_instead_of_waited_for(tmp_path, monkeypatch):
-    """One file is held out, so nothing would be left to learn from."""
-    monkeypatch.setattr(train_draft, "keep_freed_memory", lambda: None)
-    loaded = load_model(MODEL, device="cpu")
-    draft_data.collect(loaded, 12, 1).save(tmp_path / f"draft_{train_draft.FIRST_SEED:08d}.npz")
-    with pytest.raises(SystemExit, match="2 files of frames are needed"):
-        train_draft.main(["train-draft", "--model", str(MODEL), "--work", str(tmp_path), "--files", "1"])
+def test_killed_in_the_middle_of_training_the_head_becomes_the_same(labelled, tmp_path, kind):
+    steps = 32 if kind == "eagle" else 60
+    options = ["--kind", kind, "--steps", str(steps), "--eval-every", "20"]
+    results = []
+    for name in ("whole", "killed"):
+        work = tmp_path / name
+        work.mkdir()
+        for part in ("shards", "manifest.json"):
+            (work / part).symlink_to(labelled / part)
+        checkpoint = work / kind / "checkpoint.pt"
+        if name == "killed":
+            kill_when(start(MODULE, "--model", MODEL, *QUICK, "--work", work, *options), checkpoint.exists)
+            state = torch.load(checkpoint, weights_only=True)["state"]
+            assert 0 < state["step"] < steps
+        train(*options, work=work)
+        results.append(content(work / "out" / kind))
+    assert results[0]["model.safetensors"] == results[1]["model.safetensors"]
+    assert results[0]["config.json"] == results[1]["config.json"]
 
 
-def test_the_command_writes_heads_that_load_and_goes_on_where_it_was(tmp_path, monkeypatch):
-    from spec_vla_ros.decoding.heads.store import trained_drafters
+def test_two_processes_train_one_head(bag, loaded, tmp_path):
+    process = start(
+        "torch.distributed.run", "--standalone", "--nproc-per-node", 2, "-m", MODULE, "--model", MODEL, *QUICK,
+        "--data", bag, "--kind", "vision", "--steps", 8, "--work", tmp_path, "--out", tmp_path / "out",
+        "--device", "cpu",
+    )  # fmt: skip
+    said, _ = process.communicate(timeout=120)
+    assert process.returncode == 0, said
+    assert said.count("step 8 of 8") == 1, "only one of them talks"
+    report = json.loads((tmp_path / "out/vision/report.json").read_text())
+    assert (report["training"]["processes"], report["training"]["batch"]) == (2, 8)
+    assert report["held_out"]["actions"] + report["held_out"]["refused_by_the_model"] == 4
+    assert list(trained_drafters(loaded, tmp_path / "out")[0]) == ["vision"]
 
-    monkeypatch.setattr(torch, "compile", lambda module: module)
-    monkeypatch.setattr(train_draft, "keep_freed_memory", lambda: None)  # of this process
-    work, out = tmp_path / "work", tmp_path / "out"
-    work.mkdir()
-    loaded = load_model(MODEL, device="cpu")
-    for seed in (train_draft.FIRST_SEED, train_draft.FIRST_SEED + 1):
-        draft_data.collect(loaded, 12, seed).save(work / f"draft_{seed:08d}.npz")
-    command = ["train-draft", "--model", str(MODEL), "--work", str(work), "--out", str(out), "--files", "2"]
-    command += ["--vision-minutes", "0.02", "--eagle-minutes", "0.02"]
-    for _ in range(2):
-        assert train_draft.main(command) == 0
-    found, problems = trained_drafters(loaded, out)
-    assert (sorted(found), problems) == (["eagle", "vision"], [])
-    about = json.loads(Path(out, "vision", "config.json").read_text())["about"]
-    assert about["report"]["pairs"] == 36
-    assert (work / "vision.pt").exists()
+
+def test_labels_do_not_depend_on_who_made_them(bag, labelled, loaded, tmp_path):
+    """Every process makes the shards that are its, in whatever order they come."""
+    for rank in (1, 0):
+        options = train_draft.SourceOptions(0.0)
+        source = train_draft.open_source(str(bag), options, loaded)
+        settings = draft_data.LabelSettings(5, 2, 0)
+        draft_data.Labeller(loaded, TASKS, settings, tmp_path, lambda text: None, rank, 2).run([source])
+    assert content(tmp_path / "shards") == content(labelled / "shards")
+
+
+class _Line:
+    """A recipe whose only weight goes to 1."""
+
+    name, peak_rate, warm_up, clip = "line", 0.1, 1, 1.0
+
+    def make(self):
+        return torch.nn.Linear(1, 1, bias=False)
+
+    def optimizer(self, head):
+        return torch.optim.SGD(head.parameters())
+
+    def decay(self, progress):
+        return 1.0
+
+    def loss(self, forward, rows, generator):
+        return (forward(torch.ones(1, 1)) - 1).square().mean()
+
+
+def line(folder, passes, log=lambda text: None, **changes):
+    """A loop that is told these passes, one per evaluation."""
+    values = {"steps": 100, "minutes": 0.0, "batch": 2, "eval_every": 10, "checkpoint_every": 5, "patience": 2}
+    values |= {"precision": "float32", "compiled": False, "seed": 0}
+    told, weights = iter(passes), []
+
+    def evaluate(head):
+        weights.append(head.weight.item())
+        return next(told), "so many"
+
+    settings = LoopSettings(**{**values, **changes})
+    group = Processes(0, 1, torch.device("cpu"))
+    loop = Loop(_Line(), torch.arange(6), settings, group, folder, {"data": "x"}, evaluate, log)
+    return loop, weights
+
+
+def test_it_stops_where_nothing_gets_better_and_keeps_the_best(tmp_path):
+    said = []
+    loop, weights = line(tmp_path, [3.0, 2.0, 2.0, 2.5], said.append)
+    head = loop.run()
+    assert (loop.state.step, loop.state.best_step, loop.state.done) == (40, 20, True)
+    assert head.weight.item() == weights[1]
+    assert "no better head in 2 evaluations" in said[-1]
+    again, _ = line(tmp_path, [])
+    assert again.run().weight.item() == weights[1], "it has ended, and knows how"
+
+
+def test_without_patience_it_goes_to_the_end(tmp_path):
+    loop, _ = line(tmp_path, [3.0] * 10, patience=0)
+    loop.run()
+    assert (loop.state.step, loop.state.best_step) == (100, 10)
+
+
+def test_minutes_become_steps_once_the_speed_is_known(tmp_path):
+    loop, _ = line(tmp_path, iter(lambda: 2.0, None), steps=0, minutes=1e-4, patience=0, eval_every=10**9)
+    loop.run()
+    assert loop.state.step == loop.state.total >= 60
+
+
+def test_every_answer_comes_once_before_any_comes_twice():
+    rows = torch.tensor([3, 5, 8, 13, 21])
+    drawn = torch.cat([scheduled(rows, first, 4, seed=1) for first in range(0, 20, 4)])
+    for epoch in drawn.split(5):
+        assert sorted(epoch.tolist()) == rows.tolist()
+    assert drawn[:5].tolist() != drawn[5:10].tolist()
+
+
+# -- refusals
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--period", "0.5"], r"another data: period 0\.0, now 0\.5"),
+        (["--others", "1"], r"another settings: others 2, now 1"),
+        (["--centre-crop"], r"another model: centre_crop False, now True"),
+    ],
+)
+def test_shards_of_something_else_are_not_mixed(bag, labelled, options, message):
+    with pytest.raises(SystemExit, match=rf"train-draft: the shards in .* are of {message}.*use another --work"):
+        train(*options, data=[bag], work=labelled)
+
+
+def test_shards_of_other_data_are_not_mixed(labelled, tmp_path):
+    other = write_bag(tmp_path / "bag", [(TASKS[0], pictures(4)[0])])
+    with pytest.raises(SystemExit, match=r"another data: .*digest"):
+        train(data=[other], work=labelled)
+
+
+def test_one_episode_is_not_enough_to_hold_one_out(tmp_path):
+    bag = write_bag(tmp_path / "bag", [(TASKS[0], pictures(4)[0])])
+    with pytest.raises(SystemExit, match=r"the data are 1 episode\(s\); one has to be held out"):
+        train(data=[bag], work=tmp_path / "work")
+
+
+def test_a_checkpoint_of_another_training_is_refused(tmp_path):
+    line(tmp_path, [3.0] * 10)[0].run()
+    loop, _ = line(tmp_path, [], batch=3)
+    with pytest.raises(train_draft.LoopError, match=r"another training: batch 2, now 3; delete it"):
+        loop.run()
+    (tmp_path / "checkpoint.pt").write_bytes(b"half a file")
+    loop, _ = line(tmp_path, [])
+    with pytest.raises(train_draft.LoopError, match=r"cannot be read"):
+        loop.run()
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--batch", "0"], "--batch must be at least 1"),
+        (["--width", "30"], "--width must be a multiple of 4"),
+        (["--held-out", "1"], "--held-out is a share"),
+        (["--minutes", "0"], "--minutes must be more than 0"),
+        (["--model", "openvla/openvla-7b"], "--out is needed: openvla/openvla-7b is no folder"),
+    ],
+)
+def test_options_that_cannot_be_are_refused_before_anything_is_loaded(options, message, capsys):
+    with pytest.raises(SystemExit) as ended:
+        train_draft.main(["train-draft", *options])
+    assert ended.value.code == 2
+    assert message in capsys.readouterr().err
+
+
+def test_a_period_that_nobody_knows_is_asked_for(bag, loaded, monkeypatch):
+    def unknown(key):
+        raise ValueError("how long an action takes is not known: set step_dt to the data set's period")
+
+    monkeypatch.setattr(train_draft, "action_period", unknown)
+    with pytest.raises(train_draft.SourceError, match="set --period to"):
+        train_draft._known_period(loaded, [str(bag)])

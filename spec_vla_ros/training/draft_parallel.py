@@ -1,0 +1,77 @@
+"""Several processes that train one head, as torchrun starts them. One process alone needs nothing of this."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+
+PATIENCE = timedelta(hours=24)  # one process may label for long while the others are done
+
+
+@dataclass(frozen=True)
+class Processes:
+    """``rank`` of ``world`` processes; ``device``: this one's."""
+
+    rank: int
+    world: int
+    device: torch.device
+
+    @property
+    def first(self) -> bool:
+        """Whether this one writes files and talks."""
+        return self.rank == 0
+
+    def wait(self) -> None:
+        """Until all are here."""
+        if self.world > 1:
+            dist.barrier()
+
+    def total(self, values: Tensor) -> Tensor:
+        """The sum over all processes."""
+        if self.world > 1:
+            values = values.to(self.device)
+            dist.all_reduce(values)
+        return values.cpu()
+
+    def agreed(self, value: Any) -> Any:
+        """What the first process says."""
+        if self.world > 1:
+            box = [value]
+            dist.broadcast_object_list(box, src=0, device=self.device if self.device.type == "cuda" else None)
+            return box[0]
+        return value
+
+    def joined(self, module: nn.Module) -> nn.Module:
+        """``module`` with gradients averaged over all processes."""
+        if self.world == 1:
+            return module
+        devices = [self.device.index] if self.device.type == "cuda" else None
+        return nn.parallel.DistributedDataParallel(module, device_ids=devices)
+
+
+@contextmanager
+def processes(device: str) -> Iterator[Processes]:
+    """Join the others if torchrun has started this process; ``device``: "auto", "cpu" or "cuda"."""
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    world, rank = int(os.environ.get("WORLD_SIZE", 1)), int(os.environ.get("RANK", 0))
+    chosen = torch.device(device)
+    if device == "cuda":
+        chosen = torch.device("cuda", int(os.environ.get("LOCAL_RANK", 0)))
+        torch.cuda.set_device(chosen)
+    if world == 1:
+        yield Processes(0, 1, chosen)
+        return
+    dist.init_process_group("nccl" if device == "cuda" else "gloo", timeout=PATIENCE)
+    try:
+        yield Processes(rank, world, chosen)
+    finally:
+        dist.destroy_process_group()
