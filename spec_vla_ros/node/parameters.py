@@ -28,7 +28,11 @@ EMITS = ("verifier", "draft")
 
 @dataclass(frozen=True)
 class Spec:
-    """One parameter. ``range``: inclusive (low, high) of a number, which becomes a slider in rqt."""
+    """One parameter. ``range``: inclusive (low, high) of a number, which becomes a slider in rqt.
+
+    A slider of a float sends multiples of a hundredth of its length: ``low`` has to be one of them, or the left end is
+    a value that is refused while rqt shows it as set.
+    """
 
     name: str
     default: Any
@@ -151,12 +155,12 @@ PARAMETERS: tuple[Spec, ...] = (
     Spec("workspace_min", [-10.0, -10.0, -10.0], "m, x y z in base_frame: where tool_frame may go at least"),
     Spec("workspace_max", [10.0, 10.0, 10.0], "m, likewise at most"),
     # The dead-man. In force at once.
-    Spec("image_timeout", 0.5, "s; an image older than this stops the arm (fault IMAGE_STALE)", range=(0.05, 5.0)),
+    Spec("image_timeout", 0.5, "s; an image older than this stops the arm (fault IMAGE_STALE)", range=(0.05, 5.05)),
     Spec(
         "first_image_timeout",
         5.0,
         "s after activation to wait for the first image (fault NO_IMAGE); cameras start later than nodes",
-        range=(0.1, 60.0),
+        range=(0.0, 60.0),
     ),
     Spec(
         "future_tolerance",
@@ -168,7 +172,7 @@ PARAMETERS: tuple[Spec, ...] = (
         "pose_timeout",
         0.5,
         "s; a transform of TF that is needed and older than this stops the arm (fault POSE_UNKNOWN)",
-        range=(0.02, 5.0),
+        range=(0.0, 5.0),
     ),
     Spec(
         "frozen_image_steps",
@@ -180,7 +184,7 @@ PARAMETERS: tuple[Spec, ...] = (
         "inference_timeout",
         5.0,
         "s; an inference that takes longer stops the arm (fault WORKER_HUNG)",
-        range=(0.1, 600.0),
+        range=(0.0, 600.0),
     ),
 )
 
@@ -251,6 +255,8 @@ def declare(node: Any) -> None:
             or (box_refusal(**box) if BOX & values.keys() else "")
             or overruled(values, values.get("preset", node.get_parameter("preset").value))
         )
+        if reason:  # rqt shows a refused value as if it were set
+            node.get_logger().warning(f"refused: {reason}")
         return SetParametersResult(successful=not reason, reason=reason)
 
     node.add_on_set_parameters_callback(validate)

@@ -205,6 +205,20 @@ def test_every_slider_takes_its_ends_and_middle_and_nothing_beyond(rig):
     assert tried >= 10
 
 
+def test_no_position_of_a_slider_in_rqt_is_a_value_that_the_node_refuses():
+    """rqt_reconfigure sends whole hundredths of a range's length, and shows them as set even if they were refused."""
+    from spec_vla_ros.node.parameters import PARAMETERS
+
+    for spec in PARAMETERS:
+        if spec.range is None or spec.read_only or not isinstance(spec.default, float):
+            continue
+        low, high = spec.range
+        scale = 100 / (high - low)
+        positions = [position / scale for position in range(round(low * scale), round(high * scale) + 1)]
+        assert all(low - 1e-9 <= value <= high + 1e-9 for value in positions), spec.name
+        assert positions[0] == pytest.approx(low, abs=1e-9), spec.name
+
+
 def test_what_is_fixed_at_load_is_refused_later(rig):
     from spec_vla_ros.node.parameters import PARAMETERS
 
