@@ -157,3 +157,22 @@ def test_a_bag_is_played_against_the_real_node_and_everything_ends_with_it(launc
     assert all(1_700_000_000 <= stamp <= 1_700_000_010 for stamp in stamps), "recorded time"
     assert not any(action.commanded for action in ear.actions)
     assert ear.twists == []
+
+
+def test_the_simulation_drives_with_torch_from_a_virtual_environment(launch, ear):
+    """``ros2 launch`` starts the node with the python3 of the active environment, where torch is."""
+    probe = subprocess.run(["python3", "-c", "import torch, mujoco, tokenizers"], capture_output=True, check=False)
+    if probe.returncode:
+        pytest.skip("the first python3 of PATH has no torch, tokenizers and mujoco")
+    from spec_vla_ros.msg import DecodeStats
+
+    stats = []
+    ear.create_subscription(DecodeStats, "/act/decode_stats", stats.append, 10)
+    process = launch("sim.launch.py", instruction="pick up the red block")
+    ear.until(lambda: len(stats) >= 5, 120)
+    assert any(action.commanded for action in ear.actions)
+    ear.until(lambda: any(map(moving, ear.twists)))
+    assert {stats[0].decoder, *stats[0].drafters} == {"speculative", "refine", "vision"}
+    os.killpg(process.pid, signal.SIGINT)
+    ear.until(lambda: process.poll() is not None, 30)
+    assert "process has died" not in process.log.read_text(), process.log.read_text()
