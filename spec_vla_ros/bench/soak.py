@@ -1,12 +1,14 @@
 """Hours of closed loop: does the act node grow, and does its stream ever pause?
 
 The simulated arm and the real node run as in the demonstration, one episode after the other. Every velocity's stamp is
-looked at. A pause is explained where the kernel says that it kept the streaming thread waiting for a core meanwhile,
-which is the machine's doing; what is left is ours.
+looked at. A pause is explained where the kernel says that a thread of the node was kept waiting for a core meanwhile,
+which is the machine's doing: the streaming thread itself, or another one that held the interpreter's lock. What is
+left is ours.
 """
 
 from __future__ import annotations
 
+import contextlib
 import struct
 import tempfile
 import threading
@@ -63,7 +65,7 @@ class Ear(Recording):
 
 
 class Machine(threading.Thread):
-    """Notes when the main thread of a process waited for a core; and the memory of processes meanwhile."""
+    """Notes when threads of a process waited for a core; and the memory of processes meanwhile."""
 
     def __init__(self, pids: dict[str, int], watched: str) -> None:
         super().__init__(daemon=True)
@@ -77,8 +79,9 @@ class Machine(threading.Thread):
         due, before = 0.0, waited(self._watched)
         while not self._over.wait(NAP):
             now = waited(self._watched)
-            if now - before > WAIT * 1e9:
-                self.waits.append((time.time_ns(), now - before))
+            longest = max((total - before.get(thread, total) for thread, total in now.items()), default=0)
+            if longest > WAIT * 1e9:
+                self.waits.append((time.time_ns(), longest))
             before = now
             if time.monotonic() - began >= due:
                 due += SAMPLE
@@ -91,9 +94,13 @@ class Machine(threading.Thread):
         self.join()
 
 
-def waited(pid: int) -> int:
-    """Time (ns) for which the main thread of a process was ready to run and had no core, since it began."""
-    return int(Path(f"/proc/{pid}/task/{pid}/schedstat").read_text().split()[1])
+def waited(pid: int) -> dict[str, int]:
+    """Time (ns) for which each thread of a process was ready to run and had no core, since it began."""
+    found = {}
+    for task in Path(f"/proc/{pid}/task").iterdir():
+        with contextlib.suppress(OSError, IndexError):  # a thread that has just ended
+            found[task.name] = int((task / "schedstat").read_text().split()[1])
+    return found
 
 
 def resident(pid: int) -> int:

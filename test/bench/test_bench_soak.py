@@ -56,4 +56,4 @@ def test_the_ear_keeps_the_stamps_of_velocities_and_nothing_else():
 
 def test_memory_and_waiting_time_are_read_from_the_kernel():
     assert resident(os.getpid()) > 10_000
-    assert waited(os.getpid()) >= 0
+    assert waited(os.getpid())[str(os.getpid())] >= 0
