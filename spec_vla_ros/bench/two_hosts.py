@@ -203,14 +203,15 @@ def _outage(seen: dict[str, Any], stopped_ns: int) -> dict[str, Any]:
     """What the outage did. Counts from the moment when the link went down (``down_ns``)."""
     down, up, rearm = seen["down_ns"], seen["up_ns"], seen["rearm_ns"]
     late = [twist for twist in seen["twists"] if up < twist["received_ns"] < rearm]
+    forbidden = stopped_ns or down  # what was sent before and waited in a queue of the link arrives too old for the arm
     at_rest = [at for at, moves in seen["sink"] if at > down and not moves]
     return {
         "down_ms": round(1e-6 * (up - down), 1),
         "fault_after_ms": round(1e-6 * (stopped_ns - down), 1) if stopped_ns else None,
         "arm_stopped_after_ms": round(1e-6 * (min(at_rest) - down), 1) if at_rest else None,
-        "motions_before_rearming": sum(moves for at, moves in seen["sink"] if (stopped_ns or down) < at < rearm),
+        "motions_before_rearming": sum(moves for at, moves in seen["sink"] if forbidden < at < rearm),
         "velocities_before_rearming": len(late),
-        "moving_before_rearming": sum(twist["moving"] for twist in late),
+        "moving_before_rearming": sum(twist["moving"] for twist in late if twist["stamp_ns"] > forbidden),
         "motions_after_rearming": sum(moves for at, moves in seen["sink"] if at > rearm),
     }
 
