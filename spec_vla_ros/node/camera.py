@@ -24,6 +24,7 @@ class Camera:
 
     def __init__(self, node: Any, transport: str, callback: Callable[[Any], None]) -> None:
         """``transport``: "raw" or "compressed"; the latter subscribes to ``<image>/compressed``, as cameras name it."""
+        conversions.prepare()
         self._clock, self._compressed = node.get_clock(), transport == "compressed"
         newest = QoSProfile(depth=1, reliability=ReliabilityPolicy.BEST_EFFORT)
         kind, topic = Image, "image"

@@ -6,6 +6,7 @@ encodings.
 
 from __future__ import annotations
 
+import contextlib
 import re
 from dataclasses import dataclass
 from typing import Any
@@ -14,7 +15,7 @@ import numpy as np
 
 from spec_vla_ros.errors import ImageError
 
-from .bridge import rgb_by_bridge
+from .bridge import cv_bridge, rgb_by_bridge
 
 MAX_SIDE = 16384  # px; a larger image is a corrupt header
 
@@ -46,6 +47,13 @@ def _layouts() -> dict[str, _Layout]:
 
 
 LAYOUTS = _layouts()
+
+
+def prepare() -> None:
+    """Import what a conversion may need. An import at the first image stops the stream for up to 0.3 s."""
+    cv_bridge()
+    with contextlib.suppress(ImageError):
+        _opencv("images")
 
 
 def check_image(message: Any) -> _Layout:

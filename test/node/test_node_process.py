@@ -168,3 +168,14 @@ def test_a_full_disk_under_the_log_stops_nobody(world, ros):
     finally:
         process.kill()
         process.wait()
+
+
+def test_what_converts_images_is_imported_before_anything_moves(ros):
+    """Imported at the first image, cv_bridge and OpenCV stopped the stream for a quarter of a second."""
+    pytest.importorskip("cv2")
+    code = (
+        "import sys; from spec_vla_ros.node.act_node import ActNode; import rclpy; rclpy.init(); ActNode()\n"
+        "import os; os._exit('cv2' not in sys.modules)"
+    )
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])}
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=60, env=environment)
