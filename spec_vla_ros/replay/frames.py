@@ -55,6 +55,7 @@ class Commands:
 
     actions: dict[int, np.ndarray] = field(default_factory=dict)
     twists: list[tuple[int, np.ndarray]] = field(default_factory=list)
+    _made: tuple[np.ndarray, np.ndarray] | None = field(default=None, repr=False)
 
     def at(self, stamp_ns: int, period: float) -> np.ndarray | None:
         """(6,) motion (m, rad) that was commanded for the image of ``stamp_ns``, or in the ``period`` (s) after it."""
@@ -62,14 +63,21 @@ class Commands:
             return action[:6]
         if self.actions or not self.twists:
             return None
-        times = np.array([at for at, _ in self.twists], dtype=np.int64)
+        times, twists = self._arrays()
         end = stamp_ns + int(period * 1e9)
         first, last = np.searchsorted(times, [stamp_ns, end])
         if last - first < 2:
             return None
         inside = np.append(times[first:last], end)
         spans = np.minimum(np.diff(inside) * 1e-9, 0.1)[:, None]  # s; a sink stops by itself after 0.1 s of silence
-        return (np.array([twist for _, twist in self.twists[first:last]]) * spans).sum(0)
+        return (twists[first:last] * spans).sum(0)
+
+    def _arrays(self) -> tuple[np.ndarray, np.ndarray]:
+        """Times (N,) ns and twists (N, 6); made once, because every image of every decoder asks."""
+        if self._made is None or len(self._made[0]) != len(self.twists):
+            times = np.array([at for at, _ in self.twists], dtype=np.int64)
+            self._made = times, np.array([twist for _, twist in self.twists])
+        return self._made
 
 
 @dataclass
