@@ -324,7 +324,7 @@ class ActNode(LifecycleNode):
     def _shaped(self, twist: Any) -> Any:
         """The twist as it may be sent; zero and a fault where that is not known."""
         try:
-            return self._arm.shaped(twist, *parameters.read_box(self))
+            return self._arm.shaped(twist)
         except SpecVlaError as error:
             self._cycle.trip(Fault.of(error))
             return ZERO

@@ -6,7 +6,6 @@ has left the graph and comes back must not find a motion waiting for it.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -74,9 +73,9 @@ class ArmLink:
         self.ready = missing is None
         return missing if now - self._engaged_at > patience else None
 
-    def shaped(self, twist: np.ndarray, low: Sequence[float], high: Sequence[float]) -> np.ndarray:
+    def shaped(self, twist: np.ndarray) -> np.ndarray:
         """The (6,) twist as it may be sent: inside the workspace, in the command frame. Raises PoseError."""
-        return twist if self.space is None else self.space.apply(twist, low, high)
+        return twist if self.space is None else self.space.apply(twist)
 
     def send(self, twist: Any) -> None:
         """Publish ``twist`` (6,), m/s and rad/s, stamped now."""
@@ -127,6 +126,5 @@ class ArmLink:
                 part.destroy()
 
     def _waiting_for(self) -> Fault | None:
-        if self.space is not None and (problem := self.space.problem()):
-            return Fault("POSE_UNKNOWN", problem, "Check what publishes TF, and the names of the frames.")
-        return None if self.servo is None else self.servo.waiting_for()
+        missing = (part.waiting_for() for part in (self.space, self.servo) if part is not None)
+        return next((fault for fault in missing if fault is not None), None)

@@ -6,17 +6,17 @@ fault, because a box around an unknown position protects nothing.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 from rclpy.time import Time
 
 from spec_vla_ros.errors import PoseError
+from spec_vla_ros.motion.watchdog import Fault
 from spec_vla_ros.motion.workspace import Workspace, turned
 
 from . import conversions
-from .parameters import Fixed
+from .parameters import Fixed, read_box
 
 
 class Space:
@@ -38,21 +38,22 @@ class Space:
         """Whether ``fixed`` asks for a box or for other axes than the base's."""
         return bool(fixed.tool_frame) or fixed.command_frame not in ("", fixed.base_frame)
 
-    def problem(self) -> str:
-        """Why a twist could not be sent now, or an empty string."""
+    def waiting_for(self) -> Fault | None:
+        """The transform that is missing before a twist could be sent, as the fault that it is if it does not come."""
         try:
             self._check()
         except PoseError as error:
-            return str(error)
-        return ""
+            return Fault.of(error)
+        return None
 
-    def apply(self, twist: np.ndarray, low: Sequence[float], high: Sequence[float]) -> np.ndarray:
+    def apply(self, twist: np.ndarray) -> np.ndarray:
         """The (6,) twist in base axes, kept inside the box and turned into the command frame. Raises PoseError."""
         if not np.any(twist):
             return twist
         if self._fixed.tool_frame:
             place = self._lookup(self._fixed.base_frame, self._fixed.tool_frame).translation
             position = np.array([place.x, place.y, place.z])
+            low, high = read_box(self._node)
             twist = self.box.clip(twist, position, np.asarray(low), np.asarray(high))
         if self._fixed.command_frame not in ("", self._fixed.base_frame):
             turn = self._lookup(self._fixed.command_frame, self._fixed.base_frame).rotation
