@@ -42,68 +42,68 @@ class Spec:
     read_only: bool = False
 
 
-def _fixed(name: str, default: Any, description: str, **more: Any) -> Spec:
+def fixed(name: str, default: Any, description: str, **more: Any) -> Spec:
     """A parameter that is read by configure and cannot change afterwards."""
     return Spec(name, default, description, read_only=True, **more)
 
 
 PARAMETERS: tuple[Spec, ...] = (
     # The model. Fixed, because loading it takes minutes.
-    _fixed("policy", "openvla", "The model, or canned moves for bringing up an arm", choices=("openvla", "scripted")),
-    _fixed("model", "openvla/openvla-7b", "Checkpoint folder or hub id"),
-    _fixed("revision", "", "Branch, tag or commit of a hub id; empty = its default"),
-    _fixed("unnorm_key", "", "Data set whose statistics make m and rad of actions; empty = the checkpoint's only one"),
-    _fixed(
+    fixed("policy", "openvla", "The model, or canned moves for bringing up an arm", choices=("openvla", "scripted")),
+    fixed("model", "openvla/openvla-7b", "Checkpoint folder or hub id"),
+    fixed("revision", "", "Branch, tag or commit of a hub id; empty = its default"),
+    fixed("unnorm_key", "", "Data set whose statistics make m and rad of actions; empty = the checkpoint's only one"),
+    fixed(
         "draft_heads", "", "Folder with trained draft heads (vision/, eagle/); empty = drafters/ of the model's folder"
     ),
-    _fixed("device", "auto", "auto = cuda where there is one, else cpu; or a torch device such as cuda:1"),
-    _fixed(
+    fixed("device", "auto", "auto = cuda where there is one, else cpu; or a torch device such as cuda:1"),
+    fixed(
         "dtype",
         "auto",
         "Precision of the weights; auto = bfloat16 on a GPU, float32 on the CPU; int8, int4: of the language model's "
         "layers, to save memory",
         choices=("auto", "bfloat16", "float16", "float32", "int8", "int4"),
     ),
-    _fixed("cpu_threads", 0, "Threads of torch on the CPU; 0 = its own choice, one per core", range=(0, 256)),
-    _fixed("centre_crop", False, "Use the centre 90 % of the image, for checkpoints trained with image augmentation"),
-    _fixed(
+    fixed("cpu_threads", 0, "Threads of torch on the CPU; 0 = its own choice, one per core", range=(0, 256)),
+    fixed("centre_crop", False, "Use the centre 90 % of the image, for checkpoints trained with image augmentation"),
+    fixed(
         "script",
         "axes",
         "Moves of the scripted policy; rehearse = axes, and faults on request of the instruction",
         choices=("axes", "still", "nan", "rehearse"),
     ),
-    _fixed("script_delay", 0.1, "s that the scripted policy pretends to think", range=(0.0, 10.0)),
+    fixed("script_delay", 0.1, "s that the scripted policy pretends to think", range=(0.0, 10.0)),
     # The camera.
-    _fixed(
+    fixed(
         "image_transport",
         "raw",
         "raw = sensor_msgs/Image on the topic image; compressed = CompressedImage on <that topic>/compressed",
         choices=("raw", "compressed"),
     ),
     # The arm.
-    _fixed("base_frame", "base_link", "Frame of the robot's base, whose axes actions refer to"),
-    _fixed("command_frame", "", "Frame of the velocities; empty = base_frame; another one is looked up in TF"),
-    _fixed("tool_frame", "", "TF frame of the tool, kept inside workspace_min..max; empty = no box"),
-    _fixed("servo_node", "", "Node of MoveIt Servo that is switched to velocity input, e.g. /servo_node; empty = none"),
-    _fixed(
+    fixed("base_frame", "base_link", "Frame of the robot's base, whose axes actions refer to"),
+    fixed("command_frame", "", "Frame of the velocities; empty = base_frame; another one is looked up in TF"),
+    fixed("tool_frame", "", "TF frame of the tool, kept inside workspace_min..max; empty = no box"),
+    fixed("servo_node", "", "Node of MoveIt Servo that is switched to velocity input, e.g. /servo_node; empty = none"),
+    fixed(
         "step_dt", 0.0, "s that one action takes; 0 = the data set's known period (bridge_orig 0.2)", range=(0.0, 2.0)
     ),
-    _fixed(
+    fixed(
         "gripper_interface",
         "topic",
         "topic = std_msgs/Float64 on gripper_command; action = control_msgs/GripperCommand on gripper_cmd",
         choices=("topic", "action"),
     ),
-    _fixed(
+    fixed(
         "gripper_open",
         0.08,
         "With the action: position of the open gripper, m (rad where its joint turns)",
         range=(0.0, 1.0),
     ),
-    _fixed("gripper_closed", 0.0, "With the action: position of the closed gripper, likewise", range=(0.0, 1.0)),
-    _fixed("gripper_effort", 20.0, "N; with the action: effort at most", range=(0.0, 500.0)),
-    _fixed("publish_rate", 100.0, "Hz at which velocities are sent while active", range=(20.0, 500.0)),
-    _fixed("autostart", False, "Configure and activate without a lifecycle manager"),
+    fixed("gripper_closed", 0.0, "With the action: position of the closed gripper, likewise", range=(0.0, 1.0)),
+    fixed("gripper_effort", 20.0, "N; with the action: effort at most", range=(0.0, 500.0)),
+    fixed("publish_rate", 100.0, "Hz at which velocities are sent while active", range=(20.0, 500.0)),
+    fixed("autostart", False, "Configure and activate without a lifecycle manager"),
     # What to do.
     Spec("instruction", "", "Instruction at activation, until one arrives on the topic; empty = hold and wait"),
     Spec("dry_run", True, "Send nothing to the arm; everything else is published"),
@@ -232,11 +232,11 @@ class Tunables:
     frozen_image_steps: int = 3
 
 
-def declare(node: Any) -> None:
-    """Declare the whole table on ``node`` and refuse values that the table does not allow from now on."""
-    from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescriptor, SetParametersResult
+def declare_all(node: Any, specs: Iterable[Spec]) -> None:
+    """Declare ``specs`` on ``node``, with ranges that become sliders."""
+    from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescriptor
 
-    for spec in PARAMETERS:
+    for spec in specs:
         text = f"{spec.description} ({' | '.join(spec.choices)})" if spec.choices else spec.description
         descriptor = ParameterDescriptor(description=text, read_only=spec.read_only)
         if spec.range is not None:
@@ -246,6 +246,13 @@ def declare(node: Any) -> None:
             else:
                 descriptor.integer_range = [IntegerRange(from_value=int(low), to_value=int(high), step=1)]
         node.declare_parameter(spec.name, spec.default, descriptor)
+
+
+def declare(node: Any) -> None:
+    """Declare the whole table on ``node`` and refuse values that the table does not allow from now on."""
+    from rcl_interfaces.msg import SetParametersResult
+
+    declare_all(node, PARAMETERS)
 
     def validate(changes: Iterable[Any]) -> Any:
         values = {parameter.name: parameter.value for parameter in changes}

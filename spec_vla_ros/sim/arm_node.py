@@ -20,7 +20,6 @@ ensure_rclpy()  # before the first import of rclpy or of a message package
 
 from builtin_interfaces.msg import Time
 from geometry_msgs.msg import TransformStamped, TwistStamped
-from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescriptor
 from rclpy.clock import Clock, ClockType
 from rclpy.node import Node
 from rclpy.qos import qos_profile_sensor_data
@@ -29,6 +28,7 @@ from std_msgs.msg import Float64
 from tf2_msgs.msg import TFMessage
 
 from spec_vla_ros.msg import Episode
+from spec_vla_ros.node.parameters import declare_all, fixed
 from spec_vla_ros.node.process import run
 from spec_vla_ros.sim.arm import TICK, TabletopArm, vector_from_rotation
 from spec_vla_ros.sim.episode import EpisodeRunner, State
@@ -44,7 +44,7 @@ class ArmNode(Node):
 
     def __init__(self, **node_arguments: Any) -> None:
         super().__init__("tabletop_arm", **node_arguments)
-        _declare(self)
+        declare_all(self, PARAMETERS)
         self._frame = self.get_parameter("base_frame").value
         self._tool_frame = self.get_parameter("tool_frame").value
         self._camera_frame = self.get_parameter("camera_frame").value
@@ -192,25 +192,18 @@ class ArmNode(Node):
         self._states.publish(message)
 
 
-def _declare(node: Node) -> None:
-    """Every parameter; all are read once, at the start."""
-
-    def fixed(name: str, default: Any, description: str, low: float | None = None, high: float = 0.0) -> None:
-        descriptor = ParameterDescriptor(description=description, read_only=True)
-        if isinstance(default, float):
-            descriptor.floating_point_range = [FloatingPointRange(from_value=low, to_value=high)]
-        elif low is not None:
-            descriptor.integer_range = [IntegerRange(from_value=int(low), to_value=int(high), step=1)]
-        node.declare_parameter(name, default, descriptor)
-
-    fixed("image_width", 224, "px", 16, 640)
-    fixed("image_height", 224, "px", 16, 480)
-    fixed("image_rate", 30.0, "Hz", 1.0, 100.0)
-    fixed("base_frame", "base_link", "The only frame in which velocities are accepted")
-    fixed("tool_frame", "tool0", "Frame of the hand in /tf")
-    fixed("camera_frame", "camera", "frame_id of the images")
-    fixed("real_time_factor", 1.0, "Simulated seconds per second; other than 1 the drivers need /clock", 0.05, 20.0)
-    fixed("publish_clock", False, "Publish simulated time on /clock and stamp everything with it")
+PARAMETERS = (  # all are read once, at the start
+    fixed("image_width", 224, "px", range=(16, 640)),
+    fixed("image_height", 224, "px", range=(16, 480)),
+    fixed("image_rate", 30.0, "Hz", range=(1.0, 100.0)),
+    fixed("base_frame", "base_link", "The only frame in which velocities are accepted"),
+    fixed("tool_frame", "tool0", "Frame of the hand in /tf"),
+    fixed("camera_frame", "camera", "frame_id of the images"),
+    fixed(
+        "real_time_factor", 1.0, "Simulated seconds per second; other than 1 drivers need /clock", range=(0.05, 20.0)
+    ),
+    fixed("publish_clock", False, "Publish simulated time on /clock and stamp everything with it"),
+)
 
 
 def tool_quaternion(from_straight_down: np.ndarray) -> tuple[float, float, float, float]:

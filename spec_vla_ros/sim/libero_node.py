@@ -29,7 +29,6 @@ ensure_rclpy()  # before the first import of rclpy or of a message package
 import rclpy
 from builtin_interfaces.msg import Time
 from geometry_msgs.msg import TwistStamped
-from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescriptor
 from rclpy.clock import Clock, ClockType
 from rclpy.exceptions import ParameterException
 from rclpy.logging import get_logger
@@ -39,6 +38,7 @@ from sensor_msgs.msg import Image
 from std_msgs.msg import Float64
 
 from spec_vla_ros.msg import Episode
+from spec_vla_ros.node.parameters import declare_all, fixed
 from spec_vla_ros.node.process import run
 from spec_vla_ros.sim.episode import State
 from spec_vla_ros.sim.libero_episode import World
@@ -57,8 +57,7 @@ class LiberoNode(Node):
     def __init__(self, world: World | None = None, **node_arguments: Any) -> None:
         """``world``: instead of LIBERO's own. Raises :class:`LiberoMissingError`."""
         super().__init__("libero", **node_arguments)
-        _declare(self)
-        value = {name: self.get_parameter(name).value for name in _NAMES}
+        value = _declared(self)
         self._frame, self._size, self._scale = value["base_frame"], value["image_size"], value["action_scale"]
         self._camera_frame = value["camera_frame"]
         suite = SUITES[value["suite"]]
@@ -209,37 +208,32 @@ class LiberoNode(Node):
         return self.get_clock().now().to_msg()
 
 
-_NAMES = (
-    *("suite", "seed", "assets", "image_size", "image_rate", "step_dt", "action_scale"),
-    *("base_frame", "camera_frame"),
-)
-
-
-def _declare(node: Node) -> None:
-    """Every parameter; all are read once, at the start."""
-
-    def fixed(name: str, default: Any, description: str, low: float | None = None, high: float = 0.0) -> None:
-        descriptor = ParameterDescriptor(description=description, read_only=True)
-        if isinstance(default, float):
-            descriptor.floating_point_range = [FloatingPointRange(from_value=low, to_value=high)]
-        elif low is not None:
-            descriptor.integer_range = [IntegerRange(from_value=int(low), to_value=int(high), step=1)]
-        node.declare_parameter(name, default, descriptor)
-
-    fixed("suite", "spatial", f"One of {', '.join(SUITES)}")
-    fixed("seed", 0, "Of where fixtures stand; the initial state is the request's seed", 0, 10**6)
-    fixed("assets", "", "Folder of LIBERO's meshes and textures; empty = looked for")
-    fixed("image_size", 224, "px, square; the model's own size, so that the act node does not resize again", 16, 640)
-    fixed("image_rate", 20.0, "Hz at which the picture is repeated while the world stands still", 1.0, 100.0)
+PARAMETERS = (  # all are read once, at the start
+    fixed("suite", "spatial", f"One of {', '.join(SUITES)}"),
+    fixed("seed", 0, "Of where fixtures stand; the initial state is the request's seed", range=(0, 10**6)),
+    fixed("assets", "", "Folder of LIBERO's meshes and textures; empty = looked for"),
     fixed(
-        "step_dt", STEP, "s that the act node streams one action; the simulator takes 0.05 s whatever it is", 0.02, 2.0
-    )
-    fixed("action_scale", ACTION_SCALE, "That of the act node, which is divided out", 0.001, 1.0)
-    fixed("base_frame", "base_link", "The only frame in which velocities are accepted")
-    fixed("camera_frame", "camera", "frame_id of the images")
-    suite = node.get_parameter("suite").value
-    if suite not in SUITES:
-        raise ParameterException(f"suite must be one of {', '.join(SUITES)}, got {suite!r}", ["suite"])
+        "image_size", 224, "px, square; the model's own size, so that the act node does not resize again",
+        range=(16, 640),
+    ),
+    fixed("image_rate", 20.0, "Hz at which the picture is repeated while the world stands still", range=(1.0, 100.0)),
+    fixed(
+        "step_dt", STEP, "s that the act node streams one action; the simulator takes 0.05 s whatever it is",
+        range=(0.02, 2.0),
+    ),
+    fixed("action_scale", ACTION_SCALE, "That of the act node, which is divided out", range=(0.001, 1.0)),
+    fixed("base_frame", "base_link", "The only frame in which velocities are accepted"),
+    fixed("camera_frame", "camera", "frame_id of the images"),
+)  # fmt: skip
+
+
+def _declared(node: Node) -> dict[str, Any]:
+    """Declare every parameter; their values by name."""
+    declare_all(node, PARAMETERS)
+    values = {spec.name: node.get_parameter(spec.name).value for spec in PARAMETERS}
+    if values["suite"] not in SUITES:
+        raise ParameterException(f"suite must be one of {', '.join(SUITES)}, got {values['suite']!r}", ["suite"])
+    return values
 
 
 def _seconds(stamp: Time) -> float:
