@@ -7,7 +7,6 @@ stopped.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -18,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from spec_vla_ros.errors import ImageError, SpecVlaError
+from spec_vla_ros.file_digest import digest
 from spec_vla_ros.policy_types import DecodeSettings, PolicyResult
 
 from .bag import Bag
@@ -190,15 +190,7 @@ def header(path: Path) -> dict[str, Any]:
 
 def fingerprint(bag: Bag) -> dict[str, Any]:
     """What tells one recording from another without reading all of it: names, sizes, and both ends of each file."""
-    digest = hashlib.sha256()
-    for file in bag.files:
-        size = file.stat().st_size
-        digest.update(f"{file.name} {size}".encode())
-        with file.open("rb") as stream:
-            digest.update(stream.read(65536))
-            stream.seek(max(0, size - 65536))
-            digest.update(stream.read(65536))
-    return {"name": bag.path.name, "sha256_of_ends": digest.hexdigest()[:32]}
+    return {"name": bag.path.name, "sha256_of_ends": digest(bag.files)}
 
 
 def make_policies(loaded: Any, heads: Any, settings: Settings) -> tuple[dict[str, Any], list[str]]:

@@ -15,8 +15,9 @@ from typing import Any
 import numpy as np
 
 from ..errors import InstructionError
+from ..file_digest import digest
 from ..node.instruction import clean_instruction
-from .draft_sources import Shot, SourceError, SourceOptions, digest
+from .draft_sources import Shot, SourceError, SourceOptions
 
 ROWS = 32  # of a parquet file in memory at once; each may hold a picture
 COLUMNS = ("episode_index", "frame_index", "task_index")

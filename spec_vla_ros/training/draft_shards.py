@@ -20,9 +20,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ..file_digest import digest
 from ..openvla.checkpoint import resolve
 from ..openvla.loader import LoadedModel
-from .draft_sources import digest
 
 MANIFEST, FORMAT = "manifest.json", 1
 MODEL_FILES = ("config.json", "tokenizer.json", "preprocessor_config.json", "adapter_config.json", "*.safetensors")

@@ -6,7 +6,6 @@ goes on after an interruption, and decodes only what is asked for, so that skipp
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,11 +14,11 @@ from typing import Any, Protocol
 import numpy as np
 
 from ..errors import ImageError, InstructionError
+from ..file_digest import digest
 from ..node.conversions import rgb_from_compressed, rgb_from_image, stamp_seconds
 from ..node.instruction import clean_instruction
 
 SIM = "sim"
-EDGE = 2**20  # bytes at either end of a file that make up its digest
 INSTRUCTION = "instruction"  # last part of the topic's name, where it is not named
 EARLY = 0.1  # of a period; by so much a frame may come before its time and still be the next one
 LONGEST_GAP = (1.0, 3.0)  # s, periods: after the longer of the two a new episode starts
@@ -187,19 +186,6 @@ class BagSource:
                 f"{self._bag.path}: which topic is the instruction? (--instruction-topic): {', '.join(likely)}"
             )
         return likely[0] if likely else ""
-
-
-def digest(files: Iterable[Path]) -> str:
-    """Of names, sizes and both ends of ``files``: tells recordings apart without reading them as a whole."""
-    whole = hashlib.sha256()
-    for file in sorted(files):
-        size = file.stat().st_size
-        whole.update(f"{file.name} {size}\n".encode())
-        with file.open("rb") as stream:
-            whole.update(stream.read(EDGE))
-            stream.seek(max(0, size - EDGE))
-            whole.update(stream.read(EDGE))
-    return whole.hexdigest()[:32]
 
 
 def _clean(text: str) -> str:
