@@ -12,7 +12,7 @@ from typing import Any
 from PIL import Image
 
 from spec_vla_ros.errors import ImageError
-from spec_vla_ros.node.conversions import check_compressed, check_image
+from spec_vla_ros.image_messages import check_compressed, check_image
 from spec_vla_ros.node.parameters import PARAMETERS
 
 from .findings import Report, count_of

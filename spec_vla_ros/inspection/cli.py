@@ -80,7 +80,7 @@ def _parser() -> argparse.ArgumentParser:
     told.add_argument("--image-topic", default="", metavar="TOPIC", help="the camera of a recording with several")
     told.add_argument("--instruction", default="", metavar="TEXT", help="in place of the recorded ones")
     told.add_argument(
-        "--instruction-topic", default="", metavar="TOPIC", help="where they were recorded (/instruction)"
+        "--instruction-topic", default="", metavar="TOPIC", help="their topic (the one that ends in /instruction)"
     )
     return parser
 

@@ -10,15 +10,14 @@ from pathlib import Path
 from typing import Any
 
 from spec_vla_ros.errors import InstructionError
-from spec_vla_ros.node.instruction import clean_instruction
+from spec_vla_ros.instruction import clean_instruction
 from spec_vla_ros.replay.bag import IMAGES, Bag, BagError, Recorded
-from spec_vla_ros.replay.frames import ACTION, STRING, TWIST
+from spec_vla_ros.replay.frames import ACTION, TWIST
 
 from .camera import BACK, Camera, Event
 from .findings import Report, count_of, size_of
 
 CLOCK = "rosgraph_msgs/msg/Clock"
-INSTRUCTION_TOPIC = "/instruction"  # where the node listens, and where a replay looks
 SAID_EVERY = 2.0  # s between two lines of progress
 SHOWN, DISTINCT = 10, 200  # instructions that are listed, and tried as prompts
 
@@ -107,7 +106,11 @@ def inspect_bag(
         report.error(str(error), "Nothing of it can be read; is it the right file, and was it closed?")
         return report, recording
     topic = _camera_topic(bag, image_topic, report)
-    where = instruction_topic or _instruction_topic(bag)
+    where, unclear = "", bag.silent()
+    try:
+        where = bag.instruction_topic(instruction_topic)
+    except BagError as error:
+        unclear = error
     heard = _read(bag, where, topic, progress)
     if not heard.cameras:
         report.error(f"{path} holds no images; its topics are {', '.join(sorted(bag.topics))}", "Record the camera.")
@@ -125,7 +128,7 @@ def inspect_bag(
         )
         topic = pictures[0] if len(pictures) == 1 else ""
     recording.camera = heard.cameras.get(topic)
-    _instructions(report, bag, heard, instruction, instruction_topic)
+    _instructions(report, heard, instruction, unclear)
     recording.instructions = [instruction] if instruction else list(heard.distinct)
     _commands(report, bag, recording)
     recording.actions = heard.actions
@@ -153,21 +156,13 @@ def _camera_topic(bag: Bag, wanted: str, report: Report) -> str:
         return ""
 
 
-def _instruction_topic(bag: Bag) -> str:
-    """Where instructions are, or seem to be."""
-    texts = [name for name, kind in sorted(bag.topics.items()) if kind == STRING]
-    if INSTRUCTION_TOPIC in texts:
-        return INSTRUCTION_TOPIC
-    return next((name for name in texts if name.endswith("instruction")), "")
-
-
 def _read(bag: Bag, instruction_topic: str, camera_topic: str, progress: Callable[[str], None]) -> _Heard:
     """The pass."""
     images = sorted(name for name, kind in bag.topics.items() if kind in IMAGES)
     cameras = {name: Camera(name, bag.topics[name].endswith("CompressedImage")) for name in images}
     heard = _Heard(cameras, instruction_topic, camera_topic)
     wanted = set(images) | {name for name, kind in bag.topics.items() if kind in (ACTION, CLOCK)}
-    wanted |= {instruction_topic} & set(bag.topics)
+    wanted |= {instruction_topic} - {""}
     if not wanted:
         return heard  # no topic would mean all of them
     total = sum(bag.counts.get(name, 0) for name in wanted)
@@ -208,10 +203,11 @@ def _overview(report: Report, bag: Bag, heard: _Heard) -> None:
         )  # fmt: skip
 
 
-def _instructions(report: Report, bag: Bag, heard: _Heard, given: str, given_topic: str) -> None:
+def _instructions(report: Report, heard: _Heard, given: str, unclear: BagError) -> None:
+    """``unclear``: what is wrong if there is no topic."""
     section = report.section("instructions")
     found = heard.instruction_topic
-    section.add("topic", found if found in bag.topics else "none", found if found in bag.topics else "")
+    section.add("topic", found or "none", found)
     for at, text in heard.said:
         section.add(f"at {at:.1f} s", repr(text), text)
     if heard.changes > len(heard.said):
@@ -220,17 +216,12 @@ def _instructions(report: Report, bag: Bag, heard: _Heard, given: str, given_top
         report.attempt(clean_instruction, given)
         section.add("given", repr(given), given)
         return
-    say = "Say what the arm was told with --instruction, for a replay as well as here"
-    if found not in bag.topics:
-        texts = [name for name, kind in sorted(bag.topics.items()) if kind == STRING]
-        other = f", or where that stands with --instruction-topic ({', '.join(texts)})." if texts else "."
-        report.error(f"no instruction was recorded on {given_topic or INSTRUCTION_TOPIC}", say + other)
+    if not found:
+        report.error(str(unclear), "The options are the same for a replay as here.")
     elif not heard.said:
-        report.error(f"{found} holds no instruction that could be used", f"{say}.")
-    elif not given_topic and found != INSTRUCTION_TOPIC:
         report.error(
-            f"no instruction was recorded on {INSTRUCTION_TOPIC}, but on {found}",
-            f"Give --instruction-topic {found}, for a replay as well as here.",
+            f"{found} holds no instruction that could be used",
+            "Say what the arm was told with --instruction, for a replay as well as here.",
         )
     elif heard.before:
         report.warning(

@@ -13,9 +13,10 @@ from typing import Any
 from rclpy.qos import QoSProfile, ReliabilityPolicy
 from sensor_msgs.msg import CompressedImage, Image
 
+from spec_vla_ros import image_messages
 from spec_vla_ros.errors import FutureImageError
 
-from . import conversions
+from .conversions import stamp_seconds
 from .cycle import Frame
 
 
@@ -24,7 +25,7 @@ class Camera:
 
     def __init__(self, node: Any, transport: str, callback: Callable[[Any], None]) -> None:
         """``transport``: "raw" or "compressed"; the latter subscribes to ``<image>/compressed``, as cameras name it."""
-        conversions.prepare()
+        image_messages.prepare()
         self._clock, self._compressed = node.get_clock(), transport == "compressed"
         newest = QoSProfile(depth=1, reliability=ReliabilityPolicy.BEST_EFFORT)
         kind, topic = Image, "image"
@@ -39,11 +40,11 @@ class Camera:
         cannot be an image and :class:`FutureImageError` for a stamp of another clock.
         """
         if self._compressed:
-            conversions.check_compressed(message)
-            convert = conversions.rgb_from_compressed
+            image_messages.check_compressed(message)
+            convert = image_messages.rgb_from_compressed
         else:
-            conversions.check_image(message)
-            convert = conversions.rgb_from_image
+            image_messages.check_image(message)
+            convert = image_messages.rgb_from_image
         return Frame(
             rgb=functools.partial(convert, message),
             captured_at=time.monotonic() - self._age(message.header.stamp, future_tolerance),
@@ -54,7 +55,7 @@ class Camera:
         """Seconds from capture to now; 0 for a driver that does not stamp."""
         if stamp.sec == 0 and stamp.nanosec == 0:
             return 0.0
-        age = conversions.stamp_seconds(self._clock.now().to_msg()) - conversions.stamp_seconds(stamp)
+        age = stamp_seconds(self._clock.now().to_msg()) - stamp_seconds(stamp)
         if age < -tolerance:
             raise FutureImageError(f"an image is stamped {-age:.3f} s ahead of this node's clock")
         return max(age, 0.0)

@@ -15,13 +15,13 @@ from typing import Any
 import numpy as np
 
 from spec_vla_ros.errors import InstructionError
+from spec_vla_ros.instruction import clean_instruction
 from spec_vla_ros.motion.gripper import GripperSwitch
 from spec_vla_ros.motion.limits import SpeedLimit
 from spec_vla_ros.motion.rotation import step_twist
 from spec_vla_ros.motion.stream import StepStream
 from spec_vla_ros.motion.watchdog import Fault, Limits, Watchdog
 
-from .instruction import clean_instruction
 from .parameters import Tunables
 from .worker import Outcome, Request
 

@@ -15,10 +15,9 @@ from spec_vla_ros.decoding.drafters import DRAFTERS
 from spec_vla_ros.decoding.presets import CUSTOM, DECIDED
 from spec_vla_ros.decoding.presets import NAMES as PRESETS
 from spec_vla_ros.errors import InstructionError
+from spec_vla_ros.instruction import clean_instruction
 from spec_vla_ros.motion.watchdog import Limits
 from spec_vla_ros.policy_types import DecodeSettings
-
-from .instruction import clean_instruction
 
 SHORTEST_STEP = 0.02  # s
 BOX = {"workspace_min", "workspace_max"}

@@ -29,6 +29,8 @@ from .cut_sqlite import rows as cut_rows
 
 SUFFIXES = (".mcap", ".db3")
 IMAGES = ("sensor_msgs/msg/Image", "sensor_msgs/msg/CompressedImage")
+STRING = "std_msgs/msg/String"
+INSTRUCTION = "/instruction"  # where the node listens, unless it is in a namespace or remapped
 
 
 class BagError(Exception):
@@ -79,6 +81,34 @@ class Bag:
             text = f"{wanted} is no image topic" if wanted else "which topic is the camera? (--image-topic)"
             raise BagError(f"{self.path}: {text}; image topics: {', '.join(found) or 'none'}")
         return found[0]
+
+    def instruction_topic(self, wanted: str = "") -> str:
+        """Where the operator's words are: ``wanted``, or ``/instruction``, or the only topic whose last part that is;
+        "" if there is none. Raises :class:`BagError` that lists what could be meant.
+        """
+        if wanted and wanted not in self.texts:
+            found = ", ".join(self.texts) or "none"
+            raise BagError(f"{self.path}: {wanted} is no std_msgs/String topic; there are: {found}")
+        likely = [name for name in self.texts if name.endswith(INSTRUCTION)]
+        if wanted or INSTRUCTION in likely:
+            return wanted or INSTRUCTION
+        if len(likely) > 1:
+            found = ", ".join(likely)
+            raise BagError(f"{self.path}: which topic is the instruction? (--instruction-topic): {found}")
+        return "".join(likely)
+
+    def silent(self) -> BagError:
+        """What to say of a recording in which nobody tells the arm what to do."""
+        found = ", ".join(self.texts) or "none"
+        return BagError(
+            f"{self.path} says no instruction: name its topic (--instruction-topic; std_msgs/String topics here: "
+            f"{found}) or give the text (--instruction)"
+        )
+
+    @property
+    def texts(self) -> list[str]:
+        """Its topics of std_msgs/String."""
+        return [name for name, kind in sorted(self.topics.items()) if kind == STRING]
 
     def messages(self, topics: Collection[str] = ()) -> Iterator[Recorded]:
         """Messages of ``topics`` (all, if empty) in the order of their recording, as far as they can be read."""

@@ -50,7 +50,7 @@ def _parser() -> argparse.ArgumentParser:
         "--presets", nargs="+", choices=tuple(PRESETS), default=list(ALL), help="the first is compared with"
     )
     parser.add_argument("--image-topic", default="", help="camera, raw or compressed (the only one there is)")
-    parser.add_argument("--instruction-topic", default="/instruction", help="std_msgs/String (%(default)s)")
+    parser.add_argument("--instruction-topic", default="", help="std_msgs/String (the one that ends in /instruction)")
     parser.add_argument("--instruction", default="", help="in place of the recorded ones")
     parser.add_argument(
         "--command-topic", default="", help="DeltaAction or TwistStamped to compare with (found by type)"

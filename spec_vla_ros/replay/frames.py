@@ -1,4 +1,4 @@
-"""Which recorded images a policy would have seen, and under which instruction. No ROS.
+"""Which recorded images a policy would have seen, and under which instruction: for replays and for training. No ROS.
 
 As in the node: one image per step of the data set, the newest instruction counts, and a change of it forgets the
 actions before. Images are converted when they are asked for.
@@ -13,12 +13,11 @@ from typing import Any
 import numpy as np
 
 from spec_vla_ros.errors import ImageError, InstructionError
-from spec_vla_ros.node import conversions
-from spec_vla_ros.node.instruction import clean_instruction
+from spec_vla_ros.image_messages import check_compressed, check_image, rgb_from_compressed, rgb_from_image
+from spec_vla_ros.instruction import clean_instruction
 
 from .bag import Bag, BagError, Recorded
 
-STRING = "std_msgs/msg/String"
 ACTION, TWIST = "spec_vla_ros/msg/DeltaAction", "geometry_msgs/msg/TwistStamped"
 EARLY = 0.05  # of a period; an image this much before its turn is taken, cameras jitter
 
@@ -39,11 +38,7 @@ class ReplayFrame:
 
     def rgb(self) -> np.ndarray:
         """(H, W, 3) uint8. Raises :class:`ImageError`."""
-        return (
-            conversions.rgb_from_compressed(self.message)
-            if self.compressed
-            else conversions.rgb_from_image(self.message)
-        )
+        return (rgb_from_compressed if self.compressed else rgb_from_image)(self.message)
 
 
 @dataclass
@@ -84,12 +79,13 @@ class Commands:
 class Frames:
     """Iterates once; afterwards the counters say what became of the rest.
 
-    ``period``: s between two images that are used, 0 = all. ``instruction``: in place of the recorded ones.
+    ``instruction_topic``: "" = the likely one. ``instruction``: in place of the recorded ones. ``period``: s between
+    two images that are used, 0 = all. ``command_topic``: of what the arm was told, "" = not read.
     """
 
     bag: Bag
     image_topic: str
-    instruction_topic: str = "/instruction"
+    instruction_topic: str = ""
     instruction: str = ""
     period: float = 0.2
     command_topic: str = ""
@@ -97,25 +93,20 @@ class Frames:
     between: int = 0  # images between two steps
     without_instruction: int = 0
     unreadable: dict[str, int] = field(default_factory=dict)  # reason -> images
-    refused: list[str] = field(default_factory=list)  # instructions that could not be used
+    refused: list[str] = field(default_factory=list)  # why instructions could not be used; each reason once
     commands: Commands = field(default_factory=Commands)
 
     def __post_init__(self) -> None:
         """Check topics. Raises :class:`BagError`."""
         self.compressed = self.bag.topics[self.image_topic].endswith("CompressedImage")
         if self.instruction:
-            self.instruction = clean_instruction(self.instruction)
-        elif self.bag.topics.get(self.instruction_topic) != STRING:
-            texts = [name for name, kind in sorted(self.bag.topics.items()) if kind == STRING]
-            raise BagError(
-                f"{self.bag.path} has no instructions on {self.instruction_topic}; say what the arm was told with "
-                f"--instruction, or where it stands with --instruction-topic ({', '.join(texts) or 'there is none'})"
-            )
+            self.instruction, self.instruction_topic = clean_instruction(self.instruction), ""
+        else:
+            self.instruction_topic = self.bag.instruction_topic(self.instruction_topic)
+            if not self.instruction_topic:
+                raise self.bag.silent()
         if self.command_topic and self.command_topic not in self.bag.topics:
             raise BagError(f"{self.bag.path} has no topic {self.command_topic}")
-        if not self.command_topic:
-            kinds = {kind: name for name, kind in sorted(self.bag.topics.items(), reverse=True)}
-            self.command_topic = kinds.get(ACTION) or kinds.get(TWIST, "")
 
     @property
     def images(self) -> int:
@@ -124,7 +115,7 @@ class Frames:
 
     def __iter__(self) -> Iterator[ReplayFrame]:
         """The frames in order."""
-        topics = {self.image_topic, self.command_topic, "" if self.instruction else self.instruction_topic} - {""}
+        topics = {self.image_topic, self.command_topic, self.instruction_topic} - {""}
         instruction, fresh, last = self.instruction, True, None
         for recorded in self.bag.messages(topics):
             if recorded.topic == self.image_topic:
@@ -150,7 +141,7 @@ class Frames:
 
     def _problem(self, message: Any) -> str:
         try:
-            (conversions.check_compressed if self.compressed else conversions.check_image)(message)
+            (check_compressed if self.compressed else check_image)(message)
         except ImageError as error:
             return str(error)
         return ""
@@ -159,7 +150,8 @@ class Frames:
         try:
             return clean_instruction(text) if text.strip() else ""
         except InstructionError as error:
-            self.refused.append(str(error))
+            if str(error) not in self.refused:
+                self.refused.append(str(error))
             return ""
 
     def _command(self, recorded: Recorded) -> None:
@@ -171,6 +163,12 @@ class Frames:
             linear, angular = message.twist.linear, message.twist.angular
             twist = np.array([linear.x, linear.y, linear.z, angular.x, angular.y, angular.z])
             self.commands.twists.append((_stamp(recorded), twist))
+
+
+def command_topic(bag: Bag) -> str:
+    """The topic of what the arm was told, by its type; "" where there is none."""
+    kinds = {kind: name for name, kind in sorted(bag.topics.items(), reverse=True)}
+    return kinds.get(ACTION) or kinds.get(TWIST, "")
 
 
 def _stamp(recorded: Recorded) -> int:

@@ -13,7 +13,7 @@ from spec_vla_ros.machine import machine, versions
 
 from .bag import Bag
 from .compare import Comparison, worst
-from .frames import Frames
+from .frames import Frames, command_topic
 from .run import ReplayError, Run, Settings, make_policies, rows
 
 PRESETS = ("autoregressive", "spec_vla", "training_free", "fastest")
@@ -34,7 +34,7 @@ class Options:
     model: str
     presets: tuple[str, ...] = PRESETS
     image_topic: str = ""
-    instruction_topic: str = "/instruction"
+    instruction_topic: str = ""
     instruction: str = ""
     command_topic: str = ""
     period: float | None = None
@@ -76,7 +76,8 @@ def replay(options: Options, say: Callable[[str], None] = lambda _: None) -> Res
     period = _period(options, loaded.statistics.key)
     frames = Frames(
         bag, topic, options.instruction_topic, options.instruction,
-        period=options.period if options.period is not None else period, command_topic=options.command_topic,
+        period=options.period if options.period is not None else period,
+        command_topic=options.command_topic or command_topic(bag),
     )  # fmt: skip
     settings = Settings(options.presets, options.acceptance_radius, options.draft_depth)
     policies, left_out = make_policies(loaded, heads, settings)

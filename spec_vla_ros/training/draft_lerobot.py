@@ -16,7 +16,7 @@ import numpy as np
 
 from ..errors import InstructionError
 from ..file_digest import digest
-from ..node.instruction import clean_instruction
+from ..instruction import clean_instruction
 from .draft_sources import Shot, SourceError, SourceOptions
 
 ROWS = 32  # of a parquet file in memory at once; each may hold a picture

@@ -24,7 +24,7 @@ from ..file_digest import digest
 from ..openvla.checkpoint import resolve
 from ..openvla.loader import LoadedModel
 
-MANIFEST, FORMAT = "manifest.json", 1
+MANIFEST, FORMAT = "manifest.json", 2
 MODEL_FILES = ("config.json", "tokenizer.json", "preprocessor_config.json", "adapter_config.json", "*.safetensors")
 
 

@@ -6,7 +6,8 @@ goes on after an interruption, and decodes only what is asked for, so that skipp
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+import functools
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -15,13 +16,9 @@ import numpy as np
 
 from ..errors import ImageError, InstructionError
 from ..file_digest import digest
-from ..node.conversions import rgb_from_compressed, rgb_from_image, stamp_seconds
-from ..node.instruction import clean_instruction
+from ..instruction import clean_instruction
 
 SIM = "sim"
-INSTRUCTION = "instruction"  # last part of the topic's name, where it is not named
-EARLY = 0.1  # of a period; by so much a frame may come before its time and still be the next one
-LONGEST_GAP = (1.0, 3.0)  # s, periods: after the longer of the two a new episode starts
 
 
 class SourceError(Exception):
@@ -98,9 +95,7 @@ def open_source(text: str, options: SourceOptions, loaded: Any) -> FrameSource:
 
 
 class BagSource:
-    """A rosbag2 recording. A change of the instruction, a gap and a stamp that goes back start a new episode; frames
-    without an instruction are left out.
-    """
+    """A rosbag2 recording, of which the same frames are used as in a replay."""
 
     lanes = 0
 
@@ -108,84 +103,56 @@ class BagSource:
         """Raises :class:`SourceError`."""
         try:
             from ..replay.bag import Bag, BagError
+            from ..replay.frames import Frames
         except ImportError as error:
             raise SourceError(f"{path}: bags need rosbags: pip install 'spec_vla_ros[embedded]' ({error})") from error
         try:
-            self._bag = Bag(path)
-            self._images = self._bag.image_topic(options.image_topic)
-        except BagError as error:
-            raise SourceError(str(error)) from error
-        self.name, self.notes = path.name, []
-        self._period = options.period
-        self._gap = max(LONGEST_GAP[0], LONGEST_GAP[1] * options.period)
-        self._given = _clean(options.instruction)
-        self._texts = self._instruction_topic(options.instruction_topic)
-        said = (_clean(m.message.data) for m in self._bag.messages([self._texts])) if self._texts else ()
-        self.instructions = _unique([self._given, *said])
-        if not self.instructions:
-            strings = [name for name, kind in sorted(self._bag.topics.items()) if kind == "std_msgs/msg/String"]
-            raise SourceError(
-                f"{path} says no instruction: name its topic (--instruction-topic; std_msgs/String topics here: "
-                f"{', '.join(strings) or 'none'}) or give the text (--instruction)"
+            bag = Bag(path)
+            topic = bag.instruction_topic(options.instruction_topic)
+            said = (_clean(recorded.message.data) for recorded in bag.messages([topic])) if topic else ()
+            # Data may be mixed: what a recording says itself counts more than what is said about those that are silent.
+            self.instructions = list(dict.fromkeys(text for text in said if text))
+            given = "" if self.instructions else options.instruction
+            if not self.instructions and not given:
+                raise bag.silent()
+            self._choose = functools.partial(
+                Frames, bag, bag.image_topic(options.image_topic), topic, given, options.period
             )
-        count = self._bag.counts.get(self._images, 0)
-        by_time = int(self._bag.duration_ns * 1e-9 / self._period) + 1 if self._period else count
-        self.expected = min(count, by_time)
+            self._frames = self._choose()
+        except (BagError, InstructionError) as error:
+            raise SourceError(str(error)) from error
+        self.instructions = self.instructions or [self._frames.instruction]
+        self.name, self.notes = path.name, []
+        by_time = int(bag.duration_ns * 1e-9 / options.period) + 1 if options.period else self._frames.images
+        self.expected = min(self._frames.images, by_time)
 
     def identity(self) -> dict[str, Any]:
         """The files' contents, and what is read of them how."""
+        frames = self._frames
         return {
-            "kind": "bag", "name": self.name, "image_topic": self._images, "instruction_topic": self._texts,
-            "instruction": self._given, "period": self._period, "digest": digest(self._bag.files),
+            "kind": "bag", "name": self.name, "image_topic": frames.image_topic,
+            "instruction_topic": frames.instruction_topic, "instruction": frames.instruction, "period": frames.period,
+            "digest": digest(frames.bag.files),
         }  # fmt: skip
 
     def frames(self, wanted: Callable[[int], bool]) -> Iterator[Shot]:
         """See :class:`FrameSource`."""
         self.notes.clear()
-        number, episode, undecodable, why = -1, -1, 0, ""
-        instruction, fresh = self._given, True
-        before = taken = 0.0
-        for recorded in self._bag.messages([topic for topic in (self._images, self._texts) if topic]):
-            message = recorded.message
-            if recorded.topic == self._texts:
-                text = _clean(message.data)
-                fresh, instruction = fresh or text != instruction, text
-                continue
-            # The camera's clock where it has one: it counts when the picture was taken, not when it was written.
-            now = stamp_seconds(message.header.stamp) or recorded.log_ns * 1e-9
-            fresh = fresh or not 0 <= now - before <= self._gap
-            before = now
-            if not instruction or (not fresh and now - taken < (1 - EARLY) * self._period):
-                continue
-            number, episode, taken, fresh = number + 1, episode + fresh, now, False
-            if wanted(number):
-                convert = rgb_from_image if recorded.type == "sensor_msgs/msg/Image" else rgb_from_compressed
+        frames, episode, undecodable, why = self._choose(), -1, 0, ""
+        for frame in frames:
+            episode += frame.fresh
+            if wanted(frame.index):
                 try:
-                    yield Shot(number, episode, convert(message), instruction)
+                    yield Shot(frame.index, episode, frame.rgb(), frame.instruction)
                 except ImageError as error:
                     undecodable, why = undecodable + 1, str(error)
-        if undecodable:
-            self.notes.append(f"{self.name}: {undecodable} pictures were left out: {why}")
-        if self._bag.broken:
-            self.notes.append(self._bag.broken)
+        for reason, count in (*frames.unreadable.items(), *(((why, undecodable),) if undecodable else ())):
+            self.notes.append(f"{self.name}: {count} pictures were left out: {reason}")
+        if frames.bag.broken:
+            self.notes.append(frames.bag.broken)
 
     def answered(self, values: np.ndarray, bins: np.ndarray) -> None:
         """A recording goes its own way."""
-
-    def _instruction_topic(self, wanted: str) -> str:
-        strings = [name for name, kind in sorted(self._bag.topics.items()) if kind == "std_msgs/msg/String"]
-        if wanted:
-            if wanted not in strings:
-                raise SourceError(
-                    f"{self._bag.path}: {wanted} is no std_msgs/String topic; there are: {', '.join(strings) or 'none'}"
-                )
-            return wanted
-        likely = [name for name in strings if name.rsplit("/", 1)[-1] == INSTRUCTION]
-        if len(likely) > 1:
-            raise SourceError(
-                f"{self._bag.path}: which topic is the instruction? (--instruction-topic): {', '.join(likely)}"
-            )
-        return likely[0] if likely else ""
 
 
 def _clean(text: str) -> str:
@@ -194,7 +161,3 @@ def _clean(text: str) -> str:
         return clean_instruction(text)
     except InstructionError:
         return ""
-
-
-def _unique(texts: Iterable[str]) -> list[str]:
-    return list(dict.fromkeys(text for text in texts if text))

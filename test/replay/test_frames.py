@@ -8,7 +8,7 @@ pytest.importorskip("mcap")
 from recordings import PERIOD, START, header
 
 from spec_vla_ros.replay.bag import Bag, BagError
-from spec_vla_ros.replay.frames import Frames
+from spec_vla_ros.replay.frames import Frames, command_topic
 
 
 def frames(folder, **more):
@@ -63,6 +63,17 @@ def test_a_bag_without_instructions_asks_for_one(make_bag, tmp_path):
         Frames(bag, bag.image_topic())
 
 
+def test_instructions_of_a_node_in_a_namespace_are_found_and_two_such_have_to_be_chosen_from(make_bag):
+    bag = Bag(make_bag())
+    bag.topics["/left/instruction"] = bag.topics.pop("/instruction")
+    assert Frames(bag, bag.image_topic()).instruction_topic == "/left/instruction"
+    bag.topics["/right/instruction"] = "std_msgs/msg/String"
+    with pytest.raises(BagError, match=r"which topic is the instruction.*/left/instruction, /right/instruction"):
+        Frames(bag, bag.image_topic())
+    with pytest.raises(BagError, match="/speech is no std_msgs/String topic"):
+        Frames(bag, bag.image_topic(), "/speech")
+
+
 def test_an_instruction_that_cannot_be_used_is_told_and_nothing_is_done_under_it(make_bag):
     some = frames(make_bag(instruction="x" * 5000), period=0.0)
     assert list(some) == []
@@ -98,7 +109,7 @@ def test_recorded_velocities_become_the_motion_of_a_step(make_bag):
         return ("/servo_node/delta_twist_cmds", "geometry_msgs/msg/TwistStamped", ns, build)
 
     folder = make_bag(extra=[twist(START + index * 50_000_000) for index in range(40)])
-    some = frames(folder, period=0.0)
+    some = frames(folder, period=0.0, command_topic=command_topic(Bag(folder)))
     first = next(frame for frame in list(some) if frame.index == 2)
     np.testing.assert_allclose(some.commands.at(first.stamp_ns, 0.2), [0.02, 0, 0, 0, 0, 0.1], rtol=0.3)
     assert some.commands.at(START + 10**12, 0.2) is None

@@ -36,7 +36,9 @@ def write_bag(folder, episodes, period=0.2, gap=2.0, compressed=False, spoilt=()
         header = types["std_msgs/msg/Header"](stamp=stamp, frame_id="camera")
         if compressed:
             data = cv2.imencode(".jpg", pixels[..., ::-1])[1].reshape(-1)
-            return types[kind](header=header, format="jpeg", data=data[: None if good else 200])
+            if not good:
+                data[2:-2] = 0
+            return types[kind](header=header, format="jpeg", data=data)
         return types[kind](
             header=header, height=SIZE, width=SIZE, encoding="rgb8" if good else "32FC1", is_bigendian=0,
             step=3 * SIZE, data=np.ascontiguousarray(pixels).reshape(-1),

@@ -1,6 +1,6 @@
 """cv_bridge where a ROS 2 installation has it, for the encodings that it converts as we do.
 
-Our own conversion (:mod:`.conversions`) needs nothing but numpy and refuses what is wrong with a message before this
+Our own conversion (:mod:`.image_messages`) needs nothing but numpy and refuses what is wrong with a message before this
 sees it. The cv_bridge of PyPI is one of ROS 1 that loses data without an error, and is never used.
 """
 

@@ -3,7 +3,7 @@
 import pytest
 
 from spec_vla_ros.errors import InstructionError
-from spec_vla_ros.node.instruction import MAX_CHARACTERS, clean_instruction
+from spec_vla_ros.instruction import MAX_CHARACTERS, clean_instruction
 
 
 @pytest.mark.parametrize(

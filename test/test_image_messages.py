@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from spec_vla_ros.errors import ImageError
-from spec_vla_ros.node.conversions import LAYOUTS, check_image, rgb_from_compressed, rgb_from_image
+from spec_vla_ros.image_messages import LAYOUTS, check_image, rgb_from_compressed, rgb_from_image
 
 RNG = np.random.default_rng(7)
 RGB = RNG.integers(0, 256, (6, 8, 3), dtype=np.uint8)
