@@ -12,6 +12,7 @@ from pathlib import Path
 OTHERS = {
     "train-tabletop": ("spec_vla_ros.training.tabletop", "train the small model of the simulated table top"),
     "eval-tabletop": ("spec_vla_ros.training.tabletop", "run a checkpoint in the simulator, without ROS"),
+    "record-tabletop": ("spec_vla_ros.training.tabletop_bag", "record a bag of the simulated table top"),
     "train-draft": ("spec_vla_ros.training.train_draft", "train draft heads on a checkpoint's own actions"),
     "replay": ("spec_vla_ros.replay.cli", "run a recorded bag through the policy and compare decoders"),
     "inspect": ("spec_vla_ros.inspection.cli", "what is in a model, head or recording, and what would go wrong"),

@@ -1,0 +1,46 @@
+"""A bag of the table top is one like any other: what reads bags finds in it what the model was shown."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+pytest.importorskip("mujoco")
+pytest.importorskip("mcap")
+
+from spec_vla_ros.cli import main
+from spec_vla_ros.policy import ScriptedPolicy
+from spec_vla_ros.policy_types import DecodeSettings
+from spec_vla_ros.sim.tasks import TASKS
+from spec_vla_ros.training.draft_sources import SourceOptions, open_source
+from spec_vla_ros.training.tabletop_bag import record
+
+
+def test_what_was_shown_is_recorded_with_its_instruction_and_its_episode(tmp_path):
+    shown = []
+
+    def still(image, instruction):
+        shown.append((image.copy(), instruction))
+        return [0.0] * 6 + [1.0]
+
+    policy = ScriptedPolicy([still])
+    frames, episodes, successes = record(tmp_path / "bag", policy, 50, DecodeSettings(), 0, lambda line: None)
+    assert (frames, successes) == (len(shown), 0)
+    source = open_source(str(tmp_path / "bag"), SourceOptions(period=0.2), None)
+    assert source.instructions == [task.instruction for task in TASKS[:episodes]]
+    shots = list(source.frames(lambda number: True))
+    assert [shot.instruction for shot in shots] == [instruction for _, instruction in shown]
+    assert max(shot.episode for shot in shots) == episodes - 1 == 1
+    for shot, (image, _) in zip(shots, shown, strict=True):
+        assert np.abs(shot.image.astype(int) - image).mean() < 3
+
+
+def test_the_command_records_the_model_that_drives(tmp_path, capsys):
+    model = Path(__file__).parents[2] / "models" / "tabletop"
+    assert main(["record-tabletop", str(tmp_path / "bag"), "--frames", "5", "--model", str(model)]) == 0
+    assert "1 of 1 episodes succeeded" in capsys.readouterr().out
+    with pytest.raises(SystemExit):
+        main(["record-tabletop", str(tmp_path / "bag")])
+    with pytest.raises(SystemExit, match="record-tabletop"):
+        main(["record-tabletop", str(tmp_path / "other"), "--model", str(tmp_path / "nothing")])
+    assert not (tmp_path / "other").exists()
