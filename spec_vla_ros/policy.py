@@ -104,12 +104,17 @@ class OpenVLAPolicy:
 
     def warm_up(self, instruction: str) -> None:
         """Compile, allocate and record what an inference may need, so that none does it while an arm moves."""
+        from .decoding.presets import resolve
+
         with self._torch.inference_mode():
             self._see()
         self._verifier.warm_up()
+        settings = DecodeSettings(preset="auto")
+        for drafter in self.trained.values():
+            drafter.warm_up(resolve(settings, self.trained).draft_width)
         size = self.loaded.config.image_size
         grey = np.full((size, size, 3), 128, dtype=np.uint8)
-        self.infer(grey, instruction, DecodeSettings(preset="auto"))
+        self.infer(grey, instruction, settings)
         self.reset()
 
     def reset(self) -> None:

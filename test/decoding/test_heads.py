@@ -1,6 +1,7 @@
 """Trained heads: the networks, the drafters around them, and the files they come from. Heads here are random."""
 
 import json
+from dataclasses import replace
 
 import pytest
 import torch
@@ -44,10 +45,10 @@ def heads(verifier):
 
 
 @torch.inference_mode()
-def observe(verifier, seed):
+def observe(verifier, seed, length=9):
     generator = torch.Generator().manual_seed(seed)
     patches = verifier.model.embed_image(torch.randn(1, 6, 56, 56, generator=generator))
-    text = verifier.model.language_model.embed(torch.randint(3, 512, (1, 9), generator=generator))
+    text = verifier.model.language_model.embed(torch.randint(3, 512, (1, length), generator=generator))
     return Observation(patches, text, torch.cat([text[:, :1], patches, text[:, 1:]], dim=1))
 
 
@@ -144,6 +145,28 @@ def test_vision_drafts_for_its_image_alone_and_goes_on_from_what_was_emitted(ver
     (best,) = vision.propose(context(width=1))
     (rest,) = vision.propose(context(first=2, count=4, width=1, emitted=tuple(best[:2])))
     assert rest == best[2:], "its own beginning leads to its own end"
+
+
+def test_fixed_shapes_draft_what_exact_ones_do(verifier, heads):
+    """What a GPU records runs here unrecorded, one drafter for all actions, as buffers are."""
+    exact, fixed = heads["vision"], Vision(heads["vision"].head, fixed_shapes=True)
+    fixed.warm_up(4)
+    assert fixed.propose(context()) == [], "what it warmed up on is no image"
+    ids = TOKENS.to_ids([[7, 250, 3, 90, 128, 60, 254], [1, 2, 3, 4, 5, 6, 7]])
+    for seed, length in enumerate((9, 3, SIZES.text_rows + 20)):
+        seen = observe(verifier, seed, length)
+        for history in ((), tuple(map(tuple, ids.tolist()))):
+            for radius in (9, 0):
+                for first in (0, 2):
+                    where = {"first": first, "count": 6 - first, "emitted": tuple(ids[1, :first].tolist())}
+                    asked = context(**where, history=history, radii=(radius,) * 6 + (0,))
+                    proposals = []
+                    for drafter in (exact, fixed):
+                        drafter.begin(seen)
+                        proposals.append(drafter.propose(asked))
+                    assert proposals[0] == proposals[1]
+                    shorter = fixed.propose(replace(asked, count=2))
+                    assert shorter == [branch[:2] for branch in proposals[1]]
 
 
 # -- the head of Spec-VLA

@@ -70,6 +70,9 @@ class Drafter:
     def begin(self, observation: Observation | None) -> None:
         """A new action is about to be decoded; None where the caller has nothing to show."""
 
+    def warm_up(self, width: int) -> None:
+        """Build and record what drafting ``width`` branches may need, so that none of it happens while an arm moves."""
+
     def propose(self, context: DraftContext) -> Sequence[Sequence[int]]:
         """Branches, the likeliest first, each up to ``context.count`` ids for the dimensions from ``context.first``
         on; empty for no guess.

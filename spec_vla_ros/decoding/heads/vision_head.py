@@ -112,7 +112,7 @@ class VisionHead(nn.Module):
         rows = [
             self.patch_in(self.patch_norm(patches)) + self.patch_place,
             self.text_in(self.text_norm(text)) + self.text_place[: text.shape[1]],
-            self.last(self._index(torch.where(last == NO_ACTION, config.bins, last))),
+            self.last(self._index(last.masked_fill(last == NO_ACTION, config.bins))),
         ]
         x, mask = torch.cat(rows, dim=1), None
         if text_mask is not None:
@@ -137,17 +137,18 @@ class VisionHead(nn.Module):
         return torch.einsum("bnw,nkw->bnk", self.out_norm(x), weight) + self.out.bias.view(count, -1)
 
     def step(
-        self, memory: list[Any], before: Tensor, dimension: int, past: list[Any] | None
+        self, memory: list[Any], before: Tensor, dimension: int, past: list[Any] | None, mask: Tensor | None = None
     ) -> tuple[Tensor, list[Any]]:
         """Log-probabilities (B, bins) of ``dimension`` and what the next step needs.
 
-        ``before`` (B,): bin of the dimension before, ``bins`` at the first. The rows of ``past`` may be re-ordered.
+        ``memory``, ``mask``: of :meth:`encode`. ``before`` (B,): bin of the dimension before, ``bins`` at the first.
+        The rows of ``past`` may be re-ordered.
         """
         x = self.emitted(before + dimension * (self.config.bins + 1)) + self.place[dimension]
         x, kept = x[:, None], []
         for i, block in enumerate(self.decoder):
             seen = tuple(part.expand(len(before), -1, -1, -1) for part in memory[i])
-            x, keys_values = block(x, None, seen, None, None if past is None else past[i])
+            x, keys_values = block(x, None, seen, mask, None if past is None else past[i])
             kept.append(keys_values)
         part = slice(dimension * self.config.bins, (dimension + 1) * self.config.bins)
         logits = F.linear(self.out_norm(x[:, 0]), self.out.weight[part], self.out.bias[part])
