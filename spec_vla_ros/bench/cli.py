@@ -72,6 +72,7 @@ def _parser() -> argparse.ArgumentParser:
         help="7b, or a checkpoint folder whose sizes are taken; auto = 7b on a GPU, else small",
     )
     latency.add_argument("--layers", type=int, help="decoder layers, instead of those of the shapes")
+    latency.add_argument("--threads", type=int, default=1, help="of torch on the CPU (%(default)s)")
     latency.add_argument("--device", default="auto", help="torch device (auto: cuda where there is one)")
     latency.add_argument(
         "--precisions", nargs="+", choices=WEIGHT_BYTES, help="(bfloat16 on a GPU, float32 on the CPU)"
@@ -214,7 +215,7 @@ def _latency(arguments: argparse.Namespace) -> int:
     from .replayed import Trace, record
     from .shapes import SEVEN_B, shortened
 
-    torch.set_num_threads(1)
+    torch.set_num_threads(arguments.threads)
     name = arguments.device
     device = torch.device(("cuda" if torch.cuda.is_available() else "cpu") if name == "auto" else name)
     on_gpu = device.type == "cuda"
@@ -249,7 +250,10 @@ def _latency(arguments: argparse.Namespace) -> int:
         print(f"spec-vla bench latency: {error}\nFewer --layers or --precisions int8 need less.", file=sys.stderr)
         return 1
     for row in rows:
-        row |= {"shapes": shapes, "layers": config.llama.num_hidden_layers, "acceptance_from": trace.about}
+        row |= {
+            "shapes": shapes, "layers": config.llama.num_hidden_layers, "threads": torch.get_num_threads(),
+            "acceptance_from": trace.about,
+        }  # fmt: skip
     _write(arguments.json, rows)
     if arguments.plot:
         from .plot import plot_latency
