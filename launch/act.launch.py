@@ -24,6 +24,7 @@ PARAMETERS = {
     "draft": ("draft_heads", str, "folder with draft heads trained for this model"),
     "unnorm_key": ("unnorm_key", str, "data set whose statistics turn actions into m and rad, for example bridge_orig"),
     "policy": ("policy", str, "openvla | scripted; scripted = canned moves that show whether frames and axes fit"),
+    "script": ("script", str, "axes | still | nan | rehearse; what policy:=scripted plays"),
     "instruction": ("instruction", str, "initial instruction; the topic instruction replaces it"),
     "image_transport": ("image_transport", str, "raw | compressed; compressed subscribes to <image>/compressed"),
     "step_dt": ("step_dt", float, "s that one action takes; 0.0 = the period of the data set, where it is known"),

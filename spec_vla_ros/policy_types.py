@@ -6,7 +6,7 @@ simulator's closed loop all speak to that protocol only.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Literal, Protocol, runtime_checkable
 
 import numpy as np
@@ -104,7 +104,6 @@ class PolicyResult:
     tokens: np.ndarray
     bins: np.ndarray
     report: DecodeReport
-    extra: dict[str, float] = field(default_factory=dict)
 
 
 @runtime_checkable

@@ -27,6 +27,14 @@ PRESETS: dict[str, DecodeSettings] = {
 }
 NAMES = (AUTO, CUSTOM, *PRESETS)
 DECIDED = ("decoder", "drafters", "draft_width", "emit")  # by every preset but "custom"
+PAPER = "spec_vla"
+
+
+def decided_by(preset: str) -> tuple[str, ...]:
+    """Settings that ``preset`` overrules."""
+    if preset == CUSTOM:
+        return ()
+    return (*DECIDED, "gripper_radius") if preset == PAPER else DECIDED
 
 
 def resolve(settings: DecodeSettings, heads: Collection[str]) -> DecodeSettings:
@@ -40,6 +48,6 @@ def resolve(settings: DecodeSettings, heads: Collection[str]) -> DecodeSettings:
     if any(drafter in TRAINED and drafter not in heads for drafter in preset.drafters):
         name, preset = FALLBACK, PRESETS[FALLBACK]
     decided = {field: getattr(preset, field) for field in DECIDED}
-    if name == "spec_vla":
+    if name == PAPER:
         decided["gripper_radius"] = settings.acceptance_radius
     return replace(settings, preset=name, **decided)

@@ -33,7 +33,8 @@ class Fault:
         return Fault(
             "WORKER_EXCEPTION",
             f"{type(error).__name__}: {error}",
-            "Read the traceback in the log; deactivate, cleanup and configure reload the model.",
+            "Read the traceback in the log; deactivate, cleanup and configure reload the model. After a CUDA error "
+            "restart the process.",
         )
 
     def __str__(self) -> str:

@@ -26,28 +26,27 @@ from spec_vla_ros.embedded_ros.doorway import ensure_rclpy
 
 ensure_rclpy()  # before the first import of rclpy or of a message package
 
+from rcl_interfaces.msg import SetParametersResult
 from rclpy.clock import Clock, ClockType
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 from std_msgs.msg import String
 
 from spec_vla_ros.errors import SpecVlaError
 from spec_vla_ros.motion.clock_watch import ClockWatch
-from spec_vla_ros.motion.data_sets import action_period
 from spec_vla_ros.motion.watchdog import Fault
 from spec_vla_ros.msg import DecodeStats, DeltaAction
 from spec_vla_ros.policy_types import Policy
 
-from . import conversions, diagnostics, parameters, process
+from . import conversions, diagnostics, loading, parameters, process
 from .arm_link import ZERO, ArmLink
 from .camera import Camera
-from .cycle import ACTION_DIM, Action, Cycle
+from .cycle import Action, Cycle
 from .policy_factory import make_policy
 from .reporter import Part, Reporter
 from .worker import Worker
 
 SUCCESS, FAILURE = TransitionCallbackReturn.SUCCESS, TransitionCallbackReturn.FAILURE
 DISCOVERY = 0.5  # s after the node's birth before an empty graph means that nobody else commands the arm
-SCRIPT_STEP = 0.2  # s of one canned move
 LAST_WORDS = 1.0  # s that an inference gets to end once everything else has ended
 LOOK_AROUND = 0.2  # s between two looks at who else is on the command topic
 
@@ -85,9 +84,10 @@ class ActNode(LifecycleNode):
         self._cycle: Cycle | None = None
         self._worker: Worker | None = None
         self._reported: Fault | None = None
-        self._initial_instruction = ""
+        self._instruction_set: str | None = None  # a value of the parameter that has yet to take effect
         self._window, self._ticks = diagnostics.DecodeWindow(), diagnostics.TickWindow()
         parameters.declare(self)
+        self.add_on_set_parameters_callback(self._note_instruction)
 
         self._steady = Clock(clock_type=ClockType.STEADY_TIME)
         self._stream_timer: Any = None
@@ -97,7 +97,7 @@ class ActNode(LifecycleNode):
         self._publishers_: dict[str, Any] = {}
         self._answered = self.create_guard_condition(self._on_answer)
         self._rates = diagnostics.Rates()
-        self._reporter = Reporter(self, self._parts, ("control", "decoding"), self._steady)
+        self._reporter = Reporter(self, self._parts, ("control", "decoding"), self._steady, self._report)
         self._camera = Camera(self, self.get_parameter("image_transport").value, self._on_image)
         self._instructions = self.create_subscription(String, "instruction", self._on_instruction, 10)
         self._autostart_timer = None
@@ -113,7 +113,7 @@ class ActNode(LifecycleNode):
             if unused := parameters.ignored(self):
                 self.get_logger().warning(unused)
             self._load(fixed)
-            self._arm, step_dt = ArmLink(self, fixed), self._step_dt(fixed)
+            self._arm, step_dt = ArmLink(self, fixed), loading.step_dt(fixed, self._worker.description)
         except Exception as error:  # noqa: BLE001 - each wrong configuration has its own line and fails configure
             fault = Fault("CONFIGURATION_INVALID", str(error), "Correct the parameter.")
             if not isinstance(error, ValueError):
@@ -145,9 +145,9 @@ class ActNode(LifecycleNode):
         self._clock_watch.reset()
         self._reported = None
         # Before the first report, which would say that the node holds, while it is about to move.
-        self._initial_instruction = self.get_parameter("instruction").value
-        if self._initial_instruction:
-            self._cycle.instruct(self._initial_instruction, time.monotonic())
+        self._instruction_set = None
+        if initial := self.get_parameter("instruction").value:
+            self._cycle.instruct(initial, time.monotonic())
             self._tell_instruction()
         self._stream_timer = self.create_timer(1.0 / self._fixed.publish_rate, self._on_tick, clock=self._steady)
         self._look_timer = self.create_timer(LOOK_AROUND, self._look_around, clock=self._steady)
@@ -189,6 +189,16 @@ class ActNode(LifecycleNode):
         if worker is not None:
             worker.close(LAST_WORDS)
 
+    def on_stray(self, error: Exception) -> None:
+        """An exception that no callback of ours raised, in the executor's thread.
+
+        rclpy raises one for a transition that does not exist in this state and is asked for by its number; nothing has
+        happened then. Everything else stops the arm.
+        """
+        self.get_logger().error("".join(traceback.format_exception(error)))
+        if "transition" not in str(error).lower():
+            self._fail(Fault("INTERNAL_ERROR", f"{type(error).__name__}: {error}", SpecVlaError.remedy))
+
     @guarded
     def _autostart(self) -> None:
         self.destroy_timer(self._autostart_timer)
@@ -210,25 +220,8 @@ class ActNode(LifecycleNode):
         if "libero" in f"{fixed.unnorm_key} {fixed.model}".lower():
             self.get_logger().warning("LIBERO actions are controller inputs in -1..1, not metres: simulator only")
         self._report_line("OK", "configuring: loading the policy", {"policy": fixed.policy, "model": fixed.model})
-        began = time.monotonic()
         self._worker = Worker(functools.partial(self._policy_factory, fixed), self._notify)
-        while not self._worker.wait_loaded(0.1):
-            if self._stop.is_set():
-                raise InterruptedError("stopped while loading")
-            waited = time.monotonic() - began
-            self.get_logger().info(f"still loading after {waited:.0f} s", throttle_duration_sec=5.0, skip_first=True)
-        if self._worker.action_dim != ACTION_DIM:
-            raise ValueError(f"actions have {self._worker.action_dim} dimensions, this node needs {ACTION_DIM}")
-        self.get_logger().info(f"loaded in {time.monotonic() - began:.1f} s: {self._worker.description}")
-        if problems := self._worker.description.get("draft_head_problems"):
-            self.get_logger().warning(f"decoding goes on without: {problems}")
-
-    def _step_dt(self, fixed: parameters.Fixed) -> float:
-        """Seconds that one action takes; raises ``ValueError`` if nobody knows."""
-        if fixed.step_dt:
-            return fixed.step_dt
-        description = self._worker.description
-        return SCRIPT_STEP if description["policy"] == "scripted" else action_period(description["unnorm_key"])
+        loading.wait_loaded(self._worker, self._stop, self.get_logger())
 
     def _halt(self) -> None:
         """Stop the timer, then send zero, in this order: a late tick must not have the last word."""
@@ -275,6 +268,13 @@ class ActNode(LifecycleNode):
         if self._state == "active":
             self._instruct(message.data)
 
+    def _note_instruction(self, changes: list[Any]) -> SetParametersResult:
+        """Setting the parameter to the value that it has is an instruction, too: the topic may have said another."""
+        for parameter in changes:
+            if parameter.name == "instruction":
+                self._instruction_set = parameter.value
+        return SetParametersResult(successful=True)
+
     def _instruct(self, text: str) -> None:
         if not self._cycle.instruct(text, time.monotonic()) or self._cycle.fault is not None:
             self._report_new_fault()
@@ -299,9 +299,9 @@ class ActNode(LifecycleNode):
         if self._state != "active":
             return
         now = time.monotonic()
-        if (initial := self.get_parameter("instruction").value) != self._initial_instruction:
-            self._initial_instruction = initial
-            self._instruct(initial)
+        if self._instruction_set is not None and self._instruction_set == self.get_parameter("instruction").value:
+            text, self._instruction_set = self._instruction_set, None
+            self._instruct(text)
         limits = parameters.read_limits(self)
         if fault := self._clock_watch.check(now, self.get_clock().now().nanoseconds, self._simulated(), limits.image):
             self._cycle.trip(fault)
@@ -369,7 +369,8 @@ class ActNode(LifecycleNode):
         age = time.monotonic() - action.outcome.request.captured_at
         self._on_tick()  # the first velocity leaves now, and the following ones a period apart
         self._stream_timer.reset()
-        commanded = not self._dry_run()
+        # Not where the tick has found a reason to stop, or the dry run has just ended: the gripper would move alone.
+        commanded = not self._dry_run() and self._cycle.stream.live
         if commanded:
             command = self._cycle.gripper.command(action.outcome.request.tunables.gripper_invert)
             if command is not None and (fault := self._arm.command_gripper(command)):
@@ -421,7 +422,8 @@ class ActNode(LifecycleNode):
             values |= self._rates.take(now, self._cycle.counters.frames, self._cycle.counters.inferences)
         parts = {"control": Part(level, text, values | self._ticks.take())}
         if self._worker is not None and self._worker.description:
-            values = self._worker.description | self._window.values(self._worker.bin_width) | diagnostics.gpu_memory()
+            values = self._worker.description | self._window.values(self._worker.bin_width)
+            values |= diagnostics.gpu_memory(values.get("device", ""))
             problems = values.get("draft_head_problems", "")
             text = f"decoding goes on without: {problems}" if problems else values["policy"]
             parts["decoding"] = Part("WARN" if problems else "OK", text, values)
@@ -431,7 +433,7 @@ class ActNode(LifecycleNode):
 def main(args: list[str] | None = None) -> int:
     """Run the node until SIGINT or SIGTERM; zero is the last command either way."""
     sys.setswitchinterval(0.001)  # s; with 5 ms the worker's Python code makes a 100 Hz stream jitter by half a period
-    status = process.run("act", lambda stop: ActNode(stop=stop), ActNode.stop_for_good, args)
+    status = process.run("act", lambda stop: ActNode(stop=stop), ActNode.stop_for_good, args, ActNode.on_stray)
     if threading.active_count() > 1:  # an inference that goes on: torch aborts an interpreter that ends under it
         sys.stdout.flush()
         sys.stderr.flush()

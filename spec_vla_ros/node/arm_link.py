@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 from geometry_msgs.msg import TwistStamped
+from rclpy.duration import Duration
 
 from spec_vla_ros.motion.watchdog import Fault
 
@@ -20,6 +21,9 @@ from .servo_link import ServoLink
 from .space import Space
 
 ZERO = (0.0,) * 6
+LAST_WORD = 0.1  # s that the last message gets to arrive before its publisher leaves
+# Nodes that listen to velocities without being an arm, by the beginning of their names; hidden ones are ros2's own.
+LISTENERS = ("_ros2cli", "rosbag2_", "rqt", "rviz", "foxglove", "plotjuggler")
 
 
 class ArmLink:
@@ -38,6 +42,7 @@ class ArmLink:
         self.on_wire = False  # whether the arm has heard from us since commanding began
         self.ready = False  # whether it takes what it hears
         self._listened = False  # whether anybody has listened meanwhile
+        self._audience: dict[bytes, str] = {}  # subscriptions at the last look, and whose they are
         self._engaged_at = 0.0
 
     @property
@@ -63,6 +68,8 @@ class ArmLink:
         """
         if not self.on_wire:
             self._engaged_at, self.ready, self._listened = now, False, False
+            self._audience = {}
+            self._gripper.begin()
             if fault := self.rival_fault():
                 return fault
             if self.servo is not None:
@@ -110,20 +117,34 @@ class ArmLink:
         """What is wrong around the arm while the node commands it, or None. A few times per second."""
         if fault := self.rival_fault() or self._gripper.trouble():
             return fault
-        if self._listened and not self.listeners:
+        left = self._departed()
+        if left or (self._listened and not self.listeners):
             return Fault(
                 "ARM_GONE",
-                f"the last subscriber of {self.topic} has left",
+                f"{', '.join(left) or 'the last subscriber'} no longer listens on {self.topic}",
                 "Check the arm's driver or MoveIt Servo and the network; then deactivate and activate.",
             )
         return None
 
     def destroy(self) -> None:
-        """Leave the graph."""
+        """Leave the graph, once the last velocity has arrived."""
+        if not self._twist.wait_for_all_acked(Duration(seconds=LAST_WORD)):
+            self._node.get_logger().warning(f"a subscriber of {self.topic} has not confirmed the last message")
         self._node.destroy_publisher(self._twist)
         for part in (self._gripper, self.servo, self.space):
             if part is not None:
                 part.destroy()
+
+    def _departed(self) -> list[str]:
+        """Nodes that have stopped listening since the last look, except tools.
+
+        One that stays, such as a recorder, must not hide that the arm has left.
+        """
+        infos = self._node.get_subscriptions_info_by_topic(self.topic)
+        present = {bytes(info.endpoint_gid): info.node_name for info in infos}
+        left = [name for gid, name in self._audience.items() if gid not in present and not name.startswith(LISTENERS)]
+        self._audience = present
+        return sorted(left)
 
     def _waiting_for(self) -> Fault | None:
         missing = (part.waiting_for() for part in (self.space, self.servo) if part is not None)

@@ -26,7 +26,7 @@ from .parameters import Tunables
 from .worker import Outcome, Request
 
 FLOOD = 20  # changes of the instruction within a second that no operator makes
-SEEN = (0.005, 0.05)  # m/s and rad/s; a slower step may leave the picture as it is
+SEEN = np.array([0.001, 0.01])  # m and rad; a shorter motion may leave the picture as it is
 ACTION_DIM = 7  # dx dy dz droll dpitch dyaw gripper
 
 
@@ -73,11 +73,13 @@ class Cycle:
         self._frame: Frame | None = None
         self._in_flight: Request | None = None  # the worker has one request at a time, even one that nobody wants
         self._unwanted = False  # the answer to it belongs to another instruction or an earlier activation
+        self._abandoned = False  # to an earlier activation, whose faults are over
         self._moving = False  # from the action's arrival to the first zero after its step
         self._step_end = 0.0
         self._fresh = True
         self._skipped = 0
         self._fingerprint: int | None = None  # of the image of the last action that the arm was told to carry out
+        self._travelled = np.zeros(2)  # m and rad that the arm was told since the image changed, or since it counted
         self._unchanged = 0  # motions in a row that left the image as it was
         self._changes: deque[float] = deque(maxlen=FLOOD)  # when the instruction changed
 
@@ -94,9 +96,10 @@ class Cycle:
         self.instruction, self.refused = "", None
         self._frame, self._moving, self._unwanted = None, False, True
         self._step_end, self._fresh, self._skipped = now, True, 0
-        self._fingerprint, self._unchanged = None, 0
+        self._fingerprint, self._unchanged, self._travelled = None, 0, np.zeros(2)
         self._changes.clear()
-        if self._in_flight is not None:  # deactivated during an inference that still runs: it may be hanging
+        self._abandoned = self._in_flight is not None
+        if self._abandoned:  # deactivated during an inference that still runs: it may be hanging
             self.watchdog.inference_started(now)
 
     def stop(self) -> None:
@@ -170,7 +173,8 @@ class Cycle:
             fresh=self._fresh,
             frames_skipped=self._skipped,
         )
-        self._in_flight, self._unwanted, self._fresh, self._skipped = request, False, False, 0
+        self._in_flight, self._fresh, self._skipped = request, False, 0
+        self._unwanted = self._abandoned = False
         self.watchdog.inference_started(now)
         return request
 
@@ -181,6 +185,9 @@ class Cycle:
         """
         self.watchdog.inference_finished()
         self._in_flight = None
+        if outcome.error is not None and not isinstance(outcome.error, InstructionError) and not self._abandoned:
+            self.trip(Fault.of(outcome.error))  # also where nobody wants the answer: what failed, fails again
+            return None
         if self._unwanted or self.fault is not None:
             self.counters.dropped += 1
             return None
@@ -190,8 +197,8 @@ class Cycle:
             if self._frozen(outcome):
                 return None
             action, twist = self._act(outcome)
-            moves = np.linalg.norm(twist[:3]) > SEEN[0] or np.linalg.norm(twist[3:]) > SEEN[1]
-            self._fingerprint = outcome.fingerprint if commanding and moves else None
+            self._fingerprint = outcome.fingerprint if commanding else None
+            self._travelled += self.step_dt * np.array([np.linalg.norm(twist[:3]), np.linalg.norm(twist[3:])])
             return action
         except InstructionError as error:
             self.instruction, self.refused = "", Fault.of(error)
@@ -211,11 +218,14 @@ class Cycle:
     def _frozen(self, outcome: Outcome) -> bool:
         """Whether the camera has shown the same pixels for too many motions; trips then.
 
-        Stamps do not tell: a driver that repeats its last buffer stamps it anew. A living sensor has noise.
+        Stamps do not tell: a driver that repeats its last buffer stamps it anew. A living sensor has noise. Motions
+        that are too short to be seen add up to one that is not: an arm that is driven slowly must not escape this.
         """
-        same = outcome.fingerprint is not None and outcome.fingerprint == self._fingerprint
-        self._unchanged = self._unchanged + 1 if same else 0
-        self.counters.unchanged += same
+        if outcome.fingerprint is None or outcome.fingerprint != self._fingerprint:
+            self._unchanged, self._travelled = 0, np.zeros(2)
+        elif (self._travelled > SEEN).any():
+            self._unchanged, self._travelled = self._unchanged + 1, np.zeros(2)
+            self.counters.unchanged += 1
         steps = outcome.request.tunables.frozen_image_steps
         if not steps or self._unchanged < steps:
             return False

@@ -102,14 +102,17 @@ class Rates:
         }
 
 
-def gpu_memory() -> dict[str, str]:
-    """Memory of the GPU that torch uses, in MiB; empty without one. Torch is not imported for it."""
+def gpu_memory(device: str) -> dict[str, str]:
+    """Memory of the GPU ``device`` ("cuda:0"), in MiB; empty for another device. Torch is not imported for it."""
     torch = sys.modules.get("torch")
-    if torch is None or not torch.cuda.is_available():
+    if torch is None or not device.startswith("cuda"):
         return {}
-    free, total = torch.cuda.mem_get_info()
+    try:
+        free, total = torch.cuda.mem_get_info(device)
+    except RuntimeError as error:  # after an illegal access every call fails, and the fault has yet to be told
+        return {"gpu_memory": f"unknown: {error}".splitlines()[0]}
     return {
-        "gpu_memory MiB of this process": f"{torch.cuda.memory_reserved() / 2**20:.0f}",
+        "gpu_memory MiB of this process": f"{torch.cuda.memory_reserved(device) / 2**20:.0f}",
         "gpu_memory MiB free": f"{free / 2**20:.0f} of {total / 2**20:.0f}",
     }
 

@@ -5,6 +5,7 @@ A gripper is told on change only; a goal in force is replaced by the next one.
 
 from __future__ import annotations
 
+import functools
 from typing import Any, Protocol
 
 from std_msgs.msg import Float64
@@ -16,6 +17,9 @@ from .parameters import Fixed
 
 class GripperLink(Protocol):
     """Takes commands: 1.0 or 0.0, after threshold, hysteresis and inversion."""
+
+    def begin(self) -> None:
+        """Commanding begins: what went wrong before is over."""
 
     def command(self, value: float) -> Fault | None:
         """Send ``value``; a fault if there is nobody to take it."""
@@ -37,6 +41,9 @@ class TopicGripper:
 
     def __init__(self, node: Any) -> None:
         self._node, self._publisher = node, node.create_lifecycle_publisher(Float64, "gripper_command", 10)
+
+    def begin(self) -> None:
+        """Nothing is remembered."""
 
     def command(self, value: float) -> Fault | None:
         """Publish it."""
@@ -64,29 +71,33 @@ class ActionGripper:
         self._goal_type, self._fixed = GripperCommand.Goal, fixed
         self._client = ActionClient(node, GripperCommand, "gripper_cmd")
         self._trouble: Fault | None = None
+        self._run = 0  # of commanding; answers to goals of an earlier one are history
+
+    def begin(self) -> None:
+        """Forget rejections, also those that are still on their way."""
+        self._trouble, self._run = None, self._run + 1
 
     def command(self, value: float) -> Fault | None:
         """Send a goal; its rejection is told by :meth:`trouble`."""
-        self._trouble = None
         if not self._client.server_is_ready():
             return self._fault("there is no action server gripper_cmd")
         fixed, goal = self._fixed, self._goal_type()
         goal.command.position = fixed.gripper_closed + value * (fixed.gripper_open - fixed.gripper_closed)
         goal.command.max_effort = fixed.gripper_effort
-        self._client.send_goal_async(goal).add_done_callback(self._on_response)
+        self._client.send_goal_async(goal).add_done_callback(functools.partial(self._on_response, self._run))
         return None
 
     def trouble(self) -> Fault | None:
-        """The rejection of the newest goal."""
+        """The first rejection since commanding began."""
         return self._trouble
 
     def destroy(self) -> None:
         """Remove the client."""
         self._client.destroy()
 
-    def _on_response(self, future: Any) -> None:
+    def _on_response(self, run: int, future: Any) -> None:
         handle = future.result()
-        if handle is None or not handle.accepted:
+        if run == self._run and self._trouble is None and (handle is None or not handle.accepted):
             self._trouble = self._fault("the action server gripper_cmd rejected the goal")
 
     @staticmethod

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from spec_vla_ros.decoding.drafters import DRAFTERS
-from spec_vla_ros.decoding.presets import CUSTOM, DECIDED
 from spec_vla_ros.decoding.presets import NAMES as PRESETS
+from spec_vla_ros.decoding.presets import decided_by
 from spec_vla_ros.errors import InstructionError
 from spec_vla_ros.instruction import clean_instruction
 from spec_vla_ros.motion.watchdog import Limits
@@ -298,8 +298,8 @@ def box_refusal(workspace_min: Any, workspace_max: Any) -> str:
 
 def overruled(changes: dict[str, Any], preset: str) -> str:
     """Why changes would do nothing because ``preset`` decides in their place, or an empty string."""
-    names = [name for name in DECIDED if name in changes]
-    if preset == CUSTOM or not names:
+    names = [name for name in decided_by(preset) if name in changes]
+    if not names:
         return ""
     return f"preset {preset!r} decides {', '.join(names)}; set preset to 'custom' first"
 
@@ -307,9 +307,10 @@ def overruled(changes: dict[str, Any], preset: str) -> str:
 def ignored(node: Any) -> str:
     """What a file or launch argument sets although the preset decides it, as a sentence; empty if nothing."""
     defaults = {spec.name: spec.default for spec in PARAMETERS}
-    values = {name: node.get_parameter(name).value for name in DECIDED}
+    preset = node.get_parameter("preset").value
+    values = {name: node.get_parameter(name).value for name in decided_by(preset)}
     changed = {name: value for name, value in values.items() if _plain(value) != _plain(defaults[name])}
-    return overruled(changed, node.get_parameter("preset").value)
+    return overruled(changed, preset)
 
 
 def _plain(value: Any) -> Any:

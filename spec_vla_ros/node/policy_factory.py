@@ -62,7 +62,7 @@ def _raise(error: Exception) -> np.ndarray:
 
 def _hang() -> np.ndarray:
     time.sleep(HANG)
-    return np.zeros(7)
+    raise RuntimeError(f"rehearsed: an inference of {HANG} s was not stopped; set inference_timeout below that")
 
 
 # What an instruction can ask of the script "rehearse", so that an operator sees each fault of the policy once, with

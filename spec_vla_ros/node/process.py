@@ -26,10 +26,12 @@ def run(
     make: Callable[[threading.Event], AnyNode],
     end: Callable[[AnyNode], None],
     args: list[str] | None = None,
+    on_stray: Callable[[AnyNode, Exception], None] | None = None,
 ) -> int:
     """Run the node that ``make`` builds until SIGINT or SIGTERM, then ``end`` it; returns the exit status.
 
     ``make`` gets the event that is set when the process has to end. A parameter that cannot be is one line of log.
+    ``on_stray`` is told what a callback has raised, and the node goes on; without it the node ends.
     """
     rclpy.init(args=args, signal_handler_options=SignalHandlerOptions.NO)
     stop = threading.Event()
@@ -45,7 +47,12 @@ def run(
     executor.add_node(node)
     try:
         while not stop.is_set():
-            executor.spin_once(timeout_sec=0.1)  # returns to Python, so that a signal handler can run
+            try:
+                executor.spin_once(timeout_sec=0.1)  # returns to Python, so that a signal handler can run
+            except Exception as error:
+                if on_stray is None or not rclpy.ok():
+                    raise
+                on_stray(node, error)
     finally:
         end(node)
         rclpy.try_shutdown()

@@ -29,8 +29,17 @@ class Part:
 class Reporter:
     """Publishes parts by name, once a period and whenever it is told to."""
 
-    def __init__(self, node: Any, look: Callable[[], dict[str, Part]], names: tuple[str, ...], clock: Clock) -> None:
-        """``look`` makes the parts of this moment; ``names``: of all parts that it may make."""
+    def __init__(
+        self,
+        node: Any,
+        look: Callable[[], dict[str, Part]],
+        names: tuple[str, ...],
+        clock: Clock,
+        on_time: Callable[[], None],
+    ) -> None:
+        """``look`` makes the parts of this moment; ``names``: of all parts that it may make. ``on_time`` is called once
+        a period and should call :meth:`report`; it must not raise.
+        """
         self._node, self._look, self._parts = node, look, {}
         self._name = node.get_fully_qualified_name().lstrip("/")
         self._updater = _updater(node)
@@ -44,7 +53,7 @@ class Reporter:
             period = self._updater.period
             for name in names:
                 self._updater.add(name, lambda status, name=name: self._fill(status, name))
-        self._timer = node.create_timer(period, self.report, clock=clock)
+        self._timer = node.create_timer(period, on_time, clock=clock)
 
     def report(self) -> None:
         """Look and publish."""

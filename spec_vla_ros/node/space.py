@@ -77,9 +77,14 @@ class Space:
         except Exception as error:  # tf2 has a family of them, and all mean "unknown"
             raise PoseError(f"no transform from '{source}' to '{target}': {error}") from error
         stamp, now = conversions.stamp_seconds(found.header.stamp), self._node.get_clock().now().nanoseconds * 1e-9
-        limit = self._node.get_parameter("pose_timeout").value
+        limit, tolerance = (self._node.get_parameter(name).value for name in ("pose_timeout", "future_tolerance"))
         if stamp and now - stamp > limit:  # zero: all static
             raise PoseError(
                 f"the transform from '{source}' to '{target}' is {now - stamp:.2f} s old, pose_timeout is {limit:.2f} s"
+            )
+        if stamp - now > tolerance:  # it would go on counting as new after its source had died
+            raise PoseError(
+                f"the transform from '{source}' to '{target}' is {stamp - now:.2f} s ahead of this node's clock, "
+                f"future_tolerance is {tolerance:.2f} s"
             )
         return found.transform

@@ -22,18 +22,22 @@ class FileStamps:
         self._folder = folder
         self._stamps = self._read()
         self._looked_at = time.monotonic()
+        self._changed: list[str] = []
 
     def check(self, now: float | None = None) -> None:
         """Raise :class:`CheckpointChangedError` if a file was changed, added or removed; looks once per second.
 
         ``now``: s, steady clock; None = look in any case.
         """
-        if now is not None and now - self._looked_at < PERIOD:
-            return
-        self._looked_at = time.monotonic() if now is None else now
-        current = self._read()
-        if changed := sorted(name for name in self._stamps | current if self._stamps.get(name) != current.get(name)):
-            raise CheckpointChangedError(f"files of {self._folder} have changed since they were loaded: {changed}")
+        if now is None or now - self._looked_at >= PERIOD:
+            self._looked_at = time.monotonic() if now is None else now
+            current = self._read()
+            names = sorted(self._stamps | current)
+            self._changed = [name for name in names if self._stamps.get(name) != current.get(name)]
+        if self._changed:  # also between two looks: the next inference must not slip through
+            raise CheckpointChangedError(
+                f"files of {self._folder} have changed since they were loaded: {self._changed}"
+            )
 
     def _read(self) -> dict[str, tuple[int, int]]:
         found = {}

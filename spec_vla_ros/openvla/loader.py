@@ -55,10 +55,7 @@ def load_model(
     unnorm_key: str | None = None,
     revision: str | None = None,
     *,
-    prompt_template: str | None = None,
     centre_crop: bool = False,
-    lanczos_first: bool = False,
-    self_check: bool = True,
 ) -> LoadedModel:
     """Load a folder or hub id (``revision``: branch, tag or commit), merging a LoRA adapter if it is one.
 
@@ -76,7 +73,7 @@ def load_model(
     config, files = checkpoint.config, FileStamps(checkpoint.folder)
     # The cheap parts first: a wrong key should not cost the minutes that the weights take.
     statistics = choose_statistics(checkpoint.statistics, unnorm_key)
-    prompt = Prompt(checkpoint.tokenizer, config.action_vocab_end, config.llm_backbone_id, prompt_template)
+    prompt = Prompt(checkpoint.tokenizer, config.action_vocab_end, config.llm_backbone_id)
     if precision and checkpoint.adapter is not None:
         raise CheckpointError(
             f"{path_or_id} is a LoRA adapter, which cannot be merged into {precision} weights; save the merged model "
@@ -90,7 +87,7 @@ def load_model(
     loaded = LoadedModel(
         model=model,
         config=config,
-        transform=ImageTransform(config, centre_crop, lanczos_first),
+        transform=ImageTransform(config, centre_crop),
         prompt=prompt,
         tokens=ActionTokens(config.action_vocab_end, config.n_action_bins),
         statistics=statistics,
@@ -99,8 +96,7 @@ def load_model(
         files=files,
     )
     files.check()  # a download that is still writing
-    if self_check:
-        check_loaded(loaded)
+    check_loaded(loaded)
     return loaded
 
 

@@ -1,5 +1,7 @@
 """The arm's side: where the tool may go, in whose axes, through MoveIt Servo, and how long a step takes."""
 
+import time
+
 import numpy as np
 import pytest
 
@@ -21,7 +23,7 @@ class Tool:
         from rclpy.clock import Clock, ClockType
         from tf2_msgs.msg import TFMessage
 
-        self.position, self.rotation, self.shown = list(position), rotation, True
+        self.position, self.rotation, self.shown, self.ahead = list(position), rotation, True, 0
         publisher = one.probe.create_publisher(TFMessage, "/tf", 100)
 
         def show():
@@ -29,6 +31,7 @@ class Tool:
                 return
             transform = TransformStamped(child_frame_id="tool0")
             transform.header.frame_id, transform.header.stamp = "base_link", one.now()
+            transform.header.stamp.sec += self.ahead
             move, turn = transform.transform.translation, transform.transform.rotation
             move.x, move.y, move.z = (float(value) for value in self.position)
             turn.x, turn.y, turn.z, turn.w = (float(value) for value in self.rotation)
@@ -91,6 +94,35 @@ def test_a_pose_that_gets_old_stops_the_arm(rig):
     one.until_ticks(1)
     tool.shown = True
     assert not any(six(message).any() for message in one.until_ticks(30))
+
+
+def test_a_pose_ahead_of_the_clock_would_stay_new_for_too_long(rig):
+    from rig import DRIVING
+
+    one = rig(policy(FORWARD_X), **DRIVING, **TOOL)
+    tool = Tool(one)
+    one.activate()
+    one.until_moving()
+    tool.ahead = 2
+    assert "ahead" in one.until_fault("POSE_UNKNOWN")["detail"]
+
+
+def test_the_gripper_stands_still_where_the_pose_was_lost_while_the_model_thought(rig):
+    """Zero velocities ask for no pose, so the loss shows when the action is about to begin: not with the gripper."""
+    from rig import DRIVING
+
+    def lose_it(image, instruction):
+        tool.shown = False
+        time.sleep(0.6)
+        return [*FORWARD_X[:6], 0.0]
+
+    one = rig(policy(FORWARD_X, lose_it), **DRIVING, **TOOL, pose_timeout=0.3)
+    tool = Tool(one)
+    one.activate()
+    one.until_fault("POSE_UNKNOWN")
+    one.until_ticks(20)
+    assert [message.data for message in one.grippers] == [1.0]
+    assert [action.commanded for action in one.actions] == [True, False]
 
 
 def test_velocities_in_the_axes_of_the_tool(rig):
@@ -231,6 +263,33 @@ def test_a_gripper_that_nobody_serves(rig):
     one.until_fault("GRIPPER_NOT_READY")
     one.until_ticks(1)
     assert not any(six(message).any() for message in one.until_ticks(30))
+
+
+def test_a_gripper_that_rejected_a_goal_does_not_stop_the_arm_again_after_rearming(rig):
+    pytest.importorskip("control_msgs.action", reason="actions need ROS 2")
+    from control_msgs.action import GripperCommand
+    from rclpy.action import ActionServer, GoalResponse
+    from rig import DRIVING
+
+    answers = [GoalResponse.REJECT]
+
+    def execute(handle):
+        handle.succeed()
+        return GripperCommand.Result()
+
+    # One slow inference per step: nothing is sent to the gripper within the first looks at it.
+    one = rig(policy(FORWARD_X, delay=0.7), gripper_interface="action", **DRIVING)
+    server = ActionServer(
+        one.probe, GripperCommand, "gripper_cmd", execute,
+        goal_callback=lambda goal: answers.pop() if answers else GoalResponse.ACCEPT,
+    )  # fmt: skip
+    one.activate()
+    one.until_fault("GRIPPER_NOT_READY")
+    one.node.trigger_deactivate()
+    one.node.trigger_activate()
+    one.until_moving()
+    assert one.node._cycle.fault is None
+    server.destroy()
 
 
 # -- the time of a step

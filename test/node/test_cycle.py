@@ -165,6 +165,28 @@ def test_a_change_of_instruction_while_the_worker_thinks_drops_the_answer():
     assert table.request().instruction == "elsewhere"
 
 
+def test_what_an_outdated_inference_ran_into_is_a_fault_all_the_same():
+    """It used to be dropped with the answer, and the next inference ran into it again."""
+    table = Table(MemoryError("of the GPU"))
+    table.frame()
+    request = table.request()
+    table.cycle.instruct("elsewhere", table.now)
+    assert table.answer(request) is None
+    assert table.cycle.fault.name == "OUT_OF_MEMORY"
+
+
+def test_what_an_inference_of_an_earlier_activation_ran_into_is_over():
+    table = Table(MemoryError("of the GPU"), FORWARD)
+    table.frame()
+    request = table.request()
+    table.cycle.stop()
+    table.cycle.start(table.now)
+    table.cycle.instruct("go", table.now)
+    assert table.answer(request) is None
+    assert table.cycle.fault is None
+    assert table.act() is not None
+
+
 def test_changing_the_instruction_does_not_hide_a_hanging_worker():
     table = Table()
     table.frame()

@@ -203,6 +203,18 @@ def test_a_defect_in_a_callback_is_a_fault_and_not_the_end(rig, monkeypatch):
     assert_stopped(one)
 
 
+def test_what_a_callback_of_the_runtime_raises_stops_the_arm_unless_it_is_about_a_transition(rig):
+    from rig import DRIVING
+
+    one = rig(**DRIVING).activate()
+    one.until_moving()
+    one.node.on_stray(RuntimeError("No transition matching 3 found for current state active"))
+    one.until_moving()
+    one.node.on_stray(RuntimeError("something else"))
+    assert "something else" in one.until_fault("INTERNAL_ERROR")["detail"]
+    assert_stopped(one)
+
+
 def test_zero_is_last_when_an_active_node_with_a_fault_is_deactivated(rig):
     from rig import DRIVING, FORWARD, six
 

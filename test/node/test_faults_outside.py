@@ -14,6 +14,12 @@ def assert_stopped(one):
     assert not any(six(message).any() for message in one.until_ticks(30))
 
 
+def policy(*steps, **more):
+    from spec_vla_ros.policy import ScriptedPolicy
+
+    return ScriptedPolicy(list(steps), **more)
+
+
 def rearm(one):
     one.node.trigger_deactivate()
     one.node.trigger_activate()
@@ -33,6 +39,17 @@ def test_a_camera_that_shows_the_same_pixels_while_the_arm_moves(rig):
     one.camera = lambda: image(one.now())
     assert_stopped(one)
     rearm(one)
+
+
+def test_a_frozen_camera_is_seen_at_a_crawl_too(rig):
+    """Steps of 0.4 mm, as at a small action_scale: none of them shows, but they add up."""
+    from rig import DRIVING, image
+
+    one = rig(policy([0.0004, 0, 0, 0, 0, 0, 1.0]), **DRIVING, frozen_image_steps=2)
+    one.camera = lambda: image(one.now(), colour=(1, 2, 3))
+    one.activate()
+    one.until_fault("IMAGE_FROZEN", 15)
+    assert 6 <= one.policy.inferences <= 8
 
 
 @pytest.mark.parametrize("change", [{"dry_run": True}, {"frozen_image_steps": 0}, {"instruction": ""}])
@@ -147,6 +164,31 @@ def test_an_arm_that_leaves_the_graph_finds_nothing_when_it_comes_back(rig):
     one.until_ticks(30)
     assert not any(six(message).any() for message in one.twists[count:])
     rearm(one)
+
+
+@pytest.mark.parametrize("arm_leaves", [True, False])
+def test_a_recorder_is_no_arm_whether_it_stays_or_leaves(rig, arm_leaves):
+    """While somebody records the velocities, the topic has a subscriber; that is no reason to go on without an arm."""
+    from geometry_msgs.msg import TwistStamped
+    from rclpy.node import Node
+    from rig import DRIVING
+
+    one = rig(**DRIVING)
+    recorder = Node("rosbag2_recorder")
+    record = recorder.create_subscription(TwistStamped, "delta_twist_cmds", lambda message: None, 10)
+    try:
+        one.activate()
+        one.until_moving()
+        one.until_ticks(50)
+        if arm_leaves:
+            one.probe.destroy_subscription(one.ears["delta_twist_cmds"])
+            assert "probe" in one.until_fault("ARM_GONE")["detail"]
+        else:
+            recorder.destroy_subscription(record)
+            one.until_ticks(80)
+            assert one.node._cycle.fault is None
+    finally:
+        recorder.destroy_node()
 
 
 class Clock:

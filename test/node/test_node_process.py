@@ -110,6 +110,24 @@ def test_a_hanging_inference_does_not_keep_the_process_alive(world, act):
     assert time.monotonic() - began < 4, "ros2 launch kills after five seconds"
 
 
+def test_a_transition_that_does_not_exist_here_leaves_the_node_driving(world, act):
+    """Lifecycle managers send numbers; rclpy raises for one that does not fit, out of the executor."""
+    from lifecycle_msgs.msg import Transition
+    from lifecycle_msgs.srv import ChangeState
+
+    process = act(**DRIVE)
+    world.until(lambda: any_motion(world), 30, "motion")
+    client = world.probe.create_client(ChangeState, "/act/change_state")
+    world.until(client.service_is_ready)
+    client.call_async(ChangeState.Request(transition=Transition(id=Transition.TRANSITION_ACTIVATE)))
+    world.until_ticks(50)
+    world.until_moving()
+    process.send_signal(signal.SIGINT)
+    code, output = finish(process, world)
+    assert code == 0, output
+    assert not any_motion(world, world.heard_before_sentinel()[-1:])
+
+
 def test_a_signal_before_anything_is_configured(world, act):
     process = act(policy="scripted")
     world.until(lambda: world.diagnostics, 30, "a sign of life")

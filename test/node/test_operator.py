@@ -130,6 +130,26 @@ def test_the_answer_to_an_old_instruction_is_dropped(rig):
     assert one.actions[0].delta[0] == 0.0
 
 
+def test_the_instruction_parameter_counts_also_when_it_is_set_to_what_it_is(rig):
+    """The topic has said something else meanwhile; comparing values would miss that the operator wants it back."""
+    from rig import DRIVING, six
+
+    one = rig(**DRIVING).activate()
+    one.until(lambda: one.actions)
+    one.say("something else")
+    one.until(lambda: one.actions[-1].instruction == "something else")
+    assert one.set(instruction=DRIVING["instruction"])
+    one.until(lambda: one.actions[-1].instruction == DRIVING["instruction"])
+    one.say("something else")
+    assert one.set(instruction="")
+    one.until(lambda: one.control().get("fault") == "NO_INSTRUCTION")
+    one.say("something else")
+    one.until_moving()
+    assert one.set(instruction="")
+    one.until_ticks(5)
+    assert not any(six(message).any() for message in one.until_ticks(20)), "hold, also if it was blank before"
+
+
 def test_the_instruction_parameter_works_while_running(rig):
     one = rig(dry_run=False).activate()
     assert one.set(instruction="from a parameter")
@@ -243,6 +263,12 @@ def test_what_is_fixed_at_load_is_refused_later(rig):
 )
 def test_a_value_that_is_no_choice_is_refused(rig, bad):
     assert not rig().set(**bad)
+
+
+def test_the_gripper_of_the_papers_rule_is_as_relaxed_as_everything_else_and_says_so(rig):
+    one = rig(preset="spec_vla")
+    assert not one.set(gripper_radius=2)
+    assert one.set(preset="fastest", gripper_radius=2)
 
 
 def test_what_a_preset_decides_is_refused_until_it_is_custom(rig):

@@ -55,6 +55,8 @@ def test_it_looks_once_per_period(tmp_path):
     stamps.check(began + 0.5 * PERIOD)
     with pytest.raises(CheckpointChangedError):
         stamps.check(began + 1.5 * PERIOD)
+    with pytest.raises(CheckpointChangedError):  # between two looks: a fault that is re-armed at once comes back
+        stamps.check(began + 1.6 * PERIOD)
 
 
 def test_the_weights_in_memory_outlive_the_files_and_the_policy_stops(tmp_path):

@@ -1,0 +1,39 @@
+"""What configure does about the policy: wait until the worker has it, saying so, and find out how long a step takes."""
+
+from __future__ import annotations
+
+import threading
+import time
+from typing import Any
+
+from spec_vla_ros.motion.data_sets import action_period
+
+from .cycle import ACTION_DIM
+from .parameters import Fixed
+from .worker import Worker
+
+SCRIPT_STEP = 0.2  # s of one canned move
+
+
+def wait_loaded(worker: Worker, stop: threading.Event, logger: Any) -> None:
+    """Return once ``worker`` has its policy; raises what loading raised, ``InterruptedError`` if ``stop`` is set, and
+    ``ValueError`` for a policy whose actions this node cannot carry out.
+    """
+    began = time.monotonic()
+    while not worker.wait_loaded(0.1):
+        if stop.is_set():
+            raise InterruptedError("stopped while loading")
+        waited = time.monotonic() - began
+        logger.info(f"still loading after {waited:.0f} s", throttle_duration_sec=5.0, skip_first=True)
+    if worker.action_dim != ACTION_DIM:
+        raise ValueError(f"actions have {worker.action_dim} dimensions, this node needs {ACTION_DIM}")
+    logger.info(f"loaded in {time.monotonic() - began:.1f} s: {worker.description}")
+    if problems := worker.description.get("draft_head_problems"):
+        logger.warning(f"decoding goes on without: {problems}")
+
+
+def step_dt(fixed: Fixed, description: dict[str, str]) -> float:
+    """Seconds that one action of the policy so described takes; raises ``ValueError`` if nobody knows."""
+    if fixed.step_dt:
+        return fixed.step_dt
+    return SCRIPT_STEP if description["policy"] == "scripted" else action_period(description["unnorm_key"])
