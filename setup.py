@@ -50,6 +50,7 @@ setup(
         "embedded": ["cyclonedds>=11,<12", "rosbags>=0.11.9,<0.12"],
         "image": ["opencv-python-headless"],
         "sim": ["mujoco"],
+        "bags": ["rosbags>=0.11.9,<0.12", "mcap"],
         "replay": ["rosbags>=0.11.9,<0.12", "mcap", "matplotlib", "opencv-python-headless"],
         "demo": ["mujoco", "matplotlib", "opencv-python-headless"],
         # What LIBERO's environments need of the many things that their packages declare; those packages themselves come
@@ -58,7 +59,7 @@ setup(
             *("mujoco<3.9", "matplotlib", "opencv-python-headless", "easydict", "cloudpickle", "gymnasium", "future"),
             *("termcolor", "tqdm", "scipy", "numba"),
         ],
-        "train": ["pyarrow"],
+        "train": ["rosbags>=0.11.9,<0.12", "mcap", "opencv-python-headless", "pyarrow"],
         "test": ["pytest", "ruff", "transformers", "pyarrow"],
     },
     entry_points={"console_scripts": ["spec-vla = spec_vla_ros.cli:main"]},

@@ -22,7 +22,7 @@ def main(argv: Sequence[str]) -> int:
     except KeyboardInterrupt:
         return 130
     except ImportError as error:
-        print(f"spec-vla inspect: {error}. It needs: pip install 'spec_vla_ros[embedded,image,model]'", file=sys.stderr)
+        print(f"spec-vla inspect: {error}. It needs: pip install 'spec_vla_ros[bags,image,model]'", file=sys.stderr)
         return 1
     for report in reports:
         print("\n".join(lines_of(report)), end="\n\n")

@@ -12,7 +12,7 @@ from typing import Any
 from spec_vla_ros.errors import InstructionError
 from spec_vla_ros.instruction import clean_instruction
 from spec_vla_ros.replay.bag import IMAGES, Bag, BagError, Recorded
-from spec_vla_ros.replay.frames import ACTION, TWIST
+from spec_vla_ros.replay.frames import ACTION, TWIST, action_topics
 
 from .camera import BACK, Camera, Event
 from .findings import Report, count_of, size_of
@@ -30,7 +30,7 @@ class Recording:
     camera: Camera | None = None
     instructions: list[str] = field(default_factory=list)
     actions: list[Any] = field(default_factory=list)  # the first DeltaActions with motion
-    commands: str = ""  # the topic of what the arm was told
+    commands: str = ""  # the topic of the actions that a replay compares with
 
 
 @dataclass
@@ -235,10 +235,13 @@ def _instructions(report: Report, heard: _Heard, given: str, unclear: BagError) 
 def _commands(report: Report, bag: Bag, recording: Recording) -> None:
     """What the arm was told; as a replay chooses it."""
     section = report.section("recorded commands")
-    by_type = {kind: name for name, kind in sorted(bag.topics.items(), reverse=True) if bag.counts.get(name, 1)}
-    recording.commands = by_type.get(ACTION) or by_type.get(TWIST, "")
+    found = action_topics(bag)
+    named = found if len(found) > 1 else [name for name, kind in sorted(bag.topics.items()) if kind == TWIST]
+    recording.commands = found[0] if len(found) == 1 else ""
     if not recording.commands:
         section.add("none", "a replay has nothing to compare its actions with", False)
+        for name in named:
+            section.add("unless named", f"--command-topic {name} ({bag.topics[name]})", name)
         return
     kind = bag.topics[recording.commands]
     section.add("topic", f"{recording.commands} ({kind})", recording.commands)

@@ -26,15 +26,12 @@ from rosbags.typesys import TypesysError, get_types_from_msg
 from spec_vla_ros.demo.bag import new_typestore
 
 from .cut_sqlite import rows as cut_rows
+from .errors import BagError
 
 SUFFIXES = (".mcap", ".db3")
 IMAGES = ("sensor_msgs/msg/Image", "sensor_msgs/msg/CompressedImage")
 STRING = "std_msgs/msg/String"
 INSTRUCTION = "/instruction"  # where the node listens, unless it is in a namespace or remapped
-
-
-class BagError(Exception):
-    """There is nothing that could be read; the message is for the person at the keyboard."""
 
 
 @dataclass(frozen=True)

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import sys
-from collections.abc import Sequence
+import tempfile
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from spec_vla_ros.decoding.presets import PRESETS
 from spec_vla_ros.errors import SpecVlaError
 
-from . import golden
-from .bag import BagError
-from .run import ReplayError
-from .session import PRESETS as ALL
+from .errors import BagError, ReplayError
+from .options import PRESETS as ALL
+from .options import Options
 
 EXIT_DIFFERENT = 2
 
@@ -31,7 +32,8 @@ def main(argv: Sequence[str]) -> int:
     except ImportError as error:
         print(f"spec-vla replay: {error}. It needs: pip install 'spec_vla_ros[model,replay]'", file=sys.stderr)
     except KeyboardInterrupt:
-        print(f"\nspec-vla replay: stopped; the same command goes on from {arguments.out}", file=sys.stderr)
+        more = "" if arguments.check_golden else "; the same command goes on from here"
+        print(f"\nspec-vla replay: stopped{more}", file=sys.stderr)
         return 130
     return 1
 
@@ -44,8 +46,13 @@ def _parser() -> argparse.ArgumentParser:
         "actions, and actions.jsonl, from which a stopped run goes on.",
     )
     parser.add_argument("bag", type=Path, help="folder of ros2 bag record, or an .mcap or .db3 file")
-    parser.add_argument("--out", type=Path, default=Path("out/replay"), help="folder to write to (%(default)s)")
-    parser.add_argument("--model", default="models/tabletop", help="checkpoint folder or hub id (%(default)s)")
+    parser.add_argument(
+        "--out",
+        type=Path,
+        help="folder to write to (out/replay/BAG-KEY, where KEY stands for model, heads and options: the same command "
+        "goes on there, another one has another folder)",
+    )
+    parser.add_argument("--model", default="", help="checkpoint folder or hub id (the small one of the table top)")
     parser.add_argument(
         "--presets", nargs="+", choices=tuple(PRESETS), default=list(ALL), help="the first is compared with"
     )
@@ -53,11 +60,20 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--instruction-topic", default="", help="std_msgs/String (the one that ends in /instruction)")
     parser.add_argument("--instruction", default="", help="in place of the recorded ones")
     parser.add_argument(
-        "--command-topic", default="", help="DeltaAction or TwistStamped to compare with (found by type)"
+        "--command-topic",
+        default="",
+        help="DeltaAction to compare with (the only one there is), or TwistStamped",
     )
     parser.add_argument("--period", type=float, help="s between two images that are used; 0 = all (the data set's)")
-    parser.add_argument("--acceptance-radius", type=int, default=9, help="bins (%(default)s)")
-    parser.add_argument("--draft-depth", type=int, default=6, help="tokens (%(default)s)")
+    decoding = parser.add_argument_group("decoding", "as the node's parameters of the same names")
+    add = decoding.add_argument
+    add("--acceptance-radius", type=_count, default=9, metavar="BINS", help="(%(default)s)")
+    add("--acceptance-mm", type=_size, default=0.0, metavar="MM", help="with the next in place of the radius (0 = not)")
+    add("--acceptance-mrad", type=_size, default=0.0, metavar="MRAD", help="(0 = not)")
+    add("--acceptance-sum", type=_count, default=0, metavar="BINS", help="of a whole action (0 = no limit)")
+    add("--gripper-radius", type=_count, default=0, metavar="BINS", help="(0 = exact; spec_vla: the acceptance radius)")
+    add("--second-look", type=_size, default=0.0, metavar="NATS", help="(0 = never)")
+    add("--draft-depth", type=_count, default=6, metavar="TOKENS", help="(%(default)s)")
     parser.add_argument("--draft-heads", default="", help="folder with draft heads (drafters/ of the model)")
     parser.add_argument("--unnorm-key", default="", help="statistics to use (the only ones)")
     parser.add_argument("--revision", default="", help="of a hub id")
@@ -76,31 +92,73 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
+def _count(text: str) -> int:
+    if (value := int(text)) < 0:
+        raise argparse.ArgumentTypeError(f"at least 0, got {value}")
+    return value
+
+
+def _size(text: str) -> float:
+    if not 0 <= (value := float(text)) < float("inf"):
+        raise argparse.ArgumentTypeError(f"at least 0, got {value}")
+    return value
+
+
 def _replay(arguments: argparse.Namespace) -> int:
+    from . import golden
     from .compare import table
-    from .session import Options, replay
+    from .session import replay
 
     expected = golden.load(arguments.check_golden) if arguments.check_golden else None
     values = {name: getattr(arguments, name) for name in Options.__dataclass_fields__ if hasattr(arguments, name)}
     values["presets"] = tuple(dict.fromkeys(arguments.presets))
-    if expected is not None:
-        values |= {name: expected[name] for name in ("acceptance_radius", "draft_depth")}
-        values["presets"] = (expected["preset"],)
-    result = replay(Options(**values), lambda line: print(line, flush=True))
-    for line in result.left_out:
-        print(f"left out: {line}")
-    print(table(result.summary))
-    print(", ".join(f"{name}: {path}" for name, path in result.files.items()))
-    if arguments.save_golden:
-        preset = result.summary[-1]["preset"]
-        golden.save(arguments.save_golden, golden.golden(result.header, result.rows(), preset))
-        print(f"{arguments.save_golden}: the actions of {preset}")
-    if expected is None:
-        return 0
-    tolerance = golden.Tolerance(arguments.tolerance_mm, arguments.tolerance_mrad, arguments.tolerance_gripper)
-    found = golden.golden(result.header, result.rows(), expected["preset"])
+    with _fresh(arguments) if expected else contextlib.nullcontext(arguments.out) as out:
+        values["out"] = out
+        if expected is None:
+            result = replay(Options(**values), _say)
+        else:
+            values |= {"report": arguments.out is not None, **golden.options(expected)}
+            try:
+                result = replay(Options(**values), _say, lambda header: golden.require(expected, header))
+            except golden.MismatchError as error:
+                print(f"{arguments.bag} cannot be compared with {arguments.check_golden}\n{error}")
+                return EXIT_DIFFERENT
+        for line in result.left_out:
+            print(f"left out: {line}")
+        print(table(result.summary))
+        if result.files:
+            print(", ".join(f"{name}: {path}" for name, path in result.files.items()))
+        if arguments.save_golden:
+            preset = result.summary[-1]["preset"]
+            golden.save(arguments.save_golden, golden.golden(result.header, result.rows(), preset))
+            print(f"{arguments.save_golden}: the actions of {preset}")
+        if expected is None:
+            return 0
+        tolerance = golden.Tolerance(arguments.tolerance_mm, arguments.tolerance_mrad, arguments.tolerance_gripper)
+        found = golden.golden(result.header, result.rows(), expected["preset"])
     lines = golden.differences(expected, found, tolerance)
-    for line in lines[: golden.SHOWN]:
+    for line in (*lines[: golden.SHOWN], *golden.notes(expected, found)):
         print(line)
     print(f"{len(lines)} differences from {arguments.check_golden}" if lines else f"as {arguments.check_golden} says")
     return EXIT_DIFFERENT if lines else 0
+
+
+@contextlib.contextmanager
+def _fresh(arguments: argparse.Namespace) -> Iterator[Path]:
+    """A folder without rows: a check that took rows of an earlier run for today's would pass whatever has changed."""
+    from .run import ROWS
+
+    if arguments.out is None:
+        with tempfile.TemporaryDirectory() as folder:
+            yield Path(folder)
+        return
+    if (arguments.out / ROWS).exists():
+        raise ReplayError(
+            f"--check-golden compares fresh actions, and {arguments.out} holds those of an earlier run: leave --out "
+            "away, or choose an empty folder"
+        )
+    yield arguments.out
+
+
+def _say(line: str) -> None:
+    print(line, flush=True)

@@ -1,4 +1,4 @@
-"""How far decoders agree on the same images, with each other and with what was commanded then."""
+"""How far decoders agree on the same images, with each other and with what was recorded then."""
 
 from __future__ import annotations
 
@@ -149,6 +149,6 @@ def table(summary: Sequence[Mapping[str, Any]]) -> str:
         if told := row.get("against_recorded"):
             means = " ".join(f"{value:.2f}" for value in told["mean"])
             lines.append(
-                f"{row['preset']}: from what was commanded then, mean over {told['images']} images: {means} mm, mrad"
+                f"{row['preset']}: from what was recorded then, mean over {told['images']} images: {means} mm, mrad"
             )
     return "\n".join(lines)

@@ -16,7 +16,8 @@ from spec_vla_ros.errors import ImageError, InstructionError
 from spec_vla_ros.image_messages import check_compressed, check_image, rgb_from_compressed, rgb_from_image
 from spec_vla_ros.instruction import clean_instruction
 
-from .bag import Bag, BagError, Recorded
+from .bag import Bag, Recorded
+from .errors import BagError
 
 ACTION, TWIST = "spec_vla_ros/msg/DeltaAction", "geometry_msgs/msg/TwistStamped"
 EARLY = 0.05  # of a period; an image this much before its turn is taken, cameras jitter
@@ -43,17 +44,23 @@ class ReplayFrame:
 
 @dataclass
 class Commands:
-    """What the recording says the arm was told.
+    """What the recording says of the arm's motion.
 
-    ``actions``: image stamp (ns) -> (7,) of a DeltaAction. ``twists``: rows of time (ns) and (6,) m/s, rad/s.
+    ``actions``: image stamp (ns) -> (7,) of a DeltaAction, as the model said it, before ``action_scale`` and limits
+    like the replayed ones. ``not_commanded``: DeltaActions that the arm was not given, which are left out. ``twists``:
+    rows of time (ns) and (6,) m/s, rad/s, as sent.
     """
 
     actions: dict[int, np.ndarray] = field(default_factory=dict)
+    not_commanded: int = 0
     twists: list[tuple[int, np.ndarray]] = field(default_factory=list)
     _made: tuple[np.ndarray, np.ndarray] | None = field(default=None, repr=False)
 
     def at(self, stamp_ns: int, period: float) -> np.ndarray | None:
-        """(6,) motion (m, rad) that was commanded for the image of ``stamp_ns``, or in the ``period`` (s) after it."""
+        """(6,) motion (m, rad) of the action for the image of ``stamp_ns``, or that was sent in ``period`` s after it.
+
+        The latter begins with the end of the action before, because the image's own came an inference later.
+        """
         if (action := self.actions.get(stamp_ns)) is not None:
             return action[:6]
         if self.actions or not self.twists:
@@ -105,8 +112,12 @@ class Frames:
             self.instruction_topic = self.bag.instruction_topic(self.instruction_topic)
             if not self.instruction_topic:
                 raise self.bag.silent()
-        if self.command_topic and self.command_topic not in self.bag.topics:
-            raise BagError(f"{self.bag.path} has no topic {self.command_topic}")
+        if self.command_topic and self.bag.topics.get(self.command_topic) not in (ACTION, TWIST):
+            found = ", ".join(name for name, kind in sorted(self.bag.topics.items()) if kind in (ACTION, TWIST))
+            raise BagError(
+                f"{self.bag.path}: {self.command_topic} is no DeltaAction or TwistStamped topic; there are: "
+                f"{found or 'none'}"
+            )
 
     @property
     def images(self) -> int:
@@ -157,6 +168,9 @@ class Frames:
     def _command(self, recorded: Recorded) -> None:
         message = recorded.message
         if recorded.type == ACTION:
+            if not message.commanded:
+                self.commands.not_commanded += 1
+                return
             stamp = message.header.stamp.sec * 10**9 + message.header.stamp.nanosec
             self.commands.actions[stamp] = np.array([*message.delta, message.gripper], dtype=np.float64)
         elif recorded.type == TWIST:
@@ -165,10 +179,11 @@ class Frames:
             self.commands.twists.append((_stamp(recorded), twist))
 
 
-def command_topic(bag: Bag) -> str:
-    """The topic of what the arm was told, by its type; "" where there is none."""
-    kinds = {kind: name for name, kind in sorted(bag.topics.items(), reverse=True)}
-    return kinds.get(ACTION) or kinds.get(TWIST, "")
+def action_topics(bag: Bag) -> list[str]:
+    """Topics of DeltaActions. A single one is compared with; velocities only if they are named, since they are scaled
+    and limited, and nothing says whose they are.
+    """
+    return [name for name, kind in sorted(bag.topics.items()) if kind == ACTION and bag.counts.get(name, 1)]
 
 
 def _stamp(recorded: Recorded) -> int:

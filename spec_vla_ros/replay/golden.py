@@ -19,9 +19,27 @@ from typing import Any
 import numpy as np
 
 from .compare import AXES, OPEN, UNITS
+from .errors import ReplayError
+from .options import DECODING
+from .run import changed
 
-FORMAT = 1
+FORMAT = 2
 SHOWN = 10  # differences in a message
+# What the actions were made of: the first kind has to be the same, else nothing is compared; the second kind may be
+# what is tested, and is told.
+SAME = ("bag", "image_topic", "instruction", "instruction_topic", "period", "unnorm_key", "centre_crop")
+TOLD = (
+    *("model", "revision", "model_digest", "base_digest", "statistics_digest", "prompt", "heads_digest", "dtype"),
+    *("device", "versions"),
+)
+
+
+class MismatchError(Exception):
+    """The replay is of something else than the golden file; ``lines`` say of what, one each."""
+
+    def __init__(self, lines: list[str]) -> None:
+        super().__init__("\n".join(lines))
+        self.lines = lines
 
 
 @dataclass(frozen=True)
@@ -48,17 +66,40 @@ def golden(header: Mapping[str, Any], rows: Iterable[Mapping[str, Any]], preset:
         actions.append(
             {"stamp_ns": row["stamp_ns"], "values": entry.get("values"), "error": entry.get("error", row.get("error"))}
         )
-    made_of = {
-        key: header[key] for key in ("bag", "image_topic", "instruction", "period", "unnorm_key") if key in header
-    }
-    radius = {key: header[key] for key in ("acceptance_radius", "draft_depth")}
-    return {"format": FORMAT, "preset": preset, **radius, "made_of": made_of, "actions": actions}
+    made_of = {key: header[key] for key in (*SAME, *TOLD)}
+    made_of["device"] = made_of["device"].split(":")[0]  # cuda:0 and cuda:1 are of a kind
+    settings = {key: header[key] for key in DECODING}
+    return {"format": FORMAT, "preset": preset, "settings": settings, "made_of": made_of, "actions": actions}
+
+
+def options(expected: Mapping[str, Any]) -> dict[str, Any]:
+    """How to decode for a comparison, as options of a replay."""
+    return {"presets": (expected["preset"],), **expected["settings"]}
+
+
+def require(expected: Mapping[str, Any], header: Mapping[str, Any]) -> None:
+    """Raise :class:`MismatchError` if actions made of ``header`` cannot be compared with the golden file."""
+    lines = []
+    for key in SAME:
+        old, new = expected["made_of"][key], header[key]
+        if key == "bag":
+            if old["sha256_of_ends"] != new["sha256_of_ends"]:
+                lines.append(f"another bag: {new['name']}, the golden file is of {old['name']} with other content")
+        elif old != new:
+            option = f"--{key.replace('_', '-')}"
+            lines.append(f"another {key}: {new!r}, the golden file was made with {old!r} ({option})")
+    if lines:
+        raise MismatchError(lines)
+
+
+def notes(expected: Mapping[str, Any], found: Mapping[str, Any]) -> list[str]:
+    """What else is not as it was when the golden file was saved: what is tested, or why numbers are a little off."""
+    old, new = ({key: content["made_of"][key] for key in TOLD} for content in (expected, found))
+    return [f"not as saved, {line}" for line in changed(old, new)]
 
 
 def differences(expected: Mapping[str, Any], found: Mapping[str, Any], tolerance: Tolerance) -> list[str]:
     """What is further off than ``tolerance``, one line each; empty if the test is passed."""
-    if expected.get("format") != FORMAT:
-        return [f"the golden file has format {expected.get('format')}, this version reads {FORMAT}: save it anew"]
     old = {action["stamp_ns"]: action for action in expected["actions"]}
     new = {action["stamp_ns"]: action for action in found["actions"]}
     lines = [f"image {stamp}: an action was expected and there is none" for stamp in old.keys() - new.keys()]
@@ -84,8 +125,15 @@ def differences(expected: Mapping[str, Any], found: Mapping[str, Any], tolerance
 
 
 def load(path: Path | str) -> dict[str, Any]:
-    """Read a golden file."""
-    return json.loads(Path(path).read_text(encoding="utf-8"))
+    """Read a golden file. Raises :class:`.errors.ReplayError` for what is none, or one of another version."""
+    try:
+        content = json.loads(Path(path).read_text(encoding="utf-8"))
+        version = content["format"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise ReplayError(f"{path} is no golden file: {type(error).__name__}: {error}") from error
+    if version != FORMAT:
+        raise ReplayError(f"{path} has format {version}, this version reads {FORMAT}: save it anew")
+    return content
 
 
 def save(path: Path | str, content: Mapping[str, Any]) -> None:
@@ -96,24 +144,26 @@ def save(path: Path | str, content: Mapping[str, Any]) -> None:
     partial.replace(path)
 
 
-def check(bag: Path | str, golden_file: Path | str, model: str = "models/tabletop", **options: Any) -> None:
+def check(bag: Path | str, golden_file: Path | str, model: str = "", **more: Any) -> None:
     """Replay ``bag`` with the settings of ``golden_file``; ``AssertionError`` with the differences if it is off.
 
-    ``options``: ``mm``, ``mrad``, ``gripper`` of :class:`Tolerance`, and those of :class:`.session.Options`.
+    ``more``: ``mm``, ``mrad``, ``gripper`` of :class:`Tolerance`, and those of :class:`.options.Options`.
     """
     import tempfile
 
-    from .session import Options, replay
+    from .options import Options
+    from .session import replay
 
-    tolerance = Tolerance(**{name: options.pop(name) for name in ("mm", "mrad", "gripper") if name in options})
+    tolerance = Tolerance(**{name: more.pop(name) for name in ("mm", "mrad", "gripper") if name in more})
     expected = load(golden_file)
     with tempfile.TemporaryDirectory() as folder:
-        made = Options(
-            bag=Path(bag), out=Path(folder), model=model, presets=(expected["preset"],), report=False,
-            acceptance_radius=expected["acceptance_radius"], draft_depth=expected["draft_depth"], **options,
-        )  # fmt: skip
-        result = replay(made)
+        made = Options(bag=Path(bag), out=Path(folder), model=model, report=False, **options(expected), **more)
+        try:
+            result = replay(made, look=lambda header: require(expected, header))
+        except MismatchError as error:
+            raise AssertionError(f"{bag} cannot be compared with {golden_file}\n{error}") from error
         found = golden(result.header, result.rows(), expected["preset"])
     if lines := differences(expected, found, tolerance):
-        more = f"\n... and {len(lines) - SHOWN} more" if len(lines) > SHOWN else ""
-        raise AssertionError(f"{bag}: {len(lines)} differences from {golden_file}\n" + "\n".join(lines[:SHOWN]) + more)
+        shown = [*lines[:SHOWN], *([f"... and {len(lines) - SHOWN} more"] if len(lines) > SHOWN else [])]
+        shown = [f"{bag}: {len(lines)} differences from {golden_file}", *shown, *notes(expected, found)]
+        raise AssertionError("\n".join(shown))

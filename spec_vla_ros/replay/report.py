@@ -61,11 +61,19 @@ def write(
 def _about(made: Mapping[str, Any], counts: Mapping[str, Any]) -> str:
     text = (
         f"{counts['images_used']} images of {made['image_topic']}, one per {made['period']:g} s, model {made['model']} "
-        f"({made['unnorm_key']}, {made['dtype']} on {made['device']}), acceptance radius {made['acceptance_radius']} "
-        f"bins, draft depth {made['draft_depth']}. Each decoder starts from its own earlier actions; the recorded arm "
+        f"({made['unnorm_key']}, {made['dtype']} on {made['device']}), acceptance {_acceptance_of(made)}, "
+        f"draft depth {made['draft_depth']}. Each decoder starts from its own earlier actions; the recorded arm "
         "moved as it did then, whatever they say."
     )
     return html.escape(text)
+
+
+def _acceptance_of(made: Mapping[str, Any]) -> str:
+    mm, mrad = made["acceptance_mm"], made["acceptance_mrad"]
+    text = f"radius {mm:g} mm, {mrad:g} mrad" if mm or mrad else f"radius {made['acceptance_radius']} bins"
+    text += f", gripper {made['gripper_radius']} bins" if made["gripper_radius"] else ""
+    text += f", sum {made['acceptance_sum']} bins" if made["acceptance_sum"] else ""
+    return text + (f", second look {made['second_look']:g} nats" if made["second_look"] else "")
 
 
 def _warnings(content: Mapping[str, Any]) -> list[str]:
@@ -78,6 +86,8 @@ def _warnings(content: Mapping[str, Any]) -> list[str]:
     lines += [f"instruction refused: {reason}" for reason in counts["instructions_refused"][:5]]
     if counts["images_without_instruction"]:
         lines.append(f"{counts['images_without_instruction']} images came before any instruction")
+    if counts["actions_not_commanded"]:
+        lines.append(f"{counts['actions_not_commanded']} recorded actions were not given to the arm: not compared")
     return lines
 
 
@@ -109,8 +119,8 @@ def _drift(summary: Sequence[Mapping[str, Any]]) -> str:
         if told := row.get("against_recorded"):
             for name in ("mean", "p99", "max"):
                 cells = (*(f"{value:.2f}" for value in told[name]), "")
-                rows.append((f"{row['preset']} against the recorded command", name, *cells))
-    return _html_table(head, rows) if rows else "<p>One decoder, and no recorded command to compare with.</p>"
+                rows.append((f"{row['preset']} against the recording", name, *cells))
+    return _html_table(head, rows) if rows else "<p>One decoder, and no recorded motion to compare with.</p>"
 
 
 def _html_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

@@ -7,10 +7,12 @@ stopped.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import time
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import asdict, dataclass, replace
+from contextlib import suppress
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -18,48 +20,46 @@ import numpy as np
 
 from spec_vla_ros.errors import ImageError, SpecVlaError
 from spec_vla_ros.file_digest import digest
-from spec_vla_ros.policy_types import DecodeSettings, PolicyResult
+from spec_vla_ros.policy_types import PolicyResult
 
 from .bag import Bag
+from .errors import ReplayError
 from .frames import Frames, ReplayFrame
+from .options import Settings
 
+OUT = Path("out/replay")
 ROWS = "actions.jsonl"
 FORMAT = 1
 TOLD_EVERY = 2.0  # s between two lines of progress
-
-
-class ReplayError(Exception):
-    """The run cannot go on; the message is for the person at the keyboard."""
-
-
-@dataclass(frozen=True)
-class Settings:
-    """What decides the actions. ``presets``: in the order of the report; the first one is compared with."""
-
-    presets: tuple[str, ...]
-    acceptance_radius: int = 9
-    draft_depth: int = 6
-
-    def of(self, preset: str) -> DecodeSettings:
-        """For the policy."""
-        return DecodeSettings(preset=preset, acceptance_radius=self.acceptance_radius, draft_depth=self.draft_depth)
 
 
 class Run:
     """One replay into a folder. ``policies``: preset -> policy, sharing one model."""
 
     def __init__(
-        self, frames: Frames, policies: Mapping[str, Any], settings: Settings, folder: Path, about: Mapping[str, Any]
+        self,
+        frames: Frames,
+        policies: Mapping[str, Any],
+        settings: Settings,
+        folder: Path | None,
+        about: Mapping[str, Any],
     ) -> None:
-        """``about``: what else the actions depend on (model, its files, statistics), as JSON."""
-        self.frames, self.policies, self.settings, self.folder = frames, policies, settings, folder
+        """``about``: what else the actions depend on (model and heads, by their files; statistics), as JSON.
+
+        ``folder``: None = one in ``out/replay`` that only runs with equal first lines share.
+        """
+        self.frames, self.policies, self.settings = frames, policies, settings
         self.header = {
             "format": FORMAT, "bag": fingerprint(frames.bag), "image_topic": frames.image_topic,
             "instruction": frames.instruction, "instruction_topic": frames.instruction_topic, "period": frames.period,
             **asdict(settings), "presets": list(settings.presets), **about,
         }  # fmt: skip
+        if folder is None:
+            key = hashlib.sha256(json.dumps(self.header, sort_keys=True).encode()).hexdigest()[:8]
+            folder = OUT / f"{frames.bag.path.resolve().name}-{key}"
+        self.folder = folder
         self.done = 0  # rows that were there
-        self.model_seconds = self.seconds = 0.0
+        self.model_seconds = self.seconds = self.warm_up_seconds = 0.0
 
     @property
     def path(self) -> Path:
@@ -74,12 +74,16 @@ class Run:
         Raises :class:`ReplayError` if the folder holds rows that were made of something else.
         """
         self.folder.mkdir(parents=True, exist_ok=True)
-        self._continue()
+        tail, ready = self._continue(), False
         began = told = time.monotonic()
         with self.path.open("a", encoding="utf-8") as stream:
             for frame in self.frames:
                 if frame.index < self.done:
                     continue
+                if not ready:
+                    self._warm_up(frame)
+                    self._remember(tail)
+                    began, ready = began + self.warm_up_seconds, True
                 row, picture = self._row(frame)
                 stream.write(json.dumps(row) + "\n")
                 stream.flush()
@@ -89,6 +93,16 @@ class Run:
                     told = time.monotonic()
                     say(self._progress(frame, told - began))
         self.seconds = time.monotonic() - began
+
+    def _warm_up(self, frame: ReplayFrame) -> None:
+        """Record and allocate what inferences need, on the first image; no time of any row includes it."""
+        began = time.monotonic()
+        for preset, policy in self.policies.items():
+            with suppress(SpecVlaError):  # the image's own row will say it
+                policy.warm_up(frame.instruction)
+                policy.infer(frame.rgb(), frame.instruction, self.settings.of(preset))
+            policy.reset()
+        self.warm_up_seconds = time.monotonic() - began
 
     def _row(self, frame: ReplayFrame) -> tuple[dict[str, Any], np.ndarray | None]:
         row: dict[str, Any] = {
@@ -111,11 +125,11 @@ class Run:
             self.model_seconds += time.perf_counter() - began
         return row, picture
 
-    def _continue(self) -> None:
-        """Check or write the first line, cut a half row off, restore what the drafters remember."""
+    def _continue(self) -> list[dict[str, Any]]:
+        """Check or write the first line, cut a half row off; returns the last rows, at most two."""
         if not self.path.exists() or not self.path.stat().st_size:
             self.path.write_text(json.dumps(self.header) + "\n", encoding="utf-8")
-            return
+            return []
         header, tail, size = None, [], 0
         with self.path.open("rb") as stream:
             for line in stream:
@@ -129,10 +143,15 @@ class Run:
                     self.done += 1
         if header != self.header:
             raise ReplayError(
-                f"{self.path} was made of something else ({_difference(header, self.header)}); choose another --out"
+                f"{self.path} was made of something else ({', '.join(changed(header or {}, self.header))}); "
+                "choose another --out"
             )
         with self.path.open("r+b") as stream:
             stream.truncate(size)
+        return tail
+
+    def _remember(self, tail: list[dict[str, Any]]) -> None:
+        """Restore what the drafters remember of the last rows."""
         for row in tail:
             for preset, policy in self.policies.items():
                 entry = row.get("presets", {}).get(preset, {})
@@ -202,7 +221,7 @@ def make_policies(loaded: Any, heads: Any, settings: Settings) -> tuple[dict[str
     policies: dict[str, Any] = {}
     left_out, verifier = [], None
     for preset in settings.presets:
-        if resolve(replace(settings.of(preset)), trained).preset != preset:
+        if resolve(settings.of(preset), trained).preset != preset:
             left_out.append(f"{preset}: its head is missing ({'; '.join(problems) or 'none is installed'})")
             continue
         policies[preset] = OpenVLAPolicy(loaded, trained, problems, verifier)
@@ -210,7 +229,13 @@ def make_policies(loaded: Any, heads: Any, settings: Settings) -> tuple[dict[str
     return policies, left_out
 
 
-def _difference(old: Mapping[str, Any], new: Mapping[str, Any]) -> str:
-    return ", ".join(
-        f"{key}: {old.get(key)} / {new.get(key)}" for key in sorted({*old, *new}) if old.get(key) != new.get(key)
-    )
+def changed(old: Mapping[str, Any], new: Mapping[str, Any], within: str = "") -> list[str]:
+    """What differs, as "name: old / new", with the names of parts of parts joined by points."""
+    lines = []
+    for key in sorted({*old, *new}):
+        before, now = old.get(key), new.get(key)
+        if isinstance(before, Mapping) and isinstance(now, Mapping):
+            lines += changed(before, now, f"{within}{key}.")
+        elif before != now:
+            lines.append(f"{within}{key}: {before} / {now}")
+    return lines

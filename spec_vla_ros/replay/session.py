@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import time
 from collections.abc import Callable, Iterator
@@ -9,45 +10,21 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from spec_vla_ros.demo.share import share_path
+from spec_vla_ros.file_digest import digest
 from spec_vla_ros.machine import machine, versions
 
 from .bag import Bag
 from .compare import Comparison, worst
-from .frames import Frames, command_topic
-from .run import ReplayError, Run, Settings, make_policies, rows
+from .errors import ReplayError
+from .frames import Frames, action_topics
+from .options import PRESETS, Options, Settings
+from .run import Run, make_policies, rows
 
-PRESETS = ("autoregressive", "spec_vla", "training_free", "fastest")
+__all__ = ["PRESETS", "Options", "Result", "replay"]
+
+TABLETOP = "models/tabletop"  # in the share folder of this package
 WORST = 8  # images in the report
-
-
-@dataclass(frozen=True)
-class Options:
-    """What to replay. ``out``: folder for everything that is written.
-
-    ``period``: s between two images, None = the data set's, 0 = every image. ``presets``: the first one is compared
-    with.
-    Everything else as in the node's parameters of the same names.
-    """
-
-    bag: Path
-    out: Path
-    model: str
-    presets: tuple[str, ...] = PRESETS
-    image_topic: str = ""
-    instruction_topic: str = ""
-    instruction: str = ""
-    command_topic: str = ""
-    period: float | None = None
-    acceptance_radius: int = 9
-    draft_depth: int = 6
-    draft_heads: str = ""
-    unnorm_key: str = ""
-    revision: str = ""
-    device: str = "auto"
-    dtype: str = "auto"
-    cpu_threads: int = 0
-    centre_crop: bool = False
-    report: bool = True
 
 
 @dataclass
@@ -67,30 +44,33 @@ class Result:
         return rows(self.path)
 
 
-def replay(options: Options, say: Callable[[str], None] = lambda _: None) -> Result:
-    """Run, compare, write. Raises :class:`ReplayError`, :class:`.bag.BagError` and :class:`.errors.SpecVlaError`."""
+def replay(
+    options: Options,
+    say: Callable[[str], None] = lambda _: None,
+    look: Callable[[dict[str, Any]], None] = lambda _: None,
+) -> Result:
+    """Run, compare, write. ``look`` sees what the actions will be made of before the first one, and may raise.
+
+    Raises :class:`.errors.ReplayError`, :class:`.errors.BagError` and :class:`spec_vla_ros.errors.SpecVlaError`.
+    """
     began = time.monotonic()
     bag = Bag(options.bag)
     topic = bag.image_topic(options.image_topic)
-    loaded, heads = _load(options)
+    loaded, heads, about = _load(options)
     period = _period(options, loaded.statistics.key)
     frames = Frames(
         bag, topic, options.instruction_topic, options.instruction,
         period=options.period if options.period is not None else period,
-        command_topic=options.command_topic or command_topic(bag),
+        command_topic=options.command_topic or _command_topic(bag, say),
     )  # fmt: skip
-    settings = Settings(options.presets, options.acceptance_radius, options.draft_depth)
-    policies, left_out = make_policies(loaded, heads, settings)
+    policies, left_out = make_policies(loaded, heads, options.settings())
     if not policies:
         raise ReplayError("none of the presets can be run: " + "; ".join(left_out))
-    settings = Settings(tuple(policies), options.acceptance_radius, options.draft_depth)
-    about = {
-        "model": options.model, "unnorm_key": loaded.statistics.key, "dtype": loaded.model.precision,
-        "device": str(loaded.model.device), "centre_crop": options.centre_crop, "draft_heads": options.draft_heads,
-    }  # fmt: skip
+    settings = options.settings(tuple(policies))
     run = Run(frames, policies, settings, options.out, about)
-    say(f"{bag.path}: {frames.images} images on {topic}; {', '.join(policies)}; into {options.out}")
-    gallery = _gallery(options, settings)
+    look(run.header)
+    say(f"{bag.path}: {frames.images} images on {topic}; {', '.join(policies)}; into {run.folder}")
+    gallery = _gallery(options, run.folder, settings)
     run.run(say, gallery.look if gallery else None)
     if bag.broken:
         say(bag.broken)
@@ -103,26 +83,52 @@ def replay(options: Options, say: Callable[[str], None] = lambda _: None) -> Res
     counts = {**_counts(frames, run), "errors": comparison.errors, "seconds": round(time.monotonic() - began, 1)}
     result = Result(run.header, summary, left_out, bag.broken, counts, run.path, {})
     if options.report:
-        _write(
-            options, result, run, comparison, frames, gallery, [float(w) for w in loaded.statistics.bin_width()], period
-        )
+        _write(result, run, comparison, frames, gallery, [float(w) for w in loaded.statistics.bin_width()], period)
     return result
 
 
-def _load(options: Options) -> tuple[Any, Any]:
+def _load(options: Options) -> tuple[Any, Any, dict[str, Any]]:
+    """Model, heads with their problems, and what of both and of this machine decides the actions, as JSON."""
     import torch
 
     from spec_vla_ros.decoding.heads.store import heads_folder, trained_drafters
     from spec_vla_ros.openvla.loader import load_model
+    from spec_vla_ros.training.draft_shards import fingerprint
 
     if options.cpu_threads:
         torch.set_num_threads(options.cpu_threads)
     device = options.device if options.device != "auto" else "cuda" if torch.cuda.is_available() else "cpu"
+    model = options.model or str(share_path(TABLETOP))
     loaded = load_model(
-        options.model, device=device, dtype=options.dtype, unnorm_key=options.unnorm_key or None,
+        model, device=device, dtype=options.dtype, unnorm_key=options.unnorm_key or None,
         revision=options.revision or None, centre_crop=options.centre_crop,
     )  # fmt: skip
-    return loaded, trained_drafters(loaded, heads_folder(loaded, options.draft_heads))
+    folder = heads_folder(loaded, options.draft_heads)
+    heads = trained_drafters(loaded, folder)
+    files, statistics = fingerprint(loaded), loaded.statistics
+    numbers = [values.tolist() for values in (statistics.q01, statistics.q99, statistics.mask)]
+    about = {
+        "model": model, "revision": options.revision, "model_digest": files["digest"], "prompt": files["prompt"],
+        "base_digest": files.get("base", ""), "unnorm_key": statistics.key,
+        "statistics_digest": hashlib.sha256(json.dumps(numbers).encode()).hexdigest()[:16],
+        "centre_crop": options.centre_crop, "draft_heads": options.draft_heads,
+        "heads_digest": {name: digest(_head_files(folder / name)) for name in sorted(heads[0])},
+        "dtype": loaded.model.precision, "device": str(loaded.model.device), "cpu_threads": options.cpu_threads,
+        "versions": versions(),
+    }  # fmt: skip
+    return loaded, heads, about
+
+
+def _head_files(folder: Path) -> list[Path]:
+    """What a head is made of; not the report beside it."""
+    return [path for path in folder.iterdir() if path.suffix in (".safetensors", ".bin") or path.name == "config.json"]
+
+
+def _command_topic(bag: Bag, say: Callable[[str], None]) -> str:
+    found = action_topics(bag)
+    if len(found) > 1:
+        say(f"{bag.path}: compared with none of {', '.join(found)}; --command-topic names one")
+    return found[0] if len(found) == 1 else ""
 
 
 def _period(options: Options, unnorm_key: str) -> float:
@@ -144,7 +150,9 @@ def _counts(frames: Frames, run: Run) -> dict[str, Any]:
         "images_without_instruction": frames.without_instruction,
         "images_unreadable": frames.unreadable,
         "instructions_refused": frames.refused,
+        "actions_not_commanded": frames.commands.not_commanded,
         "continued_from_row": run.done,
+        "warm_up_seconds": round(run.warm_up_seconds, 2),
         "model_seconds": round(run.model_seconds, 2),
         "other_share": round(1 - run.model_seconds / run.seconds, 4)
         if run.seconds and run.done < frames.used
@@ -152,21 +160,21 @@ def _counts(frames: Frames, run: Run) -> dict[str, Any]:
     }
 
 
-def _gallery(options: Options, settings: Settings) -> Any:
+def _gallery(options: Options, folder: Path, settings: Settings) -> Any:
     if not options.report:
         return None
     from .gallery import Gallery
 
-    return Gallery(options.out / "worst", settings.presets, WORST)
+    return Gallery(folder / "worst", settings.presets, WORST)
 
 
 def _write(
-    options: Options, result: Result, run: Run, comparison: Comparison, frames: Frames, gallery: Any,
+    result: Result, run: Run, comparison: Comparison, frames: Frames, gallery: Any,
     bin_width: list[float], period: float,
 ) -> None:  # fmt: skip
     from . import output_bag, report
 
-    out = options.out
+    out = run.folder
     output_bag.write(out / "replay_bag", rows(run.path), comparison.presets, bin_width, period)
     furthest = worst(rows(run.path), comparison.presets, WORST)
     content = {

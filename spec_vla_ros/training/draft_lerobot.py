@@ -34,9 +34,7 @@ class LeRobotSource:
             import cv2  # noqa: F401 - said here and not in the middle
             import pyarrow  # noqa: F401
         except ImportError as error:
-            raise SourceError(
-                f"{path}: LeRobot data sets need pip install 'spec_vla_ros[train,image]' ({error})"
-            ) from error
+            raise SourceError(f"{path}: LeRobot data sets need pip install 'spec_vla_ros[train]' ({error})") from error
         self._path, self.name, self.notes = path, path.name, []
         self._info = _json(path / "meta" / "info.json")
         version = str(self._info.get("codebase_version", "")).lstrip("v")

@@ -16,6 +16,10 @@ from torch import Tensor, nn
 PATIENCE = timedelta(hours=24)  # one process may label for long while the others are done
 
 
+class ProcessesError(Exception):
+    """The device cannot be had; the message is for the person at the keyboard."""
+
+
 @dataclass(frozen=True)
 class Processes:
     """``rank`` of ``world`` processes; ``device``: this one's."""
@@ -59,18 +63,26 @@ class Processes:
 
 @contextmanager
 def processes(device: str) -> Iterator[Processes]:
-    """Join the others if torchrun has started this process; ``device``: "auto", "cpu" or "cuda"."""
+    """Join the others if torchrun has started this process; ``device``: "auto" or a torch device.
+
+    "cuda" is one GPU for each process. Raises :class:`ProcessesError` where a device is named that cannot be had.
+    """
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
     world, rank = int(os.environ.get("WORLD_SIZE", 1)), int(os.environ.get("RANK", 0))
     chosen = torch.device(device)
-    if device == "cuda":
-        chosen = torch.device("cuda", int(os.environ.get("LOCAL_RANK", 0)))
+    if chosen.type == "cuda":
+        if world > 1 and chosen.index is not None:
+            raise ProcessesError(f"{world} processes cannot share {device}; with --device cuda each takes its own GPU")
+        index = int(os.environ.get("LOCAL_RANK", 0)) if chosen.index is None else chosen.index
+        if index >= torch.cuda.device_count():
+            raise ProcessesError(f"there is no cuda:{index}; torch sees {torch.cuda.device_count()} CUDA device(s)")
+        chosen = torch.device("cuda", index)
         torch.cuda.set_device(chosen)
     if world == 1:
         yield Processes(0, 1, chosen)
         return
-    dist.init_process_group("nccl" if device == "cuda" else "gloo", timeout=PATIENCE)
+    dist.init_process_group("nccl" if chosen.type == "cuda" else "gloo", timeout=PATIENCE)
     try:
         yield Processes(rank, world, chosen)
     finally:

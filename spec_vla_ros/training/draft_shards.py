@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 
 from ..file_digest import digest
-from ..openvla.checkpoint import resolve
+from ..openvla.checkpoint import ADAPTER_CONFIG_FILE, read_json, resolve
 from ..openvla.loader import LoadedModel
 
 MANIFEST, FORMAT = "manifest.json", 2
@@ -78,12 +78,19 @@ def shard_folder(work: Path, source: int, index: int) -> Path:
 
 def fingerprint(loaded: LoadedModel) -> dict[str, Any]:
     """Which model answers, as JSON: its files, and what else decides its tokens."""
-    folder = Path(resolve(loaded.source))
-    files = [file for pattern in MODEL_FILES for file in folder.glob(pattern)]
-    return {
-        "name": Path(loaded.source).name, "digest": digest(files), "precision": loaded.model.precision,
+    folder = Path(loaded.folder or resolve(loaded.source))
+    found = {
+        "name": Path(loaded.source).name, "digest": _digest(folder), "precision": loaded.model.precision,
         "unnorm_key": loaded.statistics.key, "prompt": loaded.prompt.template,
     }  # fmt: skip
+    if (folder / ADAPTER_CONFIG_FILE).is_file():  # an adapter alone decides nothing
+        adapter = read_json(folder / ADAPTER_CONFIG_FILE)
+        found["base"] = _digest(resolve(adapter["base_model_name_or_path"], adapter.get("revision")))
+    return found
+
+
+def _digest(folder: Path) -> str:
+    return digest(file for pattern in MODEL_FILES for file in folder.glob(pattern))
 
 
 class Manifest:

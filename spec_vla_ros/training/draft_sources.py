@@ -105,7 +105,7 @@ class BagSource:
             from ..replay.bag import Bag, BagError
             from ..replay.frames import Frames
         except ImportError as error:
-            raise SourceError(f"{path}: bags need rosbags: pip install 'spec_vla_ros[embedded]' ({error})") from error
+            raise SourceError(f"{path}: bags need pip install 'spec_vla_ros[bags,image]' ({error})") from error
         try:
             bag = Bag(path)
             topic = bag.instruction_topic(options.instruction_topic)

@@ -8,7 +8,6 @@ met (DAgger, Ross et al. 2011). Every part continues from the files in the work 
 from __future__ import annotations
 
 import argparse
-import ctypes
 import json
 import subprocess
 import sys
@@ -28,6 +27,7 @@ from ..openvla.vision import VisionBackbone
 from ..policy import OpenVLAPolicy
 from ..policy_types import DecodeSettings
 from ..sim.tasks import TASKS
+from .memory import keep_freed_memory
 from .tabletop_data import Frames, collect
 from .tabletop_model import IMAGE_SIZE, STATISTICS_KEY, TABLETOP
 from .tabletop_policy import FrameBank, PolicyTrainer, train_policy
@@ -41,18 +41,6 @@ AUTOREGRESSIVE = DecodeSettings(decoder="autoregressive", drafters=())
 # corrections that frames driven by a learner ask for (twice those of the expert's own frames).
 ACTION_LOW = np.array([-0.05, -0.05, -0.05, -0.14, -0.14, -0.25, 0.0])
 ACTION_HIGH = -ACTION_LOW + np.array([0, 0, 0, 0, 0, 0, 1.0])
-
-
-def keep_freed_memory() -> None:
-    """Stop glibc from returning large blocks to the system between steps.
-
-    Every training step frees and asks again for hundreds of megabytes; with the default thresholds the page faults
-    take four times as long as the arithmetic (measured).
-    """
-    libc = ctypes.CDLL(None)
-    if hasattr(libc, "mallopt"):
-        libc.mallopt(-4, 0)  # M_MMAP_MAX: everything from the heap
-        libc.mallopt(-1, 2**31 - 1)  # M_TRIM_THRESHOLD: which never shrinks
 
 
 def statistics(frames: Frames | None = None) -> dict[str, object]:

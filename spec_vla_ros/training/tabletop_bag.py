@@ -106,22 +106,29 @@ def main(argv: list[str]) -> int:
     )
     parser.add_argument("bag", type=Path, help="folder to write, must not exist")
     parser.add_argument("--frames", type=int, default=3000, help="images, or a few more (%(default)s)")
-    parser.add_argument("--model", default="models/tabletop", help="checkpoint folder (%(default)s)")
+    parser.add_argument("--model", default="", help="checkpoint folder (the small one of the table top)")
     parser.add_argument("--preset", choices=(AUTO, *PRESETS), default=AUTO, help="(%(default)s)")
     parser.add_argument("--seed", type=int, default=0, help="of the layouts (%(default)s)")
     arguments = parser.parse_args(argv[1:])
     if arguments.bag.exists():
         parser.error(f"{arguments.bag} exists already")
-    import torch
+    try:
+        import cv2  # noqa: F401 - said here and not in the middle
+        import mujoco  # noqa: F401
+        import rosbags  # noqa: F401
+        import torch
 
-    from ..decoding.heads.store import heads_folder, trained_drafters
-    from ..openvla.loader import load_model
-    from ..policy import OpenVLAPolicy
-
+        from ..decoding.heads.store import heads_folder, trained_drafters
+        from ..demo.share import share_path
+        from ..openvla.loader import load_model
+        from ..policy import OpenVLAPolicy
+    except ImportError as error:
+        needs = "pip install 'spec_vla_ros[model,sim,replay]'"
+        raise SystemExit(f"record-tabletop: {error}. It needs: {needs}") from error
     torch.set_num_threads(1)  # small matrices
     try:
-        loaded = load_model(arguments.model, device="cpu")
-    except SpecVlaError as error:
+        loaded = load_model(arguments.model or share_path("models/tabletop"), device="cpu")
+    except (SpecVlaError, FileNotFoundError) as error:
         raise SystemExit(f"record-tabletop: {error}") from error
     heads, _ = trained_drafters(loaded, heads_folder(loaded))
     settings = DecodeSettings(preset=arguments.preset)

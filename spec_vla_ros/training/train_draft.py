@@ -22,22 +22,24 @@ from ..decoding.drafters.vision import Vision
 from ..decoding.heads.store import FOLDER, save_head, trained_drafters
 from ..decoding.heads.vision_head import VisionHeadConfig
 from ..decoding.verifier import cache_slots
+from ..demo.share import share_path
 from ..errors import SpecVlaError
 from ..motion.data_sets import action_period
 from ..openvla.loader import LoadedModel, load_model
 from .draft_data import Labeller, LabelSettings
 from .draft_loop import Loop, LoopError, LoopSettings
-from .draft_parallel import Processes, processes
+from .draft_parallel import Processes, ProcessesError, processes
 from .draft_report import Judge, full_report, in_words
 from .draft_shards import Manifest, Samples, ShardsError, fingerprint, remove_partial
 from .draft_sources import SIM, SourceError, SourceOptions, open_source
-from .tabletop import keep_freed_memory
+from .memory import keep_freed_memory
 from .train_eagle_head import EagleRecipe
 from .train_vision_head import VisionRecipe, vision_config
 
 NAME = "train-draft"
 KINDS = ("vision", "eagle")
 REPORT = "report.json"
+TABLETOP = "models/tabletop"  # in the share folder of this package
 
 
 def parser() -> argparse.ArgumentParser:
@@ -51,13 +53,18 @@ def parser() -> argparse.ArgumentParser:
     add(
         "--data", nargs="+", default=[], help="rosbag2 or LeRobot folders, or sim: the model drives the table top (sim)"
     )
-    add("--model", default="models/tabletop", help="the verifier, folder or hub id (%(default)s)")
-    add("--out", type=Path, help="folder of the heads, for draft_heads of the node (drafters/ of the model's folder)")
+    add("--model", default="", help="the verifier, folder or hub id (the small one of the table top)")
+    add(
+        "--out",
+        type=Path,
+        help="folder of the heads, for draft_heads of the node (drafters/ in the folder that --model names)",
+    )
     add("--work", type=Path, default=Path("out/train-draft"), help="shards and checkpoints (%(default)s)")
     add("--seed", type=int, default=0)
     model = result.add_argument_group("the verifier")
     model.add_argument("--unnorm-key", default="", help="statistics of the checkpoint; needed where it has several")
-    model.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto", help="(%(default)s)")
+    model.add_argument("--revision", default="", help="branch, tag or commit of a hub id")
+    model.add_argument("--device", type=_device, default="auto", help="torch device, e.g. cuda:1 (%(default)s)")
     model.add_argument("--dtype", default="auto", help="as the node's parameter (%(default)s)")
     model.add_argument("--centre-crop", action="store_true", help="as the node's parameter")
     model.add_argument("--threads", type=int, default=1, help="of torch on the CPU, per process (%(default)s)")
@@ -80,7 +87,7 @@ def parser() -> argparse.ArgumentParser:
     loop.add_argument(
         "--batch", type=int, default=64, help="answers per step and process; eagle: a quarter (%(default)s)"
     )
-    loop.add_argument("--width", type=int, help="of the vision head, a multiple of 4 (128)")
+    loop.add_argument("--width", type=int, help="of the vision head, a multiple of 4 (128; 7B: 1024)")
     loop.add_argument("--precision", choices=("auto", "float32", "bfloat16"), default="auto", help="bfloat16 on CUDA")
     loop.add_argument("--compile", action="store_true", help="torch.compile; needs a C++ compiler on the CPU")
     loop.add_argument("--held-out", type=float, default=0.1, help="share of the answers, whole episodes (%(default)s)")
@@ -93,6 +100,15 @@ def parser() -> argparse.ArgumentParser:
     )
     loop.add_argument("--checkpoint-every", type=int, default=500, help="steps (%(default)s)")
     return result
+
+
+def _device(text: str) -> str:
+    if text != "auto":
+        try:
+            torch.device(text)
+        except RuntimeError as error:
+            raise argparse.ArgumentTypeError(f"{text} is no torch device") from error
+    return text
 
 
 def main(argv: list[str]) -> int:
@@ -112,7 +128,7 @@ def main(argv: list[str]) -> int:
                     sys.stdout.flush()
 
             run(arguments, group, log)
-    except (SourceError, ShardsError, LoopError, SpecVlaError) as error:
+    except (ProcessesError, SourceError, ShardsError, LoopError, SpecVlaError, FileNotFoundError) as error:
         raise SystemExit(f"{NAME}: {error}") from error
     except KeyboardInterrupt:
         sys.stdout.write(f"\n{NAME}: interrupted; the same command goes on from here\n")
@@ -132,16 +148,20 @@ def problem_of(arguments: argparse.Namespace) -> str:
         return "--width must be a multiple of 4, the heads of its attention"
     if (arguments.period or 0) < 0 or (arguments.minutes is not None and arguments.minutes <= 0):
         return "--period cannot be negative, --minutes must be more than 0"
-    if arguments.out is None and not arguments.shards_only and not Path(arguments.model).is_dir():
-        return f"--out is needed: {arguments.model} is no folder that heads could be written into"
+    if arguments.out is None and not arguments.shards_only:
+        if not arguments.model:  # its folder is that of the installation
+            return "--out is needed without --model: the heads that came with the table top's model are not replaced"
+        if not Path(arguments.model).is_dir():
+            return f"--out is needed: {arguments.model} is no folder that heads could be written into"
     return ""
 
 
 def run(arguments: argparse.Namespace, group: Processes, log: Callable[[str], None]) -> None:
     """Label, train one head after the other, report what they are worth."""
     loaded = load_model(
-        arguments.model, group.device, arguments.dtype, arguments.unnorm_key or None, centre_crop=arguments.centre_crop
-    )
+        arguments.model or share_path(TABLETOP), group.device, arguments.dtype, arguments.unnorm_key or None,
+        arguments.revision or None, centre_crop=arguments.centre_crop,
+    )  # fmt: skip
     loaded.model.requires_grad_(False)
     manifest = make_shards(loaded, arguments, group, log)
     frames, answers = manifest.complete["frames"], manifest.complete["answers"]

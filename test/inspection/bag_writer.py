@@ -70,6 +70,12 @@ class BagWriter:
         )  # fmt: skip
         self.add("/act/action", "spec_vla_ros/msg/DeltaAction", at, message)
 
+    def twist(self, at, topic="/servo_node/delta_twist_cmds"):
+        vector = self.store.types["geometry_msgs/msg/Vector3"](x=0.1, y=0.0, z=0.0)
+        motion = self.make("geometry_msgs/msg/Twist", linear=vector, angular=vector)
+        kind = "geometry_msgs/msg/TwistStamped"
+        self.add(topic, kind, at, self.make(kind, header=self.header(at), twist=motion))
+
     def write(self, folder, plugin="MCAP"):
         with rosbag2.Writer(folder, version=9, storage_plugin=getattr(rosbag2.StoragePlugin, plugin)) as writer:
             made = {}

@@ -74,6 +74,14 @@ def test_recorded_actions_tell_their_statistics(inspect, bag, tmp_path, factor):
     assert "commands /act/action" in said.text
 
 
+def test_velocities_are_compared_with_only_if_their_topic_is_named(inspect, bag, tmp_path):
+    bag.images(4)
+    bag.twist(0.1)
+    said = inspect(TABLETOP, bag.write(tmp_path / "bag"))
+    assert "commands none to compare with" in said.text
+    assert "--command-topic /servo_node/delta_twist_cmds (geometry_msgs/msg/TwistStamped)" in said.text
+
+
 def test_what_is_none_of_them_is_said(inspect, tmp_path):
     (tmp_path / "notes.txt").write_text("x")
     said = inspect(tmp_path / "notes.txt", tmp_path / "nothing", TABLETOP)

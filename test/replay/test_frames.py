@@ -8,7 +8,7 @@ pytest.importorskip("mcap")
 from recordings import PERIOD, START, header
 
 from spec_vla_ros.replay.bag import Bag, BagError
-from spec_vla_ros.replay.frames import Frames, command_topic
+from spec_vla_ros.replay.frames import ACTION, Frames, action_topics
 
 
 def frames(folder, **more):
@@ -95,7 +95,35 @@ def test_an_image_that_cannot_be_read_is_counted_by_its_reason(make_bag):
     assert "truncated" in next(iter(some.unreadable))
 
 
-def test_recorded_velocities_become_the_motion_of_a_step(make_bag):
+def action(ns, x, commanded, topic="/act/action"):
+    def build(store):
+        return store.types[ACTION](
+            header=header(store, ns), sequence=1, delta=np.array([x, 0, 0, 0, 0, 0], np.float32), gripper=1.0,
+            step_dt=0.2, action_scale=0.5, limit_factor=0.5, commanded=commanded, instruction="go",
+            tokens=np.zeros(7, np.int32), bins=np.zeros(7, np.int32),
+        )  # fmt: skip
+
+    return (topic, ACTION, ns + 10_000_000, build)
+
+
+def test_recorded_actions_are_compared_as_the_model_said_them_and_only_those_that_the_arm_was_given(make_bag):
+    """Replayed actions know of no scale and no limit, so that those of a recording must not either."""
+    first, second = START + 1000, START + 1000 + PERIOD
+    folder = make_bag(frames=3, extra=[action(first, 0.02, True), action(second, 0.03, False)])
+    assert action_topics(Bag(folder)) == ["/act/action"]
+    some = frames(folder, period=0.0, command_topic="/act/action")
+    assert len(list(some)) == 3
+    np.testing.assert_allclose(some.commands.at(first, 0.2), [0.02, 0, 0, 0, 0, 0], rtol=1e-6)
+    assert some.commands.at(second, 0.2) is None
+    assert some.commands.not_commanded == 1
+
+
+def test_a_topic_that_says_nothing_of_motion_is_no_command_topic(make_bag):
+    with pytest.raises(BagError, match=r"/instruction is no DeltaAction or TwistStamped topic; there are: none"):
+        frames(make_bag(frames=2), command_topic="/instruction")
+
+
+def test_recorded_velocities_become_the_motion_of_a_step_where_their_topic_is_named(make_bag):
     """0.1 m/s for 0.2 s, sent every 0.05 s, are 20 mm."""
 
     def twist(ns):
@@ -109,7 +137,8 @@ def test_recorded_velocities_become_the_motion_of_a_step(make_bag):
         return ("/servo_node/delta_twist_cmds", "geometry_msgs/msg/TwistStamped", ns, build)
 
     folder = make_bag(extra=[twist(START + index * 50_000_000) for index in range(40)])
-    some = frames(folder, period=0.0, command_topic=command_topic(Bag(folder)))
+    assert action_topics(Bag(folder)) == [], "nothing says whose velocities these are, or how they were scaled"
+    some = frames(folder, period=0.0, command_topic="/servo_node/delta_twist_cmds")
     first = next(frame for frame in list(some) if frame.index == 2)
     np.testing.assert_allclose(some.commands.at(first.stamp_ns, 0.2), [0.02, 0, 0, 0, 0, 0.1], rtol=0.3)
     assert some.commands.at(START + 10**12, 0.2) is None

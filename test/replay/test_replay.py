@@ -1,6 +1,7 @@
 """A recording through the real policy: equal twice, to be continued, compared, gated."""
 
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -8,13 +9,14 @@ import pytest
 pytest.importorskip("mcap")
 pytest.importorskip("torch")
 
-from recordings import MODEL
+from recordings import MODEL, PERIOD, START
 
 from spec_vla_ros.replay import golden
 from spec_vla_ros.replay.bag import Bag
 from spec_vla_ros.replay.cli import main
-from spec_vla_ros.replay.run import ReplayError
-from spec_vla_ros.replay.session import Options, replay
+from spec_vla_ros.replay.errors import ReplayError
+from spec_vla_ros.replay.options import Options, Settings
+from spec_vla_ros.replay.session import replay
 
 PRESETS = ("autoregressive", "fastest")
 
@@ -112,6 +114,55 @@ def test_a_preset_without_a_head_is_left_out_with_the_reason(make_bag, tmp_path)
     assert "spec_vla" in result.left_out[0]
 
 
+def test_decoding_is_set_as_in_the_node():
+    plain = Settings(("fastest",)).of("fastest")
+    assert (plain.acceptance_radius, plain.radius_mm, plain.radius_mrad, plain.radius_sum) == (9, None, None, None)
+    settings = Settings(("fastest",), 5, 2, 1.5, 0.0, 20, 0.3, 4).of("fastest")
+    assert (settings.acceptance_radius, settings.gripper_radius, settings.draft_depth) == (5, 2, 4)
+    assert (settings.radius_mm, settings.radius_mrad, settings.radius_sum, settings.second_look) == (1.5, 0.0, 20, 0.3)
+
+
+def test_no_row_pays_for_what_is_compiled_or_recorded_once(make_bag, tmp_path):
+    """Before the first row every policy has been warmed up and asked once; a continued run remembers nevertheless."""
+    from spec_vla_ros.policy import ScriptedPolicy
+    from spec_vla_ros.replay.frames import Frames
+    from spec_vla_ros.replay.run import Run
+
+    class Told(ScriptedPolicy):
+        def __init__(self):
+            super().__init__([[0.0] * 7])
+            self.calls = []
+
+        def warm_up(self, instruction):
+            self.calls.append("warm up")
+
+        def infer(self, *what):
+            self.calls.append("infer")
+            return super().infer(*what)
+
+        def reset(self):
+            self.calls.append("reset")
+
+        def remember(self, tokens):
+            self.calls.append("remember")
+
+    folder = make_bag(frames=3)
+
+    def run():
+        bag, policies = Bag(folder), {name: Told() for name in PRESETS}
+        made = Run(Frames(bag, bag.image_topic(), period=0.0), policies, Settings(PRESETS), tmp_path / "out", {})
+        made.run(lambda line: None)
+        return [policy.calls for policy in policies.values()], made
+
+    begin = ["warm up", "infer", "reset"]
+    assert run()[0] == [[*begin, "reset", "infer", "infer", "infer"]] * 2
+    path = tmp_path / "out" / "actions.jsonl"
+    path.write_text("".join(path.read_text().splitlines(keepends=True)[:3]))
+    assert run()[0] == [[*begin, "reset", "remember", "remember", "infer"]] * 2
+    calls, made = run()
+    assert (calls, made.warm_up_seconds) == ([[], []], 0.0), "nothing is left to do"
+
+
 # -- golden files
 
 
@@ -128,9 +179,109 @@ def test_a_golden_file_is_passed_by_the_same_policy_and_not_by_another(make_bag,
     golden.check(bag, path, model=str(MODEL), period=0.0, cpu_threads=1, mm=3.0)
 
 
+def command(bag, model, *more):
+    return ["replay", str(bag), "--model", str(model), "--period", "0", "--cpu-threads", "1", *map(str, more)]
+
+
+@pytest.fixture
+def own_model(tmp_path, monkeypatch):
+    """A copy of the model, in a work folder of its own, where the default --out is."""
+    monkeypatch.chdir(tmp_path)
+    return shutil.copytree(MODEL, tmp_path / "model")
+
+
+def test_a_check_never_takes_the_actions_of_an_earlier_run_for_those_of_today(make_bag, own_model, capsys):
+    """The command that saved left rows in --out; the model of the same name has become another one since."""
+    bag = make_bag(frames=4)
+    assert main(command(bag, own_model, "--presets", "fastest", "--save-golden", "golden.json")) == 0
+    assert main(command(bag, own_model, "--check-golden", "golden.json")) == 0
+    path = own_model / "dataset_statistics.json"
+    text = json.loads(path.read_text())
+    entry = next(iter(text.values()))["action"]
+    entry["q99"] = [1.5 * value for value in entry["q99"]]
+    path.write_text(json.dumps(text))
+    capsys.readouterr()
+    assert main(command(bag, own_model, "--check-golden", "golden.json")) == 2
+    said = capsys.readouterr().out
+    assert "image 0: x is" in said
+    assert "not as saved, statistics_digest: " in said
+
+
+def test_a_check_refuses_a_folder_with_the_actions_of_an_earlier_run(make_bag, own_model, capsys):
+    words = command(make_bag(frames=2), own_model, "--out", "used")
+    assert main([*words, "--presets", "fastest", "--save-golden", "golden.json"]) == 0
+    assert main([*words, "--check-golden", "golden.json"]) == 1
+    assert "used holds those of an earlier run" in capsys.readouterr().err
+
+
+def test_rows_of_another_model_or_head_at_the_same_place_are_not_continued(make_bag, tmp_path, own_model):
+    from safetensors.numpy import load_file, save_file
+
+    bag = make_bag(frames=2)
+    made = {"model": str(own_model), "presets": ("fastest",)}
+    replay(options(bag, tmp_path / "out", **made))
+    head = own_model / "drafters" / "vision" / "model.safetensors"
+    save_file({name: -values for name, values in load_file(head).items()}, head)
+    with pytest.raises(ReplayError, match=r"heads_digest\.vision: "):
+        replay(options(bag, tmp_path / "out", **made))
+    (own_model / "drafters").rename(own_model / "none")
+    config = own_model / "config.json"
+    config.write_text(config.read_text() + "\n")
+    with pytest.raises(ReplayError, match=r"model_digest: "):
+        replay(options(bag, tmp_path / "out", **made, draft_heads=str(own_model / "none")))
+
+
+@pytest.mark.parametrize(
+    ("change", "line"),
+    [
+        (["--centre-crop"], "another centre_crop: True, the golden file was made with False (--centre-crop)"),
+        (["--instruction", "touch it"], "another instruction: 'touch it', the golden file was made with ''"),
+        (["--period", "0.5"], "another period: 0.5, the golden file was made with 0.0 (--period)"),
+        (None, "another bag: other, the golden file is of bag with other content"),
+    ],
+)
+def test_what_cannot_be_compared_is_named_before_anything_is_decoded(
+    make_bag, own_model, monkeypatch, capsys, change, line
+):
+    from spec_vla_ros.policy import OpenVLAPolicy
+
+    bag = make_bag(frames=2)
+    assert main(command(bag, own_model, "--presets", "autoregressive", "--save-golden", "golden.json")) == 0
+    capsys.readouterr()
+    monkeypatch.setattr(OpenVLAPolicy, "infer", lambda *_: pytest.fail("it was asked for an action"))
+    other = bag if change else make_bag(name="other", frames=3)
+    assert main(command(other, own_model, "--check-golden", "golden.json", *(change or []))) == 2
+    assert line in capsys.readouterr().out
+
+
+def test_a_golden_file_keeps_how_it_was_decoded(make_bag, tmp_path):
+    bag, path = make_bag(frames=2), tmp_path / "golden.json"
+    decoding = {
+        "acceptance_sum": 12,
+        "second_look": 0.2,
+        "acceptance_mm": 1.0,
+        "acceptance_mrad": 3.0,
+        "draft_depth": 4,
+    }
+    result = replay(options(bag, tmp_path / "out", presets=("fastest",), **decoding))
+    golden.save(path, golden.golden(result.header, result.rows(), "fastest"))
+    assert golden.options(golden.load(path)).items() >= decoding.items()
+    golden.check(bag, path, period=0.0, cpu_threads=1, mm=0.0, mrad=0.0)
+    radii = next(iter(result.rows()))["presets"]["fastest"]["radius"]
+    assert radii != [9] * 6 + [0], "the radius in mm and mrad was in force"
+
+
+@pytest.mark.parametrize("text", ["", "[]", '{"format": 1}'])
+def test_what_is_no_golden_file_of_this_version_is_said(make_bag, tmp_path, capsys, text):
+    path = tmp_path / "golden.json"
+    path.write_text(text)
+    assert main(["replay", str(tmp_path), "--check-golden", str(path)]) == 1
+    assert "golden.json" in capsys.readouterr().err
+
+
 def test_what_a_golden_file_finds():
     def content(*actions):
-        return {"format": 1, "actions": [{"stamp_ns": i, "values": v, "error": e} for i, (v, e) in enumerate(actions)]}
+        return {"actions": [{"stamp_ns": i, "values": v, "error": e} for i, (v, e) in enumerate(actions)]}
 
     still = [0.0] * 6 + [1.0]
     tolerance = golden.Tolerance(mm=1.0, mrad=1.0, gripper=0.5)
@@ -193,3 +344,47 @@ def test_what_is_not_possible_is_one_line_and_status_1(make_bag, tmp_path, capsy
     said = capsys.readouterr().err
     assert text in said
     assert len(said.strip().splitlines()) == 1
+
+
+def test_commands_of_other_options_do_not_meet_in_one_folder_and_the_same_one_goes_on(make_bag, tmp_path, monkeypatch):
+    """Outside the checkout, with the model that comes with the package and without --out."""
+    bag = make_bag(frames=2)
+    monkeypatch.chdir(tmp_path)
+    words = ["replay", str(bag), "--period", "0", "--cpu-threads", "1", "--presets", "fastest"]
+    for more in ([], ["--acceptance-radius", "3"], ["--centre-crop"], []):
+        assert main([*words, *more]) == 0
+    folders = sorted((tmp_path / "out" / "replay").iterdir())
+    assert len(folders) == 3
+    assert all(folder.name.startswith("bag-") for folder in folders)
+    continued = [json.loads((f / "summary.json").read_text())["counts"]["continued_from_row"] for f in folders]
+    assert sorted(continued) == [0, 0, 2]
+
+
+def test_one_of_several_topics_of_actions_has_to_be_named(make_bag, tmp_path, capsys):
+    from test_frames import action
+
+    both = [action(START + 1000 + PERIOD, 0.01, True, f"/{side}/action") for side in ("left", "right")]
+    bag = make_bag(frames=3, extra=both)
+    words = command(bag, MODEL, "--presets", "fastest")
+    assert main([*words, "--out", str(tmp_path / "one")]) == 0
+    said = capsys.readouterr().out
+    assert "compared with none of /left/action, /right/action; --command-topic names one" in said
+    assert "from what was recorded then" not in said
+    assert main([*words, "--out", str(tmp_path / "two"), "--command-topic", "/right/action"]) == 0
+    assert "from what was recorded then, mean over 1 images" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("missing", ["rosbags", "mcap", "matplotlib", "torch"])
+def test_a_missing_library_is_one_line_with_what_to_install(make_bag, tmp_path, missing):
+    import subprocess
+    import sys
+
+    code = (
+        f"import sys; sys.modules['{missing}'] = None\n"
+        "from spec_vla_ros.cli import main\n"
+        f"sys.exit(main(['replay', {str(make_bag(frames=1))!r}, '--out', {str(tmp_path / 'out')!r}]))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 1
+    assert done.stderr.strip().endswith("It needs: pip install 'spec_vla_ros[model,replay]'")
+    assert "Traceback" not in done.stderr

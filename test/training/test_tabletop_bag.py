@@ -1,5 +1,6 @@
 """A bag of the table top is one like any other: what reads bags finds in it what the model was shown."""
 
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -44,3 +45,15 @@ def test_the_command_records_the_model_that_drives(tmp_path, capsys):
     with pytest.raises(SystemExit, match="record-tabletop"):
         main(["record-tabletop", str(tmp_path / "other"), "--model", str(tmp_path / "nothing")])
     assert not (tmp_path / "other").exists()
+
+
+def test_outside_the_checkout_the_model_of_the_package_drives(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert main(["record-tabletop", "bag", "--frames", "1"]) == 0
+    assert "1 of 1 episodes succeeded" in capsys.readouterr().out
+
+
+def test_a_missing_library_is_said_with_what_to_install(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "mujoco", None)
+    with pytest.raises(SystemExit, match=r"It needs: pip install 'spec_vla_ros\[model,sim,replay\]'"):
+        main(["record-tabletop", str(tmp_path / "bag")])

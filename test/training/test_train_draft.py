@@ -331,6 +331,8 @@ def test_a_checkpoint_of_another_training_is_refused(tmp_path):
         (["--held-out", "1"], "--held-out is a share"),
         (["--minutes", "0"], "--minutes must be more than 0"),
         (["--model", "openvla/openvla-7b"], "--out is needed: openvla/openvla-7b is no folder"),
+        ([], "--out is needed without --model"),
+        (["--device", "warp:1"], "warp:1 is no torch device"),
     ],
 )
 def test_options_that_cannot_be_are_refused_before_anything_is_loaded(options, message, capsys):
@@ -338,6 +340,67 @@ def test_options_that_cannot_be_are_refused_before_anything_is_loaded(options, m
         train_draft.main(["train-draft", *options])
     assert ended.value.code == 2
     assert message in capsys.readouterr().err
+
+
+def test_it_starts_with_what_its_extras_install():
+    """Neither MuJoCo, nor matplotlib, nor DDS is among them."""
+    code = (
+        "import sys; sys.modules.update(dict.fromkeys(('mujoco', 'matplotlib', 'cyclonedds'), None))\n"
+        "from spec_vla_ros.training import train_draft; train_draft.parser()\n"
+        "from spec_vla_ros.training.draft_sources import BagSource; import spec_vla_ros.replay.frames"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("missing", ["rosbags", "mcap"])
+def test_what_a_bag_needs_is_said_where_it_is_missing(tmp_path, missing):
+    code = (
+        f"import sys; sys.modules['{missing}'] = None\n"
+        "from spec_vla_ros.training.draft_sources import *\n"
+        f"open_source({str(tmp_path)!r}, SourceOptions(0.0), None)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert "SourceError" in done.stderr
+    assert "pip install 'spec_vla_ros[bags,image]'" in done.stderr
+
+
+def test_a_revision_reaches_the_hub_and_the_files_that_were_read_are_the_fingerprint(loaded, monkeypatch, tmp_path):
+    from types import SimpleNamespace
+
+    from spec_vla_ros.training import draft_shards
+
+    asked = {}
+
+    def load(path, device, dtype, key, revision, centre_crop):
+        asked.update(path=path, revision=revision)
+        raise train_draft.SourceError("enough")
+
+    monkeypatch.setattr(train_draft, "load_model", load)
+    with pytest.raises(SystemExit, match="enough"):
+        train_draft.main(["train-draft", "--model", "owner/name", "--revision", "v2", "--out", str(tmp_path)])
+    assert asked == {"path": "owner/name", "revision": "v2"}
+    monkeypatch.setattr(draft_shards, "resolve", lambda *_: pytest.fail("it may be another revision"))
+    parts = {name: getattr(loaded, name) for name in ("model", "statistics", "prompt")}
+    snapshot = SimpleNamespace(**parts, source="owner/name", folder=MODEL)
+    assert draft_shards.fingerprint(snapshot)["digest"] == draft_shards.fingerprint(loaded)["digest"]
+
+
+def test_a_gpu_that_is_not_there_is_said_and_several_processes_share_none(monkeypatch):
+    from spec_vla_ros.training.draft_parallel import ProcessesError, processes
+
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    with pytest.raises(ProcessesError, match=r"there is no cuda:1; torch sees 1 CUDA"), processes("cuda:1"):
+        pass
+    taken = []
+    monkeypatch.setattr(torch.cuda, "set_device", taken.append)
+    for name in ("cuda", "cuda:0"):
+        with processes(name) as group:
+            assert group.device == torch.device("cuda:0")
+    assert taken == [torch.device("cuda:0")] * 2
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(ProcessesError, match="2 processes cannot share cuda:0"), processes("cuda:0"):
+        pass
 
 
 def test_a_period_that_nobody_knows_is_asked_for(bag, loaded, monkeypatch):

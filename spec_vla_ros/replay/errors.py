@@ -1,0 +1,11 @@
+"""What makes a replay impossible. Without the libraries that a replay needs, so that their absence can be told."""
+
+from __future__ import annotations
+
+
+class BagError(Exception):
+    """There is nothing that could be read; the message is for the person at the keyboard."""
+
+
+class ReplayError(Exception):
+    """The run cannot go on; the message is for the person at the keyboard."""

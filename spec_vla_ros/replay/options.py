@@ -1,0 +1,81 @@
+"""What a replay can be told. Needs none of the libraries that a replay does."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from spec_vla_ros.policy_types import DecodeSettings
+
+PRESETS = ("autoregressive", "spec_vla", "training_free", "fastest")
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What decides the actions, named and measured as the node's parameters.
+
+    ``presets``: in the order of the report; the first one is compared with. ``gripper_radius``: the preset ``spec_vla``
+    takes ``acceptance_radius`` in its place. ``acceptance_mm``, ``acceptance_mrad``: both 0 = ``acceptance_radius``
+    (bins) counts. ``acceptance_sum``: bins, 0 = no limit. ``second_look``: nats, 0 = never.
+    """
+
+    presets: tuple[str, ...]
+    acceptance_radius: int = 9
+    gripper_radius: int = 0
+    acceptance_mm: float = 0.0
+    acceptance_mrad: float = 0.0
+    acceptance_sum: int = 0
+    second_look: float = 0.0
+    draft_depth: int = 6
+
+    def of(self, preset: str) -> DecodeSettings:
+        """For the policy."""
+        in_si = bool(self.acceptance_mm or self.acceptance_mrad)
+        return DecodeSettings(
+            preset=preset, acceptance_radius=self.acceptance_radius, gripper_radius=self.gripper_radius,
+            draft_depth=self.draft_depth, second_look=self.second_look, radius_sum=self.acceptance_sum or None,
+            radius_mm=self.acceptance_mm if in_si else None, radius_mrad=self.acceptance_mrad if in_si else None,
+        )  # fmt: skip
+
+
+DECODING = tuple(name for name in Settings.__dataclass_fields__ if name != "presets")
+
+
+@dataclass(frozen=True)
+class Options:
+    """What to replay. ``model``: folder or hub id, "" = the table top's, which comes with this package.
+
+    ``out``: folder for everything that is written, None = one in ``out/replay`` that is named after the bag and after
+    what decides the actions. ``period``: s between two images, None = the data set's, 0 = every image. ``presets``: the
+    first one is compared with. ``command_topic``: "" = the DeltaActions, if there is one such topic.
+    Everything else as in the node's parameters of the same names.
+    """
+
+    bag: Path
+    model: str = ""
+    out: Path | None = None
+    presets: tuple[str, ...] = PRESETS
+    image_topic: str = ""
+    instruction_topic: str = ""
+    instruction: str = ""
+    command_topic: str = ""
+    period: float | None = None
+    acceptance_radius: int = 9
+    gripper_radius: int = 0
+    acceptance_mm: float = 0.0
+    acceptance_mrad: float = 0.0
+    acceptance_sum: int = 0
+    second_look: float = 0.0
+    draft_depth: int = 6
+    draft_heads: str = ""
+    unnorm_key: str = ""
+    revision: str = ""
+    device: str = "auto"
+    dtype: str = "auto"
+    cpu_threads: int = 0
+    centre_crop: bool = False
+    report: bool = True
+
+    def settings(self, presets: tuple[str, ...] = ()) -> Settings:
+        """What decides the actions, for all ``presets`` or for these."""
+        return Settings(presets or self.presets, **{name: getattr(self, name) for name in DECODING})
