@@ -17,12 +17,12 @@ AUTO, CUSTOM = "auto", "custom"
 FALLBACK = "training_free"
 
 # What each decides. "spec_vla" is the paper (arXiv 2507.22424): nothing is drafted before the verifier has run once,
-# accepted drafts are emitted themselves, and the gripper is relaxed like everything else. A width of 40 stands for as
+# accepted drafts are emitted themselves, and the gripper is relaxed like everything else. A width of 64 stands for as
 # many branches as a pass has rows for.
 PRESETS: dict[str, DecodeSettings] = {
     "autoregressive": DecodeSettings(decoder="autoregressive", drafters=()),
     "spec_vla": DecodeSettings(drafters=("eagle",), draft_width=8, emit="draft"),
-    "training_free": DecodeSettings(drafters=("refine", "sweep"), draft_width=40),
+    "training_free": DecodeSettings(drafters=("refine", "sweep"), draft_width=64),
     "fastest": DecodeSettings(drafters=("refine", "vision"), draft_width=8),
 }
 NAMES = (AUTO, CUSTOM, *PRESETS)

@@ -115,7 +115,7 @@ PARAMETERS: tuple[Spec, ...] = (
     ),
     Spec("decoder", "speculative", "With preset custom: how tokens are decoded", choices=DECODERS),
     Spec("drafters", ["refine", "hold"], "With preset custom: who drafts, in the order of their branches"),
-    Spec("draft_width", 1, "With preset custom: branches of each drafter per pass", range=(1, 40)),
+    Spec("draft_width", 1, "With preset custom: branches of each drafter per pass", range=(1, 64)),
     Spec("emit", "verifier", "With preset custom: whose token is emitted where a draft is accepted", choices=EMITS),
     Spec(
         "acceptance_radius",

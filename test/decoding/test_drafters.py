@@ -5,6 +5,7 @@ import itertools
 import pytest
 
 from spec_vla_ros.decoding.drafters import TRAINING_FREE, DraftContext, make_drafters
+from spec_vla_ros.decoding.drafters.windows import spaced
 from spec_vla_ros.openvla.action_tokens import ActionTokens
 
 TOKENS = ActionTokens(32000, 256)
@@ -67,6 +68,20 @@ def test_every_registered_drafter_knows_its_name():
     assert all(make_drafters([name])[0].name == name for name in TRAINING_FREE)
 
 
+def test_refine_goes_on_from_the_action_before_where_the_rejected_branch_was_cut():
+    """A tree has so many rows and no more; its last branches end early, and so did what was drafted after them."""
+    (refine,) = make_drafters(["refine"])
+    branches = refine.propose(context(rejected=(31801,), width=99))
+    assert branches[0] == [31801, *NEWEST[1:3]]
+    assert covered([branch[2] for branch in branches if branch[:2] == branches[0][:2]])
+
+
+def covered(windows):
+    """Whether every bin is within 9 of one of these tokens."""
+    bins = sorted(TOKENS.to_bins(windows).tolist())
+    return bins[0] <= 9 and bins[-1] >= 254 - 9 and all(b - a <= 19 for a, b in itertools.pairwise(bins))
+
+
 def test_before_the_first_action_hold_guesses_that_the_arm_stands_still():
     (guess,) = make_drafters(["hold"])[0].propose(context(history=()))
     assert TOKENS.decode(guess).tolist() == [0.0, 0.0, 0.0]
@@ -77,30 +92,36 @@ def test_sweep_leaves_no_gap_between_its_windows():
     branches = sweep.propose(context(width=99))
     assert branches[0] == list(NEWEST[:3]), "the held action comes first"
     assert all(branch[1:] == list(NEWEST[1:3]) for branch in branches)
-    bins = sorted(TOKENS.to_bins([branch[0] for branch in branches]).tolist())
-    assert all(b - a == 19 for a, b in itertools.pairwise(bins)), "windows of 9 bins to either side touch"
-    assert bins[0] < 19
-    assert bins[-1] > 254 - 19
+    assert covered([branch[0] for branch in branches]), "windows of 9 bins to either side touch"
     assert sweep.propose(context(width=3)) == branches[:3]
     assert not sweep.propose(context(first=1, emitted=(31990,))), "later the verifier's own choices are better"
 
 
+@pytest.mark.parametrize("centre", range(0, 255, 7))
+def test_no_choice_is_out_of_reach_of_windows_laid_side_by_side(centre):
+    """They once ended up to 9 bins before the range does, and the motions that lie there are the full ones."""
+    (token,) = TOKENS.to_ids([centre]).tolist()
+    windows = spaced(token, 0, context())
+    assert windows[0] == token
+    assert covered(windows)
+
+
 def test_refine_moves_one_dimension_at_a_time_and_the_last_one_everywhere():
     (refine,) = make_drafters(["refine"])
-    base = (31801, 31802, 31999)
+    base = (31801, 31802, 31950)
     branches = refine.propose(context(rejected=base, width=99))
     assert branches[0] == list(base)
-    ends = []
-    for branch in branches[1:]:
+    assert all(TOKENS.is_action(token) for branch in branches for token in branch)
+    ends = [branch[2] for branch in branches if branch[:2] == list(base[:2])]
+    assert branches[: len(ends)] == [[*base[:2], end] for end in ends], "where a branch is one row it comes first"
+    assert covered(ends), "the windows of the last dimension leave no gap"
+    moved = [branch for branch in branches[len(ends) :] if branch[2] == base[2]]
+    for branch in moved:
         ((place, token),) = [(i, a) for i, (a, b) in enumerate(zip(branch, base, strict=True)) if a != b]
-        assert TOKENS.is_action(token)
-        if place == 2:
-            ends.append(token)
-        else:
-            assert abs(token - base[place]) in (19, 38)
-    assert len(branches) == 1 + len(ends) + 2 * 2
-    bins = sorted(TOKENS.to_bins([base[2], *ends]).tolist())
-    assert all(b - a == 19 for a, b in itertools.pairwise(bins)), "the windows of the last dimension leave no gap"
-    assert bins[0] < 19
-    assert bins[-1] > 254 - 19
+        assert abs(token - base[place]) in (19, 38)
+    assert len(moved) == 2 * 4
+    usual = {NEWEST[2], *TOKENS.to_ids([0, 127, 254]).tolist()}
+    for branch in moved:
+        tipped = {other[2] for other in branches[len(ends) :] if other[:2] == branch[:2]}
+        assert tipped == {base[2]} | usual, "a moved dimension may tip the last one: as before, none, or all the way"
     assert refine.propose(context(rejected=base, width=1)) == [list(base)]
