@@ -159,10 +159,14 @@ def _grow(drafters: Sequence[Drafter], context: DraftContext) -> DraftTree:
 
 def _second_thoughts(tree: DraftTree, verdict: Verdict, last: int, tokens: ActionTokens) -> tuple[int, ...]:
     """What the verifier said on the rows of the nearest branch that it rejected: choices for the dimensions after
-    the emitted ones, conditioned on a prefix that was not kept.
+    the emitted ones, conditioned on a prefix that was not kept. Where the tree had no rows left for what follows the
+    accepted node, what follows the node beside it is as good a beginning.
     """
     choice, said = verdict.after(last), []
     nodes = tree.children(last)
+    if last != ROOT and not nodes:
+        beside = sorted(tree.children(tree.parents[last]), key=lambda n: abs(tree.tokens[n] - tree.tokens[last]))
+        nodes = next((found for node in beside if (found := tree.children(node))), [])
     while nodes:
         node = nodes[0] if said else min(nodes, key=lambda n: abs(tree.tokens[n] - choice))
         said.append(verdict.after(node))

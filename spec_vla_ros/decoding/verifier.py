@@ -27,10 +27,10 @@ from .graphs import Pool, Replay
 from .tree import ROOT, DraftTree, ancestors_of
 
 NO_DRAFT = DraftTree()
-TREE_ROWS = 96  # drafted rows of a pass at most; the cache has room for them
+TREE_ROWS = 64  # drafted rows of a pass at most; the cache has room for them
 TREE_LEVELS = 6  # of fixed shapes; exact ones go as deep as the tree
 TEXT_SIZES = (32, 64, MAX_PROMPT_IDS)  # prompt ids, filled up to one of these
-TREE_SIZES = (0, 8, 32, 64, TREE_ROWS)
+TREE_SIZES = (0, 8, 32, TREE_ROWS)
 MICRO = 1_000_000  # margins travel as whole micronats
 HEADER = 5  # start, known rows, budget, token, drafted rows
 
