@@ -19,7 +19,7 @@ class Settings:
     (bins) counts. ``acceptance_sum``: bins, 0 = no limit. ``second_look``: nats, 0 = never.
     """
 
-    presets: tuple[str, ...]
+    presets: tuple[str, ...] = PRESETS
     acceptance_radius: int = 9
     gripper_radius: int = 0
     acceptance_mm: float = 0.0
@@ -41,32 +41,24 @@ class Settings:
 DECODING = tuple(name for name in Settings.__dataclass_fields__ if name != "presets")
 
 
-@dataclass(frozen=True)
-class Options:
-    """What to replay. ``model``: folder or hub id, "" = the table top's, which comes with this package.
+@dataclass(frozen=True, kw_only=True)
+class Options(Settings):
+    """What to replay, and how to decode.
 
-    ``out``: folder for everything that is written, None = one in ``out/replay`` that is named after the bag and after
-    what decides the actions. ``period``: s between two images, None = the data set's, 0 = every image. ``presets``: the
-    first one is compared with. ``command_topic``: "" = the DeltaActions, if there is one such topic.
-    Everything else as in the node's parameters of the same names.
+    ``model``: folder or hub id, "" = the table top's, which comes with this package. ``out``: folder for everything
+    that is written, None = one in ``out/replay`` that is named after the bag and after what decides the actions.
+    ``period``: s between two images, None = the data set's, 0 = every image. ``command_topic``: "" = the DeltaActions,
+    if there is one such topic. Everything else as in the node's parameters of the same names.
     """
 
     bag: Path
     model: str = ""
     out: Path | None = None
-    presets: tuple[str, ...] = PRESETS
     image_topic: str = ""
     instruction_topic: str = ""
     instruction: str = ""
     command_topic: str = ""
     period: float | None = None
-    acceptance_radius: int = 9
-    gripper_radius: int = 0
-    acceptance_mm: float = 0.0
-    acceptance_mrad: float = 0.0
-    acceptance_sum: int = 0
-    second_look: float = 0.0
-    draft_depth: int = 6
     draft_heads: str = ""
     unnorm_key: str = ""
     revision: str = ""

@@ -5,6 +5,8 @@ import array
 import numpy as np
 import pytest
 
+from spec_vla_ros.policy import ScriptedPolicy
+
 
 def assert_stopped(one):
     """The stream goes on and is zero, and nothing resumes by itself."""
@@ -12,12 +14,6 @@ def assert_stopped(one):
 
     one.until_ticks(1)
     assert not any(six(message).any() for message in one.until_ticks(30))
-
-
-def policy(*steps, **more):
-    from spec_vla_ros.policy import ScriptedPolicy
-
-    return ScriptedPolicy(list(steps), **more)
 
 
 def rearm(one):
@@ -45,7 +41,7 @@ def test_a_frozen_camera_is_seen_at_a_crawl_too(rig):
     """Steps of 0.4 mm, as at a small action_scale: none of them shows, but they add up."""
     from rig import DRIVING, image
 
-    one = rig(policy([0.0004, 0, 0, 0, 0, 0, 1.0]), **DRIVING, frozen_image_steps=2)
+    one = rig(ScriptedPolicy([[0.0004, 0, 0, 0, 0, 0, 1.0]]), **DRIVING, frozen_image_steps=2)
     one.camera = lambda: image(one.now(), colour=(1, 2, 3))
     one.activate()
     one.until_fault("IMAGE_FROZEN", 15)
