@@ -8,6 +8,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from spec_vla_ros.demo.share import TABLETOP
+
 # Commands that parse their own arguments: (module with main(argv), what it does). The name is passed on.
 OTHERS = {
     "train-tabletop": ("spec_vla_ros.training.tabletop", "train the small model of the simulated table top"),
@@ -42,7 +44,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     demo.add_argument("--short", action="store_true", help=f"{SHORT} episodes per decoder, within two minutes")
     demo.add_argument("--out", type=Path, default=Path("out/demo"), help="output folder (default: %(default)s)")
-    demo.add_argument("--model", default="models/tabletop", help="checkpoint folder or hub id (default: %(default)s)")
+    demo.add_argument("--model", default=TABLETOP, help="checkpoint folder or hub id (default: %(default)s)")
     demo.add_argument("--episodes", type=_positive, help=f"per decoder (default: {FULL})")
     demo.add_argument("--seed", type=int, default=0, choices=range(1000), metavar="0..999", help="which layouts")
     demo.add_argument(

@@ -10,7 +10,10 @@ from typing import Any
 
 import spec_vla_ros
 
-LIBRARIES = ("torch", "numpy", "mujoco", "cyclonedds", "rosbags", "opencv-python-headless", "matplotlib")
+LIBRARIES = (
+    *("torch", "numpy", "pillow", "safetensors", "tokenizers", "mujoco", "cyclonedds", "rosbags", "mcap"),
+    *("opencv-python-headless", "matplotlib"),
+)
 
 
 def machine() -> dict[str, Any]:

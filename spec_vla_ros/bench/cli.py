@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from spec_vla_ros.decoding.presets import AUTO, PRESETS
+from spec_vla_ros.demo.share import TABLETOP, model_folder
 from spec_vla_ros.machine import machine, versions
 from spec_vla_ros.sim.libero_protocol import STATES, SUITES, TASKS
 
@@ -41,7 +42,7 @@ def _parser() -> argparse.ArgumentParser:
     wire.add_argument("--width", type=int, default=640, help="px (%(default)s)")
     wire.add_argument("--height", type=int, default=480, help="px (%(default)s)")
     wire.add_argument("--rate", type=float, default=30.0, help="images per second (%(default)s)")
-    wire.add_argument("--model", default="models/tabletop", help="checkpoint folder (%(default)s)")
+    wire.add_argument("--model", default=TABLETOP, help="checkpoint folder (%(default)s)")
     wire.add_argument("--preset", choices=(AUTO, *PRESETS), default=AUTO, help="(%(default)s)")
     wire.set_defaults(run=_over_dds("wire"))
     text = "camera and arm on one host, the act node on another: latency, losses, and a link that goes down"
@@ -53,7 +54,7 @@ def _parser() -> argparse.ArgumentParser:
     hosts.set_defaults(run=_two_hosts)
     text = "passes, success and drift of presets and radii, in closed loop on the simulated table top"
     passes = benches.add_parser("passes", help=text, description=f"Measures {text}.")
-    passes.add_argument("--model", type=Path, default=Path("models/tabletop"), help="checkpoint folder (%(default)s)")
+    passes.add_argument("--model", default=TABLETOP, help="checkpoint folder (%(default)s)")
     passes.add_argument("--heads", type=Path, help="folder of draft heads (drafters/ in the model's folder)")
     passes.add_argument("--presets", nargs="+", default=list(PRESETS), choices=PRESETS, help="(all)")
     passes.add_argument("--radii", nargs="+", type=int, default=[0, 5, 9], help="bins (%(default)s)")
@@ -93,7 +94,7 @@ def _parser() -> argparse.ArgumentParser:
     text = "whether the act node grows or its stream pauses in hours of closed loop"
     soak = benches.add_parser("soak", help=text, description=f"Finds out {text}, with the simulated arm.")
     soak.add_argument("--minutes", type=float, default=60.0, help="(%(default)s)")
-    soak.add_argument("--model", default="models/tabletop", help="checkpoint folder (%(default)s)")
+    soak.add_argument("--model", default=TABLETOP, help="checkpoint folder (%(default)s)")
     soak.add_argument("--seed", type=int, default=1, help="of the layouts (%(default)s)")
     soak.set_defaults(run=_over_dds("soak"))
     text = "how long the arm goes on after the camera's last image"
@@ -184,6 +185,7 @@ def _two_hosts(arguments: argparse.Namespace) -> int:
 def _passes(arguments: argparse.Namespace) -> int:
     import torch
 
+    from spec_vla_ros.errors import SpecVlaError
     from spec_vla_ros.policy_types import DecodeSettings
 
     from .passes import measure
@@ -194,7 +196,12 @@ def _passes(arguments: argparse.Namespace) -> int:
         radii = arguments.radii if preset != "autoregressive" else [0]
         more = {"radius_sum": arguments.radius_sum, "second_look": arguments.second_look}
         grid += [DecodeSettings(preset=preset, acceptance_radius=radius, **more) for radius in radii]
-    rows = measure(arguments.model, grid, arguments.episodes, _say, arguments.heads, one_shape=arguments.one_shape)
+    try:
+        model = model_folder(arguments.model)
+        rows = measure(model, grid, arguments.episodes, _say, arguments.heads, one_shape=arguments.one_shape)
+    except (SpecVlaError, FileNotFoundError) as error:
+        print(f"spec-vla bench passes: {error}", file=sys.stderr)
+        return 1
     _write(arguments.json, rows)
     if arguments.plot and rows:
         from .plot import plot_passes
@@ -206,7 +213,6 @@ def _passes(arguments: argparse.Namespace) -> int:
 def _latency(arguments: argparse.Namespace) -> int:
     import torch
 
-    from spec_vla_ros.demo.share import share_path
     from spec_vla_ros.errors import CheckpointError
     from spec_vla_ros.openvla.checkpoint import read_checkpoint
 
@@ -224,15 +230,15 @@ def _latency(arguments: argparse.Namespace) -> int:
             f"spec-vla bench latency: torch {torch.__version__} sees no CUDA device, asked for {name}", file=sys.stderr
         )
         return 1
-    shapes = ("7b" if on_gpu else "models/tabletop") if arguments.shapes == "auto" else arguments.shapes
+    shapes = ("7b" if on_gpu else TABLETOP) if arguments.shapes == "auto" else arguments.shapes
     try:
-        config = SEVEN_B if shapes == "7b" else read_checkpoint(share_path(shapes)).config
-        path = arguments.trace or share_path("models/tabletop/trace.json")
+        config = SEVEN_B if shapes == "7b" else read_checkpoint(model_folder(shapes)).config
+        path = arguments.trace or model_folder() / "trace.json"
         if path.is_file():
             trace = Trace.load(path)
         else:
             drafting = [preset for preset in arguments.presets if PRESETS[preset].decoder == "speculative"]
-            trace = record(share_path("models/tabletop"), drafting, TRACE_EPISODES, _say)
+            trace = record(model_folder(), drafting, TRACE_EPISODES, _say)
             trace.save(path)
     except (CheckpointError, OSError, ValueError, KeyError) as error:
         print(f"spec-vla bench latency: {error}", file=sys.stderr)

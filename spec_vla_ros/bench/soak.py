@@ -23,7 +23,7 @@ import numpy as np
 from spec_vla_ros.demo.processes import Child, act_arguments, end_all, own_domain
 from spec_vla_ros.demo.recording import Recording, Topic
 from spec_vla_ros.demo.run import plan
-from spec_vla_ros.demo.share import share_path
+from spec_vla_ros.demo.share import TABLETOP, model_folder
 from spec_vla_ros.demo.summary import Setting, median_p99
 
 VELOCITIES = Topic("/delta_twist_cmds", "geometry_msgs/msg/TwistStamped")
@@ -44,7 +44,7 @@ class Options:
     """``minutes``: of closed loop; ``model``: checkpoint folder; ``seed``: of the layouts."""
 
     minutes: float = 60.0
-    model: str = "models/tabletop"
+    model: str = TABLETOP
     seed: int = 1
 
 
@@ -147,7 +147,7 @@ def measure(options: Options, say: Callable[[str], None]) -> dict[str, Any]:
     """Run for ``options.minutes``. Raises :class:`DemoError` if a node ends or reports a fault."""
     from spec_vla_ros.demo.operator_node import RUNTIME, operator
 
-    model = options.model if Path(options.model).is_dir() else str(share_path(options.model))
+    model = str(model_folder(options.model))
     env, ear, children = own_domain(), Ear(), []
     outcomes: list[bool] = []
     with tempfile.TemporaryDirectory() as folder:

@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 
 from spec_vla_ros.demo.processes import Child, DemoError, act_arguments, end_all, environment
-from spec_vla_ros.demo.share import share_path
+from spec_vla_ros.demo.share import model_folder
 from spec_vla_ros.demo.summary import ActionRecord, TwistRecord
 
 from .netns import ACT, ADDRESSES, ARM, Hosts, Quality, command
@@ -127,7 +127,7 @@ def _act_arguments(row: Row, model: str) -> list[str]:
     values = {"image_timeout": str(IMAGE_TIMEOUT), "first_image_timeout": str(FIRST_IMAGE_TIMEOUT)}
     values |= {"instruction": "pick up the red block"}
     if model:
-        values["model"] = model if Path(model).is_dir() else str(share_path(model))
+        values["model"] = str(model_folder(model))
     else:
         values |= {"policy": "scripted", "script_delay": "0.03"}  # s, as long as the small model thinks
     if row.compressed:

@@ -30,7 +30,7 @@ from rclpy.signals import SignalHandlerOptions
 from sensor_msgs.msg import Image
 
 from spec_vla_ros.demo.processes import Child, DemoError, act_arguments, end_all, own_domain
-from spec_vla_ros.demo.share import share_path
+from spec_vla_ros.demo.share import TABLETOP, model_folder
 from spec_vla_ros.demo.summary import (
     ActionRecord,
     TwistRecord,
@@ -55,7 +55,7 @@ class Options:
     width: int = 640
     height: int = 480
     rate: float = 30.0
-    model: str = "models/tabletop"
+    model: str = TABLETOP
     preset: str = "auto"
 
 
@@ -225,6 +225,5 @@ def _picture(options: Options) -> bytes:
 
 def _arguments(options: Options) -> list[str]:
     """Of the act node."""
-    model = options.model if Path(options.model).is_dir() else str(share_path(options.model))
-    values = {"model": model, "preset": options.preset, "instruction": "pick up the red block"}
-    return act_arguments(values)
+    values = {"model": str(model_folder(options.model)), "preset": options.preset}
+    return act_arguments(values | {"instruction": "pick up the red block"})

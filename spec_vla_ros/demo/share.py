@@ -7,6 +7,8 @@ from pathlib import Path
 
 import spec_vla_ros
 
+TABLETOP = "models/tabletop"  # the small model that comes with the package
+
 
 def share_path(relative: str) -> Path:
     """``relative`` in the checkout, in the installed wheel, or in the share folder of a ROS installation.
@@ -26,3 +28,11 @@ def share_path(relative: str) -> Path:
         if (place / relative).exists():
             return place / relative
     raise FileNotFoundError(f"{relative} is in none of: {', '.join(map(str, places))}")
+
+
+def model_folder(model: str | Path = TABLETOP) -> Path:
+    """``model`` where that is a folder, else the folder of that name in ``share/``.
+
+    Raises ``FileNotFoundError`` that lists where it looked.
+    """
+    return Path(model) if Path(model).is_dir() else share_path(str(model))

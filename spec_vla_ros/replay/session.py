@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from spec_vla_ros.demo.share import share_path
+from spec_vla_ros.demo.share import model_folder
 from spec_vla_ros.file_digest import digest
 from spec_vla_ros.machine import machine, versions
 
@@ -23,7 +23,6 @@ from .run import Run, make_policies, rows
 
 __all__ = ["PRESETS", "Options", "Result", "replay"]
 
-TABLETOP = "models/tabletop"  # in the share folder of this package
 WORST = 8  # images in the report
 
 
@@ -98,7 +97,7 @@ def _load(options: Options) -> tuple[Any, Any, dict[str, Any]]:
     if options.cpu_threads:
         torch.set_num_threads(options.cpu_threads)
     device = options.device if options.device != "auto" else "cuda" if torch.cuda.is_available() else "cpu"
-    model = options.model or str(share_path(TABLETOP))
+    model = options.model or str(model_folder())
     loaded = load_model(
         model, device=device, dtype=options.dtype, unnorm_key=options.unnorm_key or None,
         revision=options.revision or None, centre_crop=options.centre_crop,

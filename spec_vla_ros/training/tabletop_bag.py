@@ -119,7 +119,7 @@ def main(argv: list[str]) -> int:
         import torch
 
         from ..decoding.heads.store import heads_folder, trained_drafters
-        from ..demo.share import share_path
+        from ..demo.share import model_folder
         from ..openvla.loader import load_model
         from ..policy import OpenVLAPolicy
     except ImportError as error:
@@ -127,7 +127,7 @@ def main(argv: list[str]) -> int:
         raise SystemExit(f"record-tabletop: {error}. It needs: {needs}") from error
     torch.set_num_threads(1)  # small matrices
     try:
-        loaded = load_model(arguments.model or share_path("models/tabletop"), device="cpu")
+        loaded = load_model(arguments.model or model_folder(), device="cpu")
     except (SpecVlaError, FileNotFoundError) as error:
         raise SystemExit(f"record-tabletop: {error}") from error
     heads, _ = trained_drafters(loaded, heads_folder(loaded))

@@ -22,7 +22,7 @@ from ..decoding.drafters.vision import Vision
 from ..decoding.heads.store import FOLDER, save_head, trained_drafters
 from ..decoding.heads.vision_head import VisionHeadConfig
 from ..decoding.verifier import cache_slots
-from ..demo.share import share_path
+from ..demo.share import model_folder
 from ..errors import SpecVlaError
 from ..motion.data_sets import action_period
 from ..openvla.loader import LoadedModel, load_model
@@ -39,7 +39,6 @@ from .train_vision_head import VisionRecipe, vision_config
 NAME = "train-draft"
 KINDS = ("vision", "eagle")
 REPORT = "report.json"
-TABLETOP = "models/tabletop"  # in the share folder of this package
 
 
 def parser() -> argparse.ArgumentParser:
@@ -159,7 +158,7 @@ def problem_of(arguments: argparse.Namespace) -> str:
 def run(arguments: argparse.Namespace, group: Processes, log: Callable[[str], None]) -> None:
     """Label, train one head after the other, report what they are worth."""
     loaded = load_model(
-        arguments.model or share_path(TABLETOP), group.device, arguments.dtype, arguments.unnorm_key or None,
+        arguments.model or model_folder(), group.device, arguments.dtype, arguments.unnorm_key or None,
         arguments.revision or None, centre_crop=arguments.centre_crop,
     )  # fmt: skip
     loaded.model.requires_grad_(False)

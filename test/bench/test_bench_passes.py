@@ -8,12 +8,13 @@ pytest.importorskip("mujoco")
 pytest.importorskip("torch")
 
 from spec_vla_ros.cli import main
-from spec_vla_ros.demo.share import share_path
+from spec_vla_ros.demo.share import model_folder
 
 
-def test_rows_have_every_figure_and_agree_with_themselves(tmp_path, capsys):
+def test_rows_have_every_figure_and_agree_with_themselves(tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)  # the model is found from anywhere
     path = tmp_path / "deep" / "passes.json"
-    command = ["bench", "passes", "--model", str(share_path("models/tabletop")), "--episodes", "2", "--radii", "0", "9"]
+    command = ["bench", "passes", "--episodes", "2", "--radii", "0", "9"]
     assert main([*command, "--presets", "autoregressive", "training_free", "--json", str(path)]) == 0
     rows = json.loads(path.read_text())["rows"]
     assert [(row["preset"], row["acceptance_radius"]) for row in rows] == [
@@ -39,8 +40,13 @@ def test_rows_have_every_figure_and_agree_with_themselves(tmp_path, capsys):
 
 
 def test_a_preset_without_its_head_is_left_out_and_said(tmp_path, capsys):
-    command = ["bench", "passes", "--model", str(share_path("models/tabletop")), "--episodes", "1", "--radii", "9"]
+    command = ["bench", "passes", "--model", str(model_folder()), "--episodes", "1", "--radii", "9"]
     path = tmp_path / "passes.json"
     assert main([*command, "--presets", "fastest", "--heads", str(tmp_path / "none"), "--json", str(path)]) == 0
     assert json.loads(path.read_text())["rows"] == []
     assert "fastest needs a head" in capsys.readouterr().out
+
+
+def test_a_model_that_is_not_there_is_said_in_one_line(capsys):
+    assert main(["bench", "passes", "--model", "models/none"]) == 1
+    assert "models/none is in none of" in capsys.readouterr().err
