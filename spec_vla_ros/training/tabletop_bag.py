@@ -114,7 +114,6 @@ def main(argv: list[str]) -> int:
         parser.error(f"{arguments.bag} exists already")
     try:
         import cv2  # noqa: F401 - said here and not in the middle
-        import mujoco  # noqa: F401
         import rosbags  # noqa: F401
         import torch
 
@@ -122,6 +121,7 @@ def main(argv: list[str]) -> int:
         from ..demo.share import model_folder
         from ..openvla.loader import load_model
         from ..policy import OpenVLAPolicy
+        from ..sim.arm import TabletopArm  # noqa: F401 - chooses how to render, then imports mujoco
     except ImportError as error:
         needs = "pip install 'spec_vla_ros[model,sim,replay]'"
         raise SystemExit(f"record-tabletop: {error}. It needs: {needs}") from error
