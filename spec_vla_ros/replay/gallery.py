@@ -20,9 +20,10 @@ class Gallery:
 
     def __init__(self, folder: Path, presets: Sequence[str], count: int) -> None:
         self._folder, self._presets, self._count = folder, presets, count
+        # (bins, -index): of equally far ones the earlier stay, as in :func:`.compare.worst`.
         self._kept: list[tuple[int, int]] = sorted(
-            (int(path.stem.split("_")[1]), int(path.stem.split("_")[0])) for path in folder.glob("*_*.jpg")
-        )  # (bins, index)
+            (int(path.stem.split("_")[1]), -int(path.stem.split("_")[0])) for path in folder.glob("*_*.jpg")
+        )
 
     def look(self, frame: ReplayFrame, picture: np.ndarray, row: Mapping[str, Any]) -> None:
         """Keep the picture of this row if it is among the furthest."""
@@ -33,9 +34,10 @@ class Gallery:
         thumbnail = Image.fromarray(picture)
         thumbnail.thumbnail((SIDE, SIDE))
         thumbnail.save(self._path(found[1], frame.index), quality=85)
-        self._kept = sorted([*self._kept, (found[1], frame.index)])
+        self._kept = sorted([*self._kept, (found[1], -frame.index)])
         if len(self._kept) > self._count:
-            self._path(*self._kept.pop(0)).unlink(missing_ok=True)
+            bins, index = self._kept.pop(0)
+            self._path(bins, -index).unlink(missing_ok=True)
 
     def pictures(self, furthest: Sequence[tuple[int, str, int]]) -> dict[int, bytes]:
         """JPEG bytes by the index of the row, of those that are there."""

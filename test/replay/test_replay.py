@@ -14,7 +14,10 @@ from recordings import MODEL, PERIOD, START
 from spec_vla_ros.replay import golden
 from spec_vla_ros.replay.bag import Bag
 from spec_vla_ros.replay.cli import main
+from spec_vla_ros.replay.compare import worst
 from spec_vla_ros.replay.errors import ReplayError
+from spec_vla_ros.replay.frames import ReplayFrame
+from spec_vla_ros.replay.gallery import Gallery
 from spec_vla_ros.replay.options import Options, Settings
 from spec_vla_ros.replay.session import replay
 
@@ -88,6 +91,18 @@ def test_everything_that_a_person_looks_at_is_written(make_bag, tmp_path):
     assert page.count("data:image/jpeg;base64,") == sum(bool(bins) for _, _, bins in summary["worst"])
     assert "http" not in page.replace("http-equiv", ""), "it opens without a network"
     assert "fastest" in page
+
+
+def test_of_equally_far_images_the_pictures_are_those_that_the_summary_names(tmp_path):
+    gallery, rows = Gallery(tmp_path, PRESETS, 3), []
+    for index, bins in enumerate([2, 2, 2, 5, 2, 4]):
+        presets = {preset: {"bins": [bins if preset == PRESETS[-1] else 0, 0, 0, 0, 0, 0, 0]} for preset in PRESETS}
+        rows.append({"index": index, "presets": presets})
+        frame = ReplayFrame(index, 0, "", fresh=True, message=None, compressed=False)
+        gallery.look(frame, np.zeros((8, 8, 3), np.uint8), rows[-1])
+    furthest = worst(rows, PRESETS, 3)
+    assert [(index, bins) for index, _, bins in furthest] == [(3, 5), (5, 4), (0, 2)]
+    assert set(gallery.pictures(furthest)) == {3, 5, 0}
 
 
 def test_a_cut_off_bag_is_replayed_as_far_as_it_goes(make_bag, tmp_path):
