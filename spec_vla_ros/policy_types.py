@@ -43,7 +43,7 @@ class DecodeSettings:
     draft_depth: int = 6
     draft_width: int = 4
     radius_sum: int | None = None
-    second_look: float = 0.0
+    second_look: float = 0.5
     emit: Emit = "verifier"
     radius_per_dimension: tuple[int, ...] | None = None
     radius_mm: float | None = None

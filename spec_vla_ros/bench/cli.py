@@ -59,7 +59,7 @@ def _parser() -> argparse.ArgumentParser:
     passes.add_argument("--presets", nargs="+", default=list(PRESETS), choices=PRESETS, help="(all)")
     passes.add_argument("--radii", nargs="+", type=int, default=[0, 5, 9], help="bins (%(default)s)")
     passes.add_argument("--radius-sum", type=int, help="bins that an action's accepted distances may add up to")
-    passes.add_argument("--second-look", type=float, default=0.0, help="nats, as the node's parameter (%(default)s)")
+    passes.add_argument("--second-look", type=float, default=0.5, help="nats, as the node's parameter (%(default)s)")
     passes.add_argument("--episodes", type=int, default=300, help="per row (%(default)s)")
     passes.add_argument(
         "--one-shape", action="store_true", help="fill every pass up to one size, so that no rounding differs (slow)"

@@ -15,7 +15,8 @@ from pathlib import Path
 from ..decoding.tree import DraftTree
 from ..decoding.verifier import Verifier
 
-Action = tuple[int, ...]  # accepted drafts of each pass of one action
+Action = tuple[int, ...]  # accepted drafts of each pass of one action, those of a second look included
+ACTION_DIM = 7  # of the recorded actions
 
 
 class ReplayingVerifier(Verifier):
@@ -23,18 +24,25 @@ class ReplayingVerifier(Verifier):
 
     action: Action = ()
     _next = 0
+    _settled = 0
 
     def replay(self, action: Action) -> None:
         """The next decoding shall be accepted like this one."""
-        self.action, self._next = action, 0
+        self.action, self._next, self._settled = action, 0, 0
 
-    def _judgement(self, choices: list[int], tree: DraftTree, node: int) -> tuple[list[int], list[int]]:
+    def _judgement(
+        self, choices: list[int], sure: list[float], tree: DraftTree, node: int
+    ) -> tuple[list[int], list[float], list[int]]:
         wanted = self.action[self._next] if self._next < len(self.action) else 0
         self._next += 1
         deep = [n for n, depth in enumerate(tree.depths) if depth < wanted]
         path = tree.path(max(deep, key=lambda n: (tree.depths[n], -n))) if deep else []
-        middle = self.tokens.first + self.tokens.bins // 2  # a random model's own choice may be any word
-        return [middle] * len(choices), path
+        self._settled += len(path) + 1
+        again = self._settled == ACTION_DIM and self._next < len(self.action)
+        # Nobody looks twice at what is exact: the choice must not be what was drafted.
+        choice = self.tokens.first + self.tokens.bins // 2  # a random model's own may be any word
+        choice += all(tree.tokens[n] == choice for n in path)
+        return [choice] * len(choices), [0.0 if again else float("inf")] * len(choices), path
 
 
 @dataclass(frozen=True)

@@ -151,13 +151,12 @@ class Verifier:
         if not finite:
             self.cache.clear()
             raise NonFiniteError("the language model gave logits that are NaN or infinite")
-        choices, path = self._judgement(choices, tree, node)
+        real = len(tree) + 1  # what lies behind only filled up
+        choices, sure, path = self._judgement(choices[:real], [margin / MICRO for margin in sure[:real]], tree, node)
         if path != list(range(len(path))):
             self.cache.move([settled + n for n in path], settled)
         kept = [*range(count), *(shape.known + n for n in path)]
-        real = len(tree) + 1  # what lies behind only filled up
-        sure = [margin / MICRO for margin in sure[:real]]
-        return Verdict(choices[:real], sure, path, lambda: hidden[:, kept], time.perf_counter())
+        return Verdict(choices, sure, path, lambda: hidden[:, kept], time.perf_counter())
 
     def warm_up(self) -> None:
         """Build and record every pass of fixed shape, so that none of it happens while an arm moves."""
@@ -190,9 +189,13 @@ class Verifier:
         end = max(self._prompt_rows + TREE_LEVELS + 1 + TREE_ROWS, start + count + drafted)
         return Shape(self._prompt_rows if prompt else 1, size, min(end, self.cache.slots), levels, prompt)
 
-    def _judgement(self, choices: list[int], tree: DraftTree, node: int) -> tuple[list[int], list[int]]:
-        """The verifier's choices and the accepted path, as the device found them; a bench replays others."""
-        return choices, tree.path(node)
+    def _judgement(
+        self, choices: list[int], sure: list[float], tree: DraftTree, node: int
+    ) -> tuple[list[int], list[float], list[int]]:
+        """The verifier's choices, their margins and the accepted path, as the device found them; a bench replays
+        others.
+        """
+        return choices, sure, tree.path(node)
 
     def _embedded(self, token: int) -> Tensor:
         return self.model.language_model.embed(self._positions.new_tensor([[token]]))

@@ -138,7 +138,7 @@ PARAMETERS: tuple[Spec, ...] = (
     ),
     Spec(
         "second_look",
-        0.0,
+        0.5,
         "nats; verify an action once more if the model was less sure than this of any choice; nearer to exact, slower",
         range=(0.0, 5.0),
     ),

@@ -25,7 +25,7 @@ class Settings:
     acceptance_mm: float = 0.0
     acceptance_mrad: float = 0.0
     acceptance_sum: int = 0
-    second_look: float = 0.0
+    second_look: float = 0.5
     draft_depth: int = 6
 
     def of(self, preset: str) -> DecodeSettings:

@@ -23,8 +23,8 @@ from spec_vla_ros.policy_types import DecodeSettings
 
 IMAGE = np.full((48, 64, 3), 90, dtype=np.uint8)
 ACTIONS = {
-    "fastest": [(6,), (3, 2), (0, 0, 4)],
-    "training_free": [(1, 4), (6,), (0, 5)],
+    "fastest": [(6,), (3, 2), (0, 0, 4), (6, 5), (3, 2, 1, 3)],  # the last two with a second look
+    "training_free": [(1, 4), (6,), (0, 5), (1, 4, 5)],
     "spec_vla": [(0, 2, 2), (0, 1, 2, 0), (0, 2, 1, 0)],  # a random head's tree is two levels deep
 }
 
@@ -49,13 +49,14 @@ def test_a_trace_survives_its_file_and_the_shipped_one_is_whole(tmp_path):
     shipped = Trace.load(share_path("models/tabletop") / "trace.json")
     for preset, actions in shipped.actions.items():
         assert len(actions) > 300, preset
-        assert all(sum(action) + len(action) == 7 for action in actions), "seven tokens: accepted ones, and one a pass"
+        # Seven tokens: accepted ones, and one a pass; six more where the model looked twice.
+        assert {sum(action) + len(action) for action in actions} <= {7, 13}, preset
 
 
 def test_recording_drives_the_table_top():
     pytest.importorskip("mujoco")
     trace = record(share_path("models/tabletop"), ["training_free"], 1, lambda line: None)
-    assert all(sum(action) + len(action) == 7 for action in trace.actions["training_free"])
+    assert all(sum(action) + len(action) in (7, 13) for action in trace.actions["training_free"])
     assert "1 episode" in trace.about
 
 

@@ -1,6 +1,7 @@
 """Speculative decoding against greedy decoding, on a random model in the layout of the published checkpoints."""
 
 import itertools
+from dataclasses import replace
 
 import pytest
 import torch
@@ -19,6 +20,7 @@ A = 7
 CONFIG = example_config()
 TOKENS = ActionTokens(CONFIG.action_vocab_end, CONFIG.n_action_bins)
 GREEDY = DecodeSettings(decoder="autoregressive")
+ONE_LOOK = DecodeSettings(second_look=0.0)
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -107,7 +109,7 @@ def test_drafts_never_cost_more_passes_than_greedy_decoding(verifier):
     for seed in range(20):
         history = [[TOKENS.first + (seed * 7 + i) % 256 for i in range(A)]]
         decoded = decode_speculative(
-            verifier, prompt_of(verifier, seed), A, make_drafters(["hold", "refine"]), DecodeSettings(), history
+            verifier, prompt_of(verifier, seed), A, make_drafters(["hold", "refine"]), ONE_LOOK, history
         )
         assert 1 <= decoded.report.verifier_passes <= A
 
@@ -115,7 +117,7 @@ def test_drafts_never_cost_more_passes_than_greedy_decoding(verifier):
 @pytest.mark.parametrize("emit", ["verifier", "draft"])
 @pytest.mark.parametrize("radius", [1, 5, 9, 255])
 def test_what_is_emitted_stays_within_the_radius_of_the_verifier(verifier, emit, radius):
-    settings = DecodeSettings(acceptance_radius=radius, gripper_radius=0, emit=emit)
+    settings = replace(ONE_LOOK, acceptance_radius=radius, emit=emit)
     for seed in range(25):
         prompt = prompt_of(verifier, seed)
         history = history_near(decode_autoregressive(verifier, prompt, A, GREEDY).tokens, seed, spread=12)
@@ -145,7 +147,7 @@ def check_draft_emission(verifier, prompt, decoded, settings):
 
 def test_emitting_the_verifier_equals_its_argmax_after_the_accepted_draft(verifier):
     # The first dimension is conditioned on the prompt alone, so there the verifier's emission is the greedy token.
-    settings = DecodeSettings(acceptance_radius=255, gripper_radius=255, emit="verifier")
+    settings = replace(ONE_LOOK, acceptance_radius=255, gripper_radius=255)
     for seed in range(10):
         prompt = prompt_of(verifier, seed)
         greedy = decode_autoregressive(verifier, prompt, A, GREEDY)
@@ -385,7 +387,7 @@ def decode_near(verifier, seed, **more):
     """Greedy tokens, and relaxed decoding from drafts that are a little off."""
     prompt = prompt_of(verifier, seed)
     greedy = decode_autoregressive(verifier, prompt, A, GREEDY).tokens
-    settings = DecodeSettings(acceptance_radius=9, gripper_radius=0, **more)
+    settings = replace(ONE_LOOK, **more)
     drafters = make_drafters(["hold", "refine"])
     return greedy, decode_speculative(verifier, prompt, A, drafters, settings, history_near(greedy, seed, spread=9))
 

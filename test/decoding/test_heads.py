@@ -74,7 +74,7 @@ def test_relaxed_heads_stay_within_the_radius(verifier, heads):
     used = set()
     for seed in range(30):
         seen = observe(verifier, seed)
-        settings = DecodeSettings(acceptance_radius=40, draft_width=8)
+        settings = DecodeSettings(acceptance_radius=40, draft_width=8, second_look=0.0)
         report = decode_speculative(verifier, seen.prompt, A, drafters, settings, (), seen).report
         assert report.max_accepted_distance <= 40
         assert sum(report.accepted_per_pass) + report.verifier_passes == A
