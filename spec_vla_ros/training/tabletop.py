@@ -18,6 +18,9 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from ..demo.share import TABLETOP as TABLETOP_MODEL
+from ..demo.share import model_folder
+from ..errors import SpecVlaError
 from ..openvla.checkpoint import save_checkpoint
 from ..openvla.loader import load_model
 from ..openvla.model import OpenVLA
@@ -30,7 +33,7 @@ from ..sim.tasks import TASKS
 from .memory import keep_freed_memory
 from .tabletop_data import Frames, collect
 from .tabletop_model import IMAGE_SIZE, STATISTICS_KEY, TABLETOP
-from .tabletop_policy import FrameBank, PolicyTrainer, train_policy
+from .tabletop_policy import FrameBank, PolicyTrainer, from_checkpoint, train_policy
 from .tabletop_rollout import evaluate, summarize
 from .tabletop_vision import train_vision
 
@@ -124,6 +127,8 @@ def _data_files(work: Path, pattern: str = "*.npz") -> list[Path]:
 
 def _vision_stage(args: argparse.Namespace, log: Callable[[str], None]) -> VisionBackbone:
     path = args.work / "vision.pt"
+    if args.resume:
+        return VisionBackbone(TABLETOP.towers)  # its weights come with the decoder's
     if not path.exists():
         while len(_data_files(args.work)) < min(4, args.expert_files):
             time.sleep(2)
@@ -140,8 +145,10 @@ def _vision_stage(args: argparse.Namespace, log: Callable[[str], None]) -> Visio
 
 def _policy_stage(args: argparse.Namespace, backbone: VisionBackbone, log: Callable[[str], None]) -> PolicyTrainer:
     prompt = Prompt(build_small_tokenizer(t.instruction for t in TASKS), TABLETOP.action_vocab_end)
-    initial = torch.load(args.resume, weights_only=True) if args.resume else None
-    if initial is not None:
+    initial = None
+    if args.resume:
+        folder = args.resume.is_dir()
+        initial = from_checkpoint(args.resume) if folder else torch.load(args.resume, weights_only=True)
         backbone.load_state_dict(initial["towers"])
     bank = FrameBank(backbone, TABLETOP, ACTION_LOW, ACTION_HIGH)
 
@@ -153,7 +160,7 @@ def _policy_stage(args: argparse.Namespace, backbone: VisionBackbone, log: Calla
     def snapshot(trainer: PolicyTrainer, progress: float) -> None:
         state = {"decoder": trainer.state_dict(), "towers": backbone.state_dict()}
         torch.save(state, args.work / "policy.pt")
-        if progress < 0.08:
+        if progress < 0.08 and not args.resume:
             return  # what a beginner does teaches nothing
         folder = args.work / "snapshots" / f"{time.strftime('%H%M%S')}"
         export(trainer, backbone, folder)
@@ -175,7 +182,7 @@ def _policy_stage(args: argparse.Namespace, backbone: VisionBackbone, log: Calla
 
 def evaluate_command(args: argparse.Namespace, log: Callable[[str], None]) -> list[dict[str, object]]:
     """Closed loop without ROS, one row per decoder."""
-    policy = OpenVLAPolicy(load_model(args.model, device="cpu", unnorm_key=args.unnorm_key))
+    policy = OpenVLAPolicy(load_model(model_folder(args.model), device="cpu", unnorm_key=args.unnorm_key))
     rows = []
     for decoder in args.decoders:
         settings = AUTOREGRESSIVE
@@ -209,7 +216,7 @@ def main(argv: list[str]) -> int:
     p.add_argument("--expert-files", type=int, default=30, help=f"files of {FRAMES_PER_FILE} frames")
     p.add_argument("--learner-weight", type=float, default=2.0, help="how often learner frames are drawn")
     p.add_argument("--rate", type=float, default=1.5e-3, help="peak learning rate of the policy stage")
-    p.add_argument("--resume", type=Path, help="policy.pt of an earlier run to continue from")
+    p.add_argument("--resume", type=Path, help="policy.pt of an earlier run, or an exported model, to continue from")
     p.add_argument("--seed", type=int, default=0)
     p = sub.add_parser("collect")
     p.add_argument("--work", type=Path, required=True)
@@ -217,7 +224,7 @@ def main(argv: list[str]) -> int:
     p.add_argument("--files", type=int, required=True)
     p.add_argument("--seed", type=int, required=True)
     p = sub.add_parser("eval-tabletop", help="closed-loop success and passes on the simulated arm, without ROS")
-    p.add_argument("--model", type=Path, default=Path("models/tabletop"))
+    p.add_argument("--model", default=TABLETOP_MODEL)
     p.add_argument("--unnorm-key", default=STATISTICS_KEY)
     p.add_argument("--episodes", type=int, default=300)
     p.add_argument("--first-seed", type=int, default=5_000_000)
@@ -240,7 +247,10 @@ def main(argv: list[str]) -> int:
     elif args.command == "collect":
         collect_files(args.work, args.kind, args.files, args.seed)
     else:
-        evaluate_command(args, log)
+        try:
+            evaluate_command(args, log)
+        except (SpecVlaError, FileNotFoundError) as error:
+            raise SystemExit(f"eval-tabletop: {error}") from error
     return 0
 
 

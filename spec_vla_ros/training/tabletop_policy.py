@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from ..openvla.config import OpenVLAConfig
 from ..openvla.llama import Llama, rope_tables
+from ..openvla.loader import load_model
 from ..openvla.vision import Projector, VisionBackbone
 from ..sim.scene import COLORS
 from ..sim.tasks import TASKS
@@ -26,7 +27,7 @@ from .tabletop_vision import to_pixels
 
 ACTION_DIM = 7
 TOWER_RATE = 0.25  # learning rate of the towers relative to the decoder's
-SPREAD = 8.0  # bins; a sharper target lets the argmax jump between narrow modes when the model is unsure
+SPREAD = 8.0  # bins; width of the one hump that the distribution of a motion is asked to be
 AUX_LAYER = 4  # the scene relative to the instruction is read out here, half-way up
 _COLUMN = {name: i for i, name in enumerate(STATE_NAMES)}
 
@@ -181,6 +182,20 @@ class PolicyTrainer(nn.Module):
         x = self.llama.model.norm(x[:, readout.flatten()])
         return self.llama.lm_head(x).unflatten(1, readout.shape), auxiliary
 
+    def restore(self, state: dict[str, Tensor]) -> None:
+        """Continue from :meth:`state_dict`, or from the decoder of :func:`from_checkpoint`, which has no
+        standardisation and no read-out of the scene: those stay as they are here, without a change of what the
+        projector computes.
+        """
+        missing, unknown = self.load_state_dict(state, strict=False)
+        if unknown or not set(missing) <= {"mean", "std", "auxiliary.weight", "auxiliary.bias"}:
+            raise ValueError(f"not the weights of this model: lacks {missing}, has {unknown}")
+        if "mean" not in missing:
+            return
+        with torch.no_grad():
+            self.projector.fc1.bias += self.projector.fc1.weight @ self.mean
+            self.projector.fc1.weight *= self.std
+
     def folded_projector(self) -> Projector:
         """The projector with the feature standardisation folded into its first layer, as the checkpoint stores it."""
         folded = Projector(self.config)
@@ -191,28 +206,44 @@ class PolicyTrainer(nn.Module):
         return folded
 
 
+def from_checkpoint(folder: Path) -> dict[str, dict[str, Tensor]]:
+    """The parts of an exported model that training continues from, as ``policy.pt`` holds them."""
+    model = load_model(folder, device="cpu").model
+    decoder = {f"projector.{name}": value for name, value in model.projector.state_dict().items()}
+    decoder |= {f"llama.{name}": value for name, value in model.language_model.state_dict().items()}
+    return {"decoder": decoder, "towers": model.vision_backbone.state_dict()}
+
+
 def policy_loss(
     logits: Tensor, auxiliary: Tensor, bins: Tensor, aux: Tensor, weight: Tensor, first_id: int
 ) -> tuple[Tensor, Tensor]:
-    """Soft cross-entropy around the true bin plus the error of the expected bin.
+    """Error of the expected bin, and soft cross-entropy that gathers a distribution around it.
 
     ``logits`` (B, K, 7, V); the 256 action ids start at ``first_id``, the highest bin first; ``bins`` (B, K, 7) 1..256.
     Returns the loss and the share of tokens within 9 bins per dimension.
+
+    Of a motion that the model is unsure of, cross-entropy with the label itself would leave one mode per plausible
+    label, and the argmax jumps between them: no turn in one image, the largest in the next. Here the labels move the
+    mean, and the distribution is asked to be one hump around its own mean, so an unsure model answers in between and
+    what it answers changes smoothly with what it sees. The gripper, which has no in-between, learns its labels.
     """
     target = 256 - bins  # place among the action ids
     columns = torch.arange(256, dtype=torch.float32)
-    distance = (columns - target[..., None]).abs()
-    width = torch.tensor([SPREAD] * 6 + [0.25])[:, None]
-    soft = torch.softmax(-0.5 * (distance / width) ** 2, dim=-1)
     # Normalised over the whole vocabulary: decoding takes the argmax over all of it.
     log_probability = logits.float().log_softmax(-1)[..., first_id : first_id + 256]
     logits = logits.float()[..., first_id : first_id + 256]
-    entropy = -(soft * log_probability).sum(-1)
     expected = (logits.softmax(-1) * columns).sum(-1)
-    offset = F.smooth_l1_loss(expected / 16, target / 16.0, reduction="none", beta=0.25)
-    dims = torch.tensor([1.5, 1.5, 1.5, 0.5, 0.5, 0.7, 1.5])
+    centre = torch.cat([expected[..., :6].detach(), target[..., 6:].float()], dim=-1)
+    width = torch.tensor([SPREAD] * 6 + [0.25])[:, None]
+    soft = torch.softmax(-0.5 * ((columns - centre[..., None]) / width) ** 2, dim=-1)
+    entropy = -(soft * log_probability).sum(-1)
+    # Quadratic up to 64 bins: its minimum is the mean of the labels, where an absolute error would jump like a mode.
+    offset = F.huber_loss(expected / 16, target / 16.0, reduction="none", delta=4.0)
+    entropy_share = torch.tensor([0.5] * 6 + [1.0])
+    offset_share = torch.tensor([2.0] * 6 + [0.0])
+    dims = torch.tensor([1.5, 1.5, 1.5, 0.8, 0.8, 1.0, 1.5])
     scene = F.smooth_l1_loss(auxiliary, aux, reduction="none").mean(-1)
-    loss = ((entropy + 0.5 * offset) * dims).mean(-1) + 0.7 * scene
+    loss = ((entropy_share * entropy + offset_share * offset) * dims).mean(-1) + 0.7 * scene
     near = ((logits.argmax(-1) - target).abs() <= 9).float()
     return (loss * weight).mean() / weight.mean(), near.detach().mean((0, 1))
 
@@ -242,7 +273,7 @@ def train_policy(
     packing = Packing(prompts, config.towers[0].patches, branches)
     trainer = PolicyTrainer(config, packing, sample.mean((0, 1)), sample.std((0, 1)) + 1e-4, seed)
     if initial is not None:
-        trainer.load_state_dict(initial)
+        trainer.restore(initial)
     decay = [p for p in trainer.parameters() if p.dim() == 2]
     rest = [p for p in trainer.parameters() if p.dim() != 2]
     towers = [p for p in bank.backbone.parameters() if p.requires_grad]

@@ -39,7 +39,7 @@ def test_heads_are_described_alone(inspect):
     assert said.status == 0
     assert "a model with hidden 128, patches 64, action_dim 7, bins 255" in said.text
     assert "1.30 M parameters, stored as float16" in said.text
-    assert "answers 97200" in said.text
+    assert "answers_learnt_from 54027" in said.text
     assert "what fits with what" not in said.text
     assert "eagle head" in inspect(HEADS / "eagle").text
     assert "vision head" not in inspect(HEADS / "eagle").text

@@ -55,3 +55,12 @@ def test_labels_stay_within_the_action_range(arm):
             assert np.linalg.norm(action[:3]) <= MAX_STEP + 1e-9
             assert np.linalg.norm(action[3:6]) <= 1.1 * MAX_TURN  # Euler angles of a limited rotation vector
             assert action[6] in (0.0, 1.0)
+
+
+def test_few_labels_ask_for_the_largest_turn(arm):
+    """Where many do, what is learnt from them is torn between no turn and the largest."""
+    turns = []
+    for seed in range(20):
+        arm.reset(Layout.sample(seed))
+        turns += [np.linalg.norm(expert_action(arm, task)[3:6]) for task in TASKS]
+    assert np.mean(np.array(turns) > 0.97 * MAX_TURN) < 0.25
