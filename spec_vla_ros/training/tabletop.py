@@ -102,9 +102,12 @@ def _newest_snapshot(work: Path) -> Path | None:
 def train(args: argparse.Namespace, log: Callable[[str], None]) -> None:
     """All stages; see the module docstring."""
     work = args.work
+    if args.resume and not args.resume.exists():
+        raise SystemExit(f"train-tabletop: {args.resume} does not exist; --resume takes policy.pt or an exported model")
     work.mkdir(parents=True, exist_ok=True)
     children = [_spawn(work, "expert", args.expert_files, EXPERT_SEED)]
     try:
+        _wait_for_frames(args)
         backbone = _vision_stage(args, log)
         children.append(_spawn(work, "learner", 10_000, LEARNER_SEED))
         trainer = _policy_stage(args, backbone, log)
@@ -125,13 +128,18 @@ def _data_files(work: Path, pattern: str = "*.npz") -> list[Path]:
     return sorted(p for p in (work / "data").glob(pattern) if ".partial" not in p.name)
 
 
+def _wait_for_frames(args: argparse.Namespace) -> None:
+    while len(_data_files(args.work)) < min(4, args.expert_files):
+        time.sleep(2)
+    if not _data_files(args.work):
+        raise SystemExit(f"train-tabletop: no frames in {args.work / 'data'}, and --expert-files 0 records none")
+
+
 def _vision_stage(args: argparse.Namespace, log: Callable[[str], None]) -> VisionBackbone:
-    path = args.work / "vision.pt"
     if args.resume:
         return VisionBackbone(TABLETOP.towers)  # its weights come with the decoder's
+    path = args.work / "vision.pt"
     if not path.exists():
-        while len(_data_files(args.work)) < min(4, args.expert_files):
-            time.sleep(2)
         partial = path.with_suffix(".partial")
         train_vision(
             lambda: Frames.load(_data_files(args.work, "expert_*.npz")),

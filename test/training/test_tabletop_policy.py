@@ -1,5 +1,8 @@
 """The small policy's training: it goes on from an exported model, and teaches one answer where labels disagree."""
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -50,6 +53,22 @@ def test_the_weights_of_another_model_are_refused(trainer):
     del state["llama.lm_head.weight"]
     with pytest.raises(ValueError, match=r"lacks.*lm_head"):
         trainer.restore(state)
+
+
+@pytest.mark.parametrize(
+    ("more", "said"),
+    [
+        (["--resume", "nowhere"], "nowhere does not exist"),
+        (["--resume", str(MODEL), "--expert-files", "0"], "no frames in work/data, and --expert-files 0 records none"),
+    ],
+)
+def test_training_that_cannot_begin_says_why(more, said, tmp_path):
+    # In a process of its own: training sets for good how memory is given back.
+    command = [sys.executable, "-m", "spec_vla_ros.cli", "train-tabletop", "--work", "work", *more]
+    environment = os.environ | {"PYTHONPATH": str(MODEL.parents[1])}
+    made = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+    assert made.returncode == 1
+    assert made.stderr.startswith(f"train-tabletop: {said}")
 
 
 def settle(labels, steps=400):
