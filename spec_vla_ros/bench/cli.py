@@ -12,7 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from spec_vla_ros.decoding.presets import AUTO, PRESETS
+from spec_vla_ros.demo.processes import DemoError
 from spec_vla_ros.demo.share import TABLETOP, model_folder
+from spec_vla_ros.errors import SpecVlaError
 from spec_vla_ros.machine import machine, versions
 from spec_vla_ros.sim.libero_protocol import STATES, SUITES, TASKS
 
@@ -31,11 +33,14 @@ def main(argv: Sequence[str]) -> int:
         return arguments.run(arguments)
     except KeyboardInterrupt:
         return 130
+    except (DemoError, SpecVlaError, FileNotFoundError) as error:
+        print(f"spec-vla bench {arguments.what}: {error}", file=sys.stderr)
+        return 1
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="spec-vla bench", description="Measurements on this machine.")
-    benches = parser.add_subparsers(metavar="what", required=True)
+    benches = parser.add_subparsers(dest="what", metavar="what", required=True)
     text = "what the act node adds to the inference, from the image to the first velocity of its action"
     wire = benches.add_parser("wire", help=text, description=f"Measures {text}; over DDS, without an arm.")
     wire.add_argument("--seconds", type=float, default=30.0, help="of driving (%(default)s)")
@@ -148,15 +153,9 @@ def _over_dds(module: str) -> Callable[[argparse.Namespace], int]:
     """Runs a bench whose module has ``Options``, ``measure`` and ``report``, and whose arguments are the options."""
 
     def run(arguments: argparse.Namespace) -> int:
-        from spec_vla_ros.demo.processes import DemoError
-
         bench = importlib.import_module(f"spec_vla_ros.bench.{module}")
         names = bench.Options.__dataclass_fields__
-        try:
-            result = bench.measure(bench.Options(**{name: getattr(arguments, name) for name in names}), _say)
-        except DemoError as error:
-            print(f"spec-vla bench {module.replace('_', '-')}: {error}", file=sys.stderr)
-            return 1
+        result = bench.measure(bench.Options(**{name: getattr(arguments, name) for name in names}), _say)
         _say(bench.report(result))
         _write(arguments.json, result if isinstance(result, list) else [result])
         return 0
@@ -165,19 +164,13 @@ def _over_dds(module: str) -> Callable[[argparse.Namespace], int]:
 
 
 def _two_hosts(arguments: argparse.Namespace) -> int:
-    from spec_vla_ros.demo.processes import DemoError
-
     from .netns import missing
     from .two_hosts import measure
 
     if why := missing():
         print(f"spec-vla bench two-hosts: {why}", file=sys.stderr)
         return 1
-    try:
-        rows = measure(arguments.rows or TWO_HOSTS, arguments.seconds, _say, arguments.model)
-    except DemoError as error:
-        print(f"spec-vla bench two-hosts: {error}", file=sys.stderr)
-        return 1
+    rows = measure(arguments.rows or TWO_HOSTS, arguments.seconds, _say, arguments.model)
     _write(arguments.json, rows)
     return 0
 
@@ -185,7 +178,6 @@ def _two_hosts(arguments: argparse.Namespace) -> int:
 def _passes(arguments: argparse.Namespace) -> int:
     import torch
 
-    from spec_vla_ros.errors import SpecVlaError
     from spec_vla_ros.policy_types import DecodeSettings
 
     from .passes import measure
@@ -196,12 +188,8 @@ def _passes(arguments: argparse.Namespace) -> int:
         radii = arguments.radii if preset != "autoregressive" else [0]
         more = {"radius_sum": arguments.radius_sum, "second_look": arguments.second_look}
         grid += [DecodeSettings(preset=preset, acceptance_radius=radius, **more) for radius in radii]
-    try:
-        model = model_folder(arguments.model)
-        rows = measure(model, grid, arguments.episodes, _say, arguments.heads, one_shape=arguments.one_shape)
-    except (SpecVlaError, FileNotFoundError) as error:
-        print(f"spec-vla bench passes: {error}", file=sys.stderr)
-        return 1
+    model = model_folder(arguments.model)
+    rows = measure(model, grid, arguments.episodes, _say, arguments.heads, one_shape=arguments.one_shape)
     _write(arguments.json, rows)
     if arguments.plot and rows:
         from .plot import plot_passes
@@ -269,8 +257,6 @@ def _latency(arguments: argparse.Namespace) -> int:
 
 
 def _faults(arguments: argparse.Namespace) -> int:
-    from spec_vla_ros.demo.processes import DemoError
-
     from .fault_kinds import KINDS
     from .faults import Options, measure, report, safe
 
@@ -279,11 +265,7 @@ def _faults(arguments: argparse.Namespace) -> int:
         print(f"spec-vla bench faults: no kind {', '.join(sorted(unknown))}; there are:\n{names}", file=sys.stderr)
         return 2
     names = ("faults", "seed", "seconds_per_fault", "width", "height", "kinds")
-    try:
-        rows = measure(Options(**{name: getattr(arguments, name) for name in names}), _say)
-    except DemoError as error:
-        print(f"spec-vla bench faults: {error}", file=sys.stderr)
-        return 1
+    rows = measure(Options(**{name: getattr(arguments, name) for name in names}), _say)
     _say(report(rows))
     _write(arguments.json, rows)
     return 0 if safe(rows) else 1

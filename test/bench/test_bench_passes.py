@@ -47,6 +47,7 @@ def test_a_preset_without_its_head_is_left_out_and_said(tmp_path, capsys):
     assert "fastest needs a head" in capsys.readouterr().out
 
 
-def test_a_model_that_is_not_there_is_said_in_one_line(capsys):
-    assert main(["bench", "passes", "--model", "models/none"]) == 1
-    assert "models/none is in none of" in capsys.readouterr().err
+@pytest.mark.parametrize("bench", ["passes", "wire", "soak"])
+def test_a_model_that_is_not_there_is_said_in_one_line(bench, capsys):
+    assert main(["bench", bench, "--model", "models/none"]) == 1
+    assert f"spec-vla bench {bench}: models/none is in none of" in capsys.readouterr().err
