@@ -11,7 +11,7 @@ from typing import Any
 
 from .processes import Child, DemoError, act_arguments, end_all, own_domain
 from .recording import Recording
-from .share import share_path
+from .share import model_folder
 from .summary import EpisodeRecord, Setting
 
 FIRST_SEED = 7_000_000  # layouts that no training and no evaluation has drawn from
@@ -81,10 +81,8 @@ def _model(options: Options) -> str:
     """The checkpoint, in the working directory, in the package, or a hub id; "" for the scripted policy."""
     if options.policy != "openvla":
         return ""
-    if Path(options.model).is_dir():
-        return options.model
     try:
-        return str(share_path(options.model))
+        return str(model_folder(options.model))
     except FileNotFoundError as error:
         if options.model.startswith(("models/", ".", "/")):
             raise DemoError(f"no checkpoint at {error}. Train one with: spec-vla train-tabletop") from error

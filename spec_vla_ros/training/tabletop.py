@@ -155,8 +155,7 @@ def _policy_stage(args: argparse.Namespace, backbone: VisionBackbone, log: Calla
     prompt = Prompt(build_small_tokenizer(t.instruction for t in TASKS), TABLETOP.action_vocab_end)
     initial = None
     if args.resume:
-        folder = args.resume.is_dir()
-        initial = from_checkpoint(args.resume) if folder else torch.load(args.resume, weights_only=True)
+        initial = from_checkpoint(args.resume) if args.resume.is_dir() else torch.load(args.resume, weights_only=True)
         backbone.load_state_dict(initial["towers"])
     bank = FrameBank(backbone, TABLETOP, ACTION_LOW, ACTION_HIGH)
 
