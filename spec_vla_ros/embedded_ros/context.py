@@ -14,6 +14,7 @@ from typing import Any
 from .args import RosArgs, parse_ros_args
 from .exceptions import NotInitializedException
 from .graph import Graph
+from .logging import get_logger, set_default_level
 from .wire import Wire
 
 NOTICE = (
@@ -49,6 +50,8 @@ class Context:
             if self._ok:
                 raise RuntimeError("Context.init() must only be called once")
             self.args = parse_ros_args(sys.argv[1:] if args is None else list(args))
+            if self.args.log_level is not None:
+                set_default_level(self.args.log_level)
             text = str(domain_id) if domain_id is not None else os.environ.get("ROS_DOMAIN_ID") or "0"
             if not text.isdecimal() or int(text) > 232:
                 raise RuntimeError(f"ROS_DOMAIN_ID must be a number in 0..232, not {text!r}")
@@ -129,8 +132,6 @@ def init(
     if context is _default:
         install_signal_handlers(options)
     if not _noticed:
-        from .logging import get_logger
-
         _noticed = True
         get_logger("spec_vla_ros.embedded_ros").info(NOTICE)
     return InitContextManager(context)

@@ -123,6 +123,10 @@ class Graph:
                 return name, namespace
         return None
 
+    def writers(self, name: str, namespace: str) -> set[bytes]:
+        """Identifiers of the writers of a node."""
+        return {gid for node, _, writers in self._entities() if node == (namespace, name) for gid in writers}
+
     def _alive(self, topic: Any) -> list[Any]:
         """What is alive, by the changes since the last time: cyclonedds never frees what reading a sample costs."""
         known = self._known[topic]

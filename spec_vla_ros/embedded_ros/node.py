@@ -297,6 +297,18 @@ class Node(ParameterMixin):
         """Who listens on a topic."""
         return [self._ros_info(e) for e in self._ros_topic_endpoints(topic_name, False)]
 
+    def get_publisher_names_and_types_by_node(
+        self, node_name: str, node_namespace: str, no_demangle: bool = False
+    ) -> list[tuple[str, list[str]]]:
+        """Topics that a node publishes, and their types; empty for a node that nobody knows."""
+        del no_demangle
+        found: dict[str, set[str]] = {}
+        writers = self.context.graph.writers(node_name, node_namespace)
+        for endpoint in self.context.graph.endpoints(True):
+            if endpoint.gid in writers and endpoint.topic.startswith("rt/"):
+                found.setdefault(endpoint.topic[2:], set()).add(_ros_type(endpoint.type_name))
+        return [(topic, sorted(types)) for topic, types in sorted(found.items())]
+
     def _ros_topic_endpoints(self, topic_name: str, publications: bool) -> list[Any]:
         name = f"rt{self.resolve_topic_name(topic_name)}"
         return [e for e in self.context.graph.endpoints(publications) if e.topic == name]

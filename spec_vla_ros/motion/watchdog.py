@@ -1,4 +1,4 @@
-"""The dead-man: no fresh image or no living worker means zero, and stays zero until someone re-arms on purpose.
+"""The dead-man: no fresh image, no living worker or no sign of the node means zero, until someone re-arms on purpose.
 
 All times are seconds on the steady clock. The ROS clock may stand still (simulation without a ``/clock``) or jump,
 and must never decide whether an arm keeps moving.
@@ -43,48 +43,45 @@ class Fault:
 
 @dataclass(frozen=True)
 class Limits:
-    """How old things may get, in seconds.
+    """How old things may get (s), and how fast the tool may move.
 
     ``image``: age of the newest image. ``first_image``: wait for the first image after arming, because cameras start
-    later than nodes. ``inference``: one inference; a worker that takes longer counts as hung.
+    later than nodes. ``inference``: one inference; a worker that takes longer counts as hung. ``heartbeat``: without a
+    word of the node. ``pose``: age of a transform that is needed. ``linear``: m/s, ``angular``: rad/s.
     """
 
-    image: float
-    first_image: float
-    inference: float
+    image: float = 0.5
+    first_image: float = 5.0
+    inference: float = 5.0
+    heartbeat: float = 0.25
+    pose: float = 0.5
+    linear: float = 0.0
+    angular: float = 0.0
+
+
+@dataclass(frozen=True)
+class Signs:
+    """Signs of life, in steady time. ``captured_at``: of the newest image, None before the first one.
+
+    ``busy_since``: start of the inference under way, None while there is none. ``heard_at``: the node's last word.
+    """
+
+    captured_at: float | None
+    busy_since: float | None
+    heard_at: float
 
 
 class Watchdog:
-    """Watches image age and worker age; the first fault is latched until :meth:`arm` is called again."""
+    """Watches ages; the first fault is latched until :meth:`arm` is called again."""
 
     def __init__(self) -> None:
         self.fault: Fault | None = None
         self._armed_at = 0.0
-        self._captured_at: float | None = None
-        self._busy_since: float | None = None
 
     def arm(self, now: float) -> None:
-        """Forget the fault and all ages. The only way out of a fault; call it on activation."""
+        """Forget the fault. The only way out of one; call it on activation."""
         self.fault = None
         self._armed_at = now
-        self._captured_at = None
-        self._busy_since = None
-
-    def image_captured(self, at: float) -> None:
-        """An image captured at steady time ``at`` has arrived; older ones than the newest do not count."""
-        self._captured_at = at if self._captured_at is None else max(at, self._captured_at)
-
-    def inference_started(self, now: float) -> None:
-        """The worker has been given a request."""
-        self._busy_since = now
-
-    def inference_finished(self) -> None:
-        """The worker has answered, with an action or with an error."""
-        self._busy_since = None
-
-    def image_age(self, now: float) -> float | None:
-        """Seconds since the newest image was captured; None before the first one."""
-        return None if self._captured_at is None else now - self._captured_at
 
     def trip(self, fault: Fault) -> bool:
         """Latch ``fault``. The first one stays, it is the cause; returns whether this was the first."""
@@ -93,34 +90,39 @@ class Watchdog:
         self.fault = fault
         return True
 
-    def check(self, now: float, limits: Limits) -> Fault | None:
+    def check(self, now: float, signs: Signs, limits: Limits) -> Fault | None:
         """The latched fault, after looking at all ages once more. Call it before anything is sent to the arm."""
-        if self.fault is not None:
-            return self.fault
-        age = self.image_age(now)
-        if age is None and now - self._armed_at > limits.first_image:
-            self.trip(
-                Fault(
+        if self.fault is None and (fault := self._aged(now, signs, limits)) is not None:
+            self.fault = fault
+        return self.fault
+
+    def _aged(self, now: float, signs: Signs, limits: Limits) -> Fault | None:
+        if now - signs.heard_at > limits.heartbeat:
+            return Fault(
+                "NODE_SILENT",
+                f"the node has said nothing for {now - signs.heard_at:.2f} s, heartbeat_timeout is "
+                f"{limits.heartbeat:.2f} s",
+                "Find out what kept the node (a starved or suspended process, a huge request, a log that nobody "
+                "reads); then deactivate and activate.",
+            )
+        if signs.captured_at is None:
+            if now - self._armed_at > limits.first_image:
+                return Fault(
                     "NO_IMAGE",
                     f"no image arrived within {limits.first_image:.2f} s of activation",
                     "Start the camera, check the remapping of the topic image and that it publishes a stamp.",
                 )
+        # Not at once: the first image after arming may have queued since before, with a fresh one behind.
+        elif min(now - signs.captured_at, now - self._armed_at) > limits.image:
+            return Fault(
+                "IMAGE_STALE",
+                f"the newest image is {now - signs.captured_at:.2f} s old, image_timeout is {limits.image:.2f} s",
+                "Check the camera, its clock and the network; then deactivate and activate.",
             )
-        elif age is not None and min(age, now - self._armed_at) > limits.image:
-            # Not at once: the first image after arming may have queued since before, with a fresh one behind.
-            self.trip(
-                Fault(
-                    "IMAGE_STALE",
-                    f"the newest image is {age:.2f} s old, image_timeout is {limits.image:.2f} s",
-                    "Check the camera, its clock and the network; then deactivate and activate.",
-                )
+        if signs.busy_since is not None and now - signs.busy_since > limits.inference:
+            return Fault(
+                "WORKER_HUNG",
+                f"no action after {now - signs.busy_since:.2f} s, inference_timeout is {limits.inference:.2f} s",
+                "Check the GPU; deactivate, cleanup and configure start a new worker.",
             )
-        elif self._busy_since is not None and now - self._busy_since > limits.inference:
-            self.trip(
-                Fault(
-                    "WORKER_HUNG",
-                    f"no action after {now - self._busy_since:.2f} s, inference_timeout is {limits.inference:.2f} s",
-                    "Check the GPU; deactivate, cleanup and configure start a new worker.",
-                )
-            )
-        return self.fault
+        return None

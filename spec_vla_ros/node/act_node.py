@@ -6,7 +6,8 @@ rclpy and runs unchanged on the embedded subset where ROS 2 is not installed.
 Rules that every path through this file keeps:
 
 1. Nothing is published to the arm unless the node is active and ``dry_run`` is false.
-2. Zero is the last message on the command topic: on deactivate, shutdown, fault, SIGINT and SIGTERM.
+2. Zero is the last message on the command topic: on deactivate, shutdown, fault, SIGINT and SIGTERM. The safety loop
+   (:mod:`.safety_node`) sees to that in a process of its own, whatever becomes of this one.
 3. A fault is latched; only deactivate and activate clear it.
 4. Control runs on the steady clock. The ROS clock makes stamps, nothing else.
 """
@@ -38,7 +39,7 @@ from spec_vla_ros.msg import DecodeStats, DeltaAction
 from spec_vla_ros.policy_types import Policy
 
 from . import conversions, diagnostics, loading, parameters, process
-from .arm_link import ZERO, ArmLink
+from .arm_link import ArmLink
 from .camera import Camera
 from .cycle import Action, Cycle
 from .policy_factory import make_policy
@@ -49,6 +50,7 @@ SUCCESS, FAILURE = TransitionCallbackReturn.SUCCESS, TransitionCallbackReturn.FA
 DISCOVERY = 0.5  # s after the node's birth before an empty graph means that nobody else commands the arm
 LAST_WORDS = 1.0  # s that an inference gets to end once everything else has ended
 LOOK_AROUND = 0.2  # s between two looks at who else is on the command topic
+HEARTBEAT = 0.02  # s between two intents for the safety loop
 
 
 def guarded(callback: Callable[..., None]) -> Callable[..., None]:
@@ -85,17 +87,22 @@ class ActNode(LifecycleNode):
         self._worker: Worker | None = None
         self._reported: Fault | None = None
         self._instruction_set: str | None = None  # a value of the parameter that has yet to take effect
-        self._window, self._ticks = diagnostics.DecodeWindow(), diagnostics.TickWindow()
+        self._window = diagnostics.DecodeWindow()
+        self._announced: Action | None = None  # an action that the safety loop has yet to take up
+        self._newcomers = 0
         parameters.declare(self)
         self.add_on_set_parameters_callback(self._note_instruction)
+        if hasattr(self, "add_post_set_parameters_callback"):  # not on Humble, where the next heartbeat tells
+            self.add_post_set_parameters_callback(self._on_parameters_set)
 
         self._steady = Clock(clock_type=ClockType.STEADY_TIME)
-        self._stream_timer: Any = None
+        self._beat_timer: Any = None
         self._look_timer: Any = None
         self._clock_watch = ClockWatch()
         self._arm: ArmLink | None = None
         self._publishers_: dict[str, Any] = {}
         self._answered = self.create_guard_condition(self._on_answer)
+        self._heard = self.create_guard_condition(self._on_news)
         self._rates = diagnostics.Rates()
         self._reporter = Reporter(self, self._parts, ("control", "decoding"), self._steady, self._report)
         self._camera = Camera(self, self.get_parameter("image_transport").value, self._on_image)
@@ -112,8 +119,10 @@ class ActNode(LifecycleNode):
             fixed = parameters.read_fixed(self)
             if unused := parameters.ignored(self):
                 self.get_logger().warning(unused)
+            self._arm = ArmLink(self, fixed, self._notify_news)  # its process starts while the model is loaded
             self._load(fixed)
-            self._arm, step_dt = ArmLink(self, fixed), loading.step_dt(fixed, self._worker.description)
+            step_dt = loading.step_dt(fixed, self._worker.description)
+            self._arm.wait_ready(self._stop.is_set)
         except Exception as error:  # noqa: BLE001 - each wrong configuration has its own line and fails configure
             fault = Fault("CONFIGURATION_INVALID", str(error), "Correct the parameter.")
             if not isinstance(error, ValueError):
@@ -125,7 +134,7 @@ class ActNode(LifecycleNode):
             self._report_line("ERROR", f"configure failed: {fault}", {"fault": fault.name, "remedy": fault.remedy})
             return FAILURE
         self._fixed = fixed
-        self._cycle = Cycle(1.0 / fixed.publish_rate, step_dt)
+        self._cycle = Cycle(step_dt)
         self._window = diagnostics.DecodeWindow()
         self._publishers_ = {
             "action": self.create_lifecycle_publisher(DeltaAction, "~/action", 10),
@@ -136,25 +145,26 @@ class ActNode(LifecycleNode):
     def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Start streaming, unless somebody else commands the arm."""
         time.sleep(max(0.0, self._born + DISCOVERY - time.monotonic()))
-        if not self._dry_run() and (fault := self._arm.rival_fault()):
+        fault = self._arm.safety.trouble(time.monotonic())
+        if fault := fault or (None if self._dry_run() else self._arm.rival_fault()):
             self.get_logger().error(f"activate refused: {fault}")
             self._report_line("ERROR", f"activate refused: {fault}", {"fault": fault.name, "remedy": fault.remedy})
             return FAILURE
         result = super().on_activate(state)
         self._cycle.start(time.monotonic())
         self._clock_watch.reset()
-        self._reported = None
+        self._reported = self._announced = None
         # Before the first report, which would say that the node holds, while it is about to move.
         self._instruction_set = None
         if initial := self.get_parameter("instruction").value:
             self._cycle.instruct(initial, time.monotonic())
             self._tell_instruction()
-        self._stream_timer = self.create_timer(1.0 / self._fixed.publish_rate, self._on_tick, clock=self._steady)
+        self._beat_timer = self.create_timer(HEARTBEAT, self._beat, clock=self._steady)
         self._look_timer = self.create_timer(LOOK_AROUND, self._look_around, clock=self._steady)
         return self._enter("active", result)
 
     def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
-        """Stop, then zero, then let go of the publishers: a managed publisher drops what comes after."""
+        """Stop, and return when the last zero has gone."""
         self._halt()
         return self._enter("inactive", super().on_deactivate(state))
 
@@ -224,19 +234,18 @@ class ActNode(LifecycleNode):
         loading.wait_loaded(self._worker, self._stop, self.get_logger())
 
     def _halt(self) -> None:
-        """Stop the timer, then send zero, in this order: a late tick must not have the last word."""
-        for timer in (self._stream_timer, self._look_timer):
+        """Stop the heartbeat, then the arm, in this order: a late heartbeat must not set it going again."""
+        for timer in (self._beat_timer, self._look_timer):
             if timer is not None:
                 timer.cancel()
                 self.destroy_timer(timer)
-        self._stream_timer = self._look_timer = None
+        self._beat_timer = self._look_timer = None
         try:
-            self._ticks.pause()
             if self._cycle is not None:
                 self._cycle.stop()
         finally:  # whatever else goes wrong
-            if self._arm is not None:
-                self._arm.stop()
+            if self._arm is not None and not self._arm.wait_stopped() and not self._stop.is_set():
+                self.get_logger().error("the safety process has not confirmed the last zero")
 
     def _release(self, wait: float = 2.0) -> None:
         """Drop the publishers and the policy. ``wait``: s that the worker gets to free the GPU."""
@@ -279,6 +288,7 @@ class ActNode(LifecycleNode):
         if not self._cycle.instruct(text, time.monotonic()) or self._cycle.fault is not None:
             self._report_new_fault()
             return
+        self._arm.tell(self._cycle, self._simulated())  # the old step ends now
         self._tell_instruction()
         self._report()
         self._infer_if_due()
@@ -294,8 +304,8 @@ class ActNode(LifecycleNode):
     # -- the cycle ---------------------------------------------------------------------------------------------------
 
     @guarded
-    def _on_tick(self) -> None:
-        """Publish what the stream says; 100 Hz."""
+    def _beat(self) -> None:
+        """Tell the safety loop what is wanted, 50 times per second and whenever that changes."""
         if self._state != "active":
             return
         now = time.monotonic()
@@ -305,34 +315,60 @@ class ActNode(LifecycleNode):
         limits = parameters.read_limits(self)
         if fault := self._clock_watch.check(now, self.get_clock().now().nanoseconds, self._simulated(), limits.image):
             self._cycle.trip(fault)
-        if not (dry_run := self._dry_run()):
-            if not self._arm.on_wire:
-                self._cycle.stop()  # a step that began in a dry run must not end on the arm
-            if fault := self._arm.engage(now, limits.first_image):
-                self._cycle.trip(fault)
-        twist = self._cycle.tick(now, limits)
-        if not dry_run:
-            twist = self._shaped(twist)
+        if fault := self._arm.safety.trouble(now):
+            self._cycle.trip(fault)
+        if self._dry_run():
+            self._arm.disengage()
+        elif fault := self._arm.engage(now, limits.first_image):
+            self._cycle.trip(fault)
+        self._arm.tell(self._cycle, self._simulated())
         self._report_new_fault()
-        if not dry_run:
-            self._arm.send(twist)
-            self._ticks.add(now)
-        elif self._arm.stop():  # the dry run begins: leave the arm standing
-            self._ticks.pause()
         self._infer_if_due()
 
-    def _shaped(self, twist: Any) -> Any:
-        """The twist as it may be sent; zero and a fault where that is not known."""
-        try:
-            return self._arm.shaped(twist)
-        except SpecVlaError as error:
-            self._cycle.trip(Fault.of(error))
-            return ZERO
+    def _on_parameters_set(self, changes: list[Any]) -> None:
+        """A limit must not wait for the next heartbeat, nor the confirmation of a dry run come before it."""
+        del changes
+        if self._beat_timer is not None:
+            self._beat()
+
+    def _notify_news(self) -> None:
+        """Called by the thread that listens to the safety loop."""
+        if self._state != "finalized":
+            self._heard.trigger()
+
+    @guarded
+    def _on_news(self) -> None:
+        """The safety loop has said something, or is gone."""
+        if self._arm is None:
+            return
+        for line in self._arm.safety.lines():
+            self.get_logger().error(f"safety process: {line}")
+        if self._arm.safety.gone and not self._stop.is_set() and self._state in ("inactive", "active"):
+            if fault := self._arm.safety.trouble(time.monotonic()):
+                self._fail(fault)
+            self._arm.renew()
+        if self._state != "active":
+            return
+        report = self._arm.report
+        ended = self._cycle.hear(report)
+        if (
+            (action := self._announced) is not None
+            and report.step >= action.step.number
+            and report.run == self._cycle.run
+        ):
+            self._announced = None
+            self._announce(action, report.accepted)
+        if report.newcomers != self._newcomers:
+            self._newcomers = report.newcomers
+            self._look_around()
+        self._report_new_fault()
+        if ended:
+            self._infer_if_due()
 
     @guarded
     def _look_around(self) -> None:
         """The graph, a few times per second."""
-        if self._state == "active" and not self._dry_run() and (fault := self._arm.look_around()):
+        if self._state == "active" and self._arm.commanding and (fault := self._arm.look_around()):
             self._fail(fault)
 
     def _infer_if_due(self) -> None:
@@ -353,9 +389,9 @@ class ActNode(LifecycleNode):
         outcome = None if self._worker is None else self._worker.take()
         if outcome is None:
             return
-        action = self._cycle.conclude(outcome, commanding=not self._dry_run())
-        if action is not None:
-            self._act(action)
+        self._announced = self._cycle.conclude(outcome, time.monotonic(), commanding=not self._dry_run())
+        if self._announced is not None:
+            self._beat()
             return
         if outcome.error is not None:
             self.get_logger().error("".join(traceback.format_exception(outcome.error)))
@@ -365,16 +401,15 @@ class ActNode(LifecycleNode):
             self._report()
         self._infer_if_due()
 
-    def _act(self, action: Action) -> None:
-        age = time.monotonic() - action.outcome.request.captured_at
-        self._on_tick()  # the first velocity leaves now, and the following ones a period apart
-        self._stream_timer.reset()
-        # Not where the tick has found a reason to stop, or the dry run has just ended: the gripper would move alone.
-        commanded = not self._dry_run() and self._cycle.stream.live
+    def _announce(self, action: Action, accepted: bool) -> None:
+        """The safety loop has begun the step of ``action``, or has not: now the gripper, and what the action was."""
+        # Not where there was a reason to stop, or the dry run has just ended: the gripper would move alone.
+        commanded = accepted and self._arm.commanding and self._cycle.fault is None
         if commanded:
             command = self._cycle.gripper.command(action.outcome.request.tunables.gripper_invert)
             if command is not None and (fault := self._arm.command_gripper(command)):
                 self._fail(fault)
+        age = action.step.made_at - action.outcome.request.captured_at
         frame, width = self._fixed.base_frame, self._worker.bin_width
         message = conversions.action_message(DeltaAction, action, commanded, frame)
         self._publishers_["action"].publish(message)
@@ -390,13 +425,12 @@ class ActNode(LifecycleNode):
     # -- faults and diagnostics ----------------------------------------------------------------------------------------
 
     def _fail(self, fault: Fault) -> None:
-        """Latch ``fault`` and send zero now rather than at the next tick."""
+        """Latch ``fault`` and have zero sent now rather than with the next heartbeat."""
         if self._state != "active" or self._cycle is None:
             self.get_logger().error(str(fault))
             return
         self._cycle.trip(fault)
-        if self._arm.on_wire:
-            self._arm.send(ZERO)
+        self._arm.tell(self._cycle, self._simulated())
         self._report_new_fault()
 
     def _report_new_fault(self) -> None:
@@ -420,7 +454,7 @@ class ActNode(LifecycleNode):
         level, text, values = diagnostics.control_summary(self._state, self._cycle, self._dry_run(), self._arm, now)
         if self._cycle is not None:
             values |= self._rates.take(now, self._cycle.counters.frames, self._cycle.counters.inferences)
-        parts = {"control": Part(level, text, values | self._ticks.take())}
+        parts = {"control": Part(level, text, values)}
         if self._worker is not None and self._worker.description:
             values = self._worker.description | self._window.values(self._worker.bin_width)
             values |= diagnostics.gpu_memory(values.get("device", ""))

@@ -1,29 +1,36 @@
 """Everything that moves the arm, and a look at who else does.
 
-Two sources of velocity would fight over the arm, a servo that expects other input would ignore ours, and an arm that
-has left the graph and comes back must not find a motion waiting for it.
+The velocities themselves are published by the safety loop (:mod:`.safety_link`), a process of its own; here is what
+decides whether it may. Two sources of velocity would fight over the arm, a servo that expects other input would ignore
+ours, and an arm that has left and comes back must not find a motion waiting for it.
 """
 
 from __future__ import annotations
 
+import time
+from collections.abc import Callable
 from typing import Any
 
-import numpy as np
-from geometry_msgs.msg import TwistStamped
-from rclpy.duration import Duration
+from rclpy.qos import qos_profile_sensor_data
+from sensor_msgs.msg import JointState
 
+from spec_vla_ros.errors import PoseError
+from spec_vla_ros.motion.intent import Intent, Report
+from spec_vla_ros.motion.safety import LAST_WORDS
 from spec_vla_ros.motion.watchdog import Fault
 
-from . import conversions
+from .audience import Audience
+from .cycle import Cycle, State
 from .gripper_link import gripper_link
-from .parameters import Fixed
+from .parameters import Fixed, read_box, read_limits
+from .safety_link import START, SafetyLink
+from .safety_node import Setup
 from .servo_link import ServoLink
 from .space import Space
 
-ZERO = (0.0,) * 6
-LAST_WORD = 0.1  # s that the last message gets to arrive before its publisher leaves
-# Nodes that listen to velocities without being an arm, by the beginning of their names; hidden ones are ros2's own.
-LISTENERS = ("_ros2cli", "rosbag2_", "rqt", "rviz", "foxglove", "plotjuggler")
+ANSWER = 0.5  # s for the safety loop to follow
+SUCCESSOR = 1.0  # s of zeros from the successor of a safety loop that died: it has to be discovered first
+GONE = "Check the arm's driver or MoveIt Servo and the network; then deactivate and activate."
 
 
 class ArmLink:
@@ -32,72 +39,120 @@ class ArmLink:
     Commanding begins with :meth:`engage` and ends with :meth:`stop`; in a dry run it never begins.
     """
 
-    def __init__(self, node: Any, fixed: Fixed) -> None:
-        """Raises ``ValueError`` for what a parameter asks for and this machine does not have."""
-        self._node, self._frame = node, fixed.command_frame or fixed.base_frame
+    def __init__(self, node: Any, fixed: Fixed, on_news: Callable[[], None]) -> None:
+        """``on_news`` is called by another thread when the safety loop has something to say. Returns before that is
+        ready: :meth:`wait_ready`. Raises ``ValueError`` for what a parameter asks for and this machine does not have.
+        """
+        self._node, self._on_news = node, on_news
+        self.topic = node.resolve_topic_name("delta_twist_cmds")  # full name
+        self._setup = Setup(
+            name=f"{node.get_name()}_safety",
+            namespace=node.get_namespace(),
+            topic=self.topic,
+            frame=fixed.command_frame or fixed.base_frame,
+            rate=fixed.publish_rate,
+            simulated=node.get_parameter("use_sim_time").value,
+        )
         self.space = Space(node, fixed) if Space.needed(fixed) else None
         self.servo = ServoLink(node, fixed.servo_node) if fixed.servo_node else None
+        self._boxed = bool(fixed.tool_frame)
         self._gripper = gripper_link(node, fixed)
-        self._twist = node.create_lifecycle_publisher(TwistStamped, "delta_twist_cmds", 10)
-        self.on_wire = False  # whether the arm has heard from us since commanding began
+        self._joints = node.create_subscription(
+            JointState, "joint_states", self._on_joints, qos_profile_sensor_data, raw=True
+        )
+        self.commanding = False  # whether the arm shall hear us
         self.ready = False  # whether it takes what it hears
-        self._listened = False  # whether anybody has listened meanwhile
-        self._audience: dict[bytes, str] = {}  # subscriptions at the last look, and whose they are
+        self._audience = Audience(self.topic)
         self._engaged_at = 0.0
+        self._joints_at: float | None = None
+        self._mine: set[str] = set()  # identifiers of our publishers, those of dead processes included
+        self.safety = SafetyLink(self._setup, on_news)
 
     @property
-    def topic(self) -> str:
-        """Full name of the velocity topic."""
-        return self._twist.topic_name
+    def report(self) -> Report:
+        """The newest of the safety loop."""
+        return self.safety.report
 
     @property
     def rivals(self) -> int:
         """Other publishers of velocities on the same topic."""
-        return max(0, self._node.count_publishers(self.topic) - 1)
+        if self.report.gid:
+            self._mine.add(self.report.gid)
+        infos = self._node.get_publishers_info_by_topic(self.topic)
+        return sum(bytes(info.endpoint_gid).hex() not in self._mine for info in infos)
 
     @property
     def listeners(self) -> int:
         """Subscriptions that receive the velocities."""
-        return self._twist.get_subscription_count()
+        return self.report.listeners
+
+    def wait_ready(self, stopped: Callable[[], bool]) -> None:
+        """Wait for the safety loop; RuntimeError if it does not come, InterruptedError once ``stopped()``."""
+        ready = self.safety.wait(lambda report: report.ready or stopped(), START)
+        if stopped():
+            raise InterruptedError("stopped while the safety process starts")
+        if not ready:
+            raise RuntimeError("the safety process did not start: " + "; ".join(self.safety.lines() or ["no output"]))
 
     def engage(self, now: float, patience: float) -> Fault | None:
         """Begin commanding, or go on; a fault if somebody else commands or the arm does not become ready.
 
-        Call it before every :meth:`send`. ``now``: s, steady clock. ``patience``: s until an arm must be ready; zeros
-        may be sent meanwhile.
+        Call it before every :meth:`tell` while the arm is to be commanded. ``now``: s, steady clock. ``patience``: s
+        until an arm must be ready; zeros are sent meanwhile.
         """
-        if not self.on_wire:
-            self._engaged_at, self.ready, self._listened = now, False, False
-            self._audience = {}
+        if not self.commanding:
+            self.commanding, self.ready, self._engaged_at, self._joints_at = True, False, now, None
+            self._audience = Audience(self.topic)
             self._gripper.begin()
-            if fault := self.rival_fault():
-                return fault
+            self._audience.look(self._node)
             if self.servo is not None:
                 self.servo.switch()
+            if fault := self.rival_fault():
+                return fault
         if self.ready:
-            return None
+            return self._silent(now)
         missing = self._waiting_for()
         self.ready = missing is None
         return missing if now - self._engaged_at > patience else None
 
-    def shaped(self, twist: np.ndarray) -> np.ndarray:
-        """The (6,) twist as it may be sent: inside the workspace, in the command frame. Raises PoseError."""
-        return twist if self.space is None else self.space.apply(twist)
+    def disengage(self) -> bool:
+        """The dry run begins, and the arm hears no more than the last zeros; whether it was commanded."""
+        was, self.commanding, self.ready = self.commanding, False, False
+        return was
 
-    def send(self, twist: Any) -> None:
-        """Publish ``twist`` (6,), m/s and rad/s, stamped now."""
-        stamp = self._node.get_clock().now().to_msg()  # never the image's: sinks compare it with their own clock
-        self._twist.publish(conversions.twist_message(TwistStamped, twist, stamp, self._frame))
-        self.on_wire = True
-        self._listened = self._listened or self.listeners > 0
+    def tell(self, cycle: Cycle, simulated: bool) -> None:
+        """Tell the safety loop what is wanted now; this is the heartbeat."""
+        pose = None
+        if self.space is not None:
+            try:
+                pose = self.space.pose()
+            except PoseError as error:
+                if cycle.state is State.MOVING:
+                    cycle.trip(Fault.of(error))
+        box = read_box(self._node) if self._boxed else None
+        self.safety.send(
+            Intent(
+                at=time.monotonic(),
+                run=cycle.run,
+                commanding=self.commanding,
+                step=cycle.step,
+                steps=cycle.steps,
+                fault=cycle.fault,
+                captured_at=cycle.captured_at,
+                busy_since=cycle.busy_since,
+                limits=read_limits(self._node),
+                box=box,
+                pose=pose,
+                needs_pose=self.space is not None,
+                simulated=simulated,
+            )
+        )
 
-    def stop(self) -> bool:
-        """Publish zero if the arm has heard anything from us; returns whether it had. Commanding ends."""
-        was_on_wire = self.on_wire
-        if was_on_wire:
-            self.send(ZERO)
-        self.on_wire = self.ready = False
-        return was_on_wire
+    def wait_stopped(self) -> bool:
+        """End commanding: returns once the last zero has gone, and whether it has."""
+        self.disengage()
+        self.safety.send(Intent(at=time.monotonic()))
+        return self.safety.wait(lambda report: report.run == 0 and not report.on_wire, LAST_WORDS + ANSWER)
 
     def command_gripper(self, command: float) -> Fault | None:
         """Send a gripper command, 1.0 or 0.0; a fault if nobody can take it."""
@@ -117,34 +172,46 @@ class ArmLink:
         """What is wrong around the arm while the node commands it, or None. A few times per second."""
         if fault := self.rival_fault() or self._gripper.trouble():
             return fault
-        left = self._departed()
-        if left or (self._listened and not self.listeners):
-            return Fault(
-                "ARM_GONE",
-                f"{', '.join(left) or 'the last subscriber'} no longer listens on {self.topic}",
-                "Check the arm's driver or MoveIt Servo and the network; then deactivate and activate.",
-            )
+        came, left = self._audience.look(self._node)
+        if left:
+            return Fault("ARM_GONE", f"{', '.join(left)} no longer listens on {self.topic}", GONE)
+        if came:
+            detail = f"{', '.join(came)} has begun to listen on {self.topic} while another arm was driven"
+            return Fault("ARM_CHANGED", detail, "Find out what was started; then deactivate and activate.")
         return None
 
+    def renew(self) -> None:
+        """Put a successor in the place of a safety loop that has ended; it begins with zeros if there was motion."""
+        driving = self.report.on_wire
+        died, self._mine = self.safety, self._mine | {self.report.gid}
+        if died.report.ready:  # one that never came would not come again either
+            setup = Setup(**{**self._setup.__dict__, "zero_first": SUCCESSOR if driving else 0.0})
+            self.safety = SafetyLink(setup, self._on_news)
+        died.wait_closed(0.0)
+
     def destroy(self) -> None:
-        """Leave the graph, once the last velocity has arrived."""
-        if not self._twist.wait_for_all_acked(Duration(seconds=LAST_WORD)):
-            self._node.get_logger().warning(f"a subscriber of {self.topic} has not confirmed the last message")
-        self._node.destroy_publisher(self._twist)
+        """Leave the graph, after the last words of the safety loop."""
+        self.safety.wait_closed(LAST_WORDS)
+        self._node.destroy_subscription(self._joints)
         for part in (self._gripper, self.servo, self.space):
             if part is not None:
                 part.destroy()
 
-    def _departed(self) -> list[str]:
-        """Nodes that have stopped listening since the last look, except tools.
+    def _on_joints(self, data: Any) -> None:
+        del data
+        self._joints_at = time.monotonic()
 
-        One that stays, such as a recorder, must not hide that the arm has left.
-        """
-        infos = self._node.get_subscriptions_info_by_topic(self.topic)
-        present = {bytes(info.endpoint_gid): info.node_name for info in infos}
-        left = [name for gid, name in self._audience.items() if gid not in present and not name.startswith(LISTENERS)]
-        self._audience = present
-        return sorted(left)
+    def _silent(self, now: float) -> Fault | None:
+        """A fault if what showed that the arm lives has ceased. Graphs forget a killed process after 10 to 20 s."""
+        limit = self._node.get_parameter("arm_timeout").value
+        signs = {"joint_states": self._joints_at}
+        if self.servo is not None:
+            signs["MoveIt Servo's status"] = self.servo.heard_at
+        for what, heard_at in signs.items():
+            if limit and heard_at is not None and now - heard_at > limit:
+                detail = f"nothing on {what} for {now - heard_at:.2f} s, arm_timeout is {limit:.2f} s"
+                return Fault("ARM_GONE", detail, GONE)
+        return None
 
     def _waiting_for(self) -> Fault | None:
         missing = (part.waiting_for() for part in (self.space, self.servo) if part is not None)

@@ -29,7 +29,7 @@ def action_message(message_type: type, action: Any, commanded: bool, frame_id: s
     message.sequence = request.number
     message.delta = np.asarray(result.values[:6], dtype=np.float32)
     message.gripper = float(result.values[6])
-    message.step_dt = float(action.step_dt)
+    message.step_dt = float(action.step.seconds)
     message.action_scale = float(request.tunables.action_scale)
     message.limit_factor = float(action.limit_factor)
     message.commanded = bool(commanded)

@@ -2,7 +2,8 @@
 
 An action is streamed for exactly one step; the first image captured after its end starts the next inference; the arm
 stands still meanwhile. That is how the training data were recorded, and it leaves no doubt which image an action
-belongs to. Times are seconds on the steady clock.
+belongs to. The streaming itself is the safety loop's (:mod:`spec_vla_ros.motion.safety`): this cycle asks for a step
+and hears when its first zero has gone. Times are seconds on the steady clock.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
+from enum import Enum
 from typing import Any
 
 import numpy as np
@@ -17,10 +19,10 @@ import numpy as np
 from spec_vla_ros.errors import InstructionError
 from spec_vla_ros.instruction import clean_instruction
 from spec_vla_ros.motion.gripper import GripperSwitch
+from spec_vla_ros.motion.intent import Report, Step
 from spec_vla_ros.motion.limits import SpeedLimit
 from spec_vla_ros.motion.rotation import step_twist
-from spec_vla_ros.motion.stream import StepStream
-from spec_vla_ros.motion.watchdog import Fault, Limits, Watchdog
+from spec_vla_ros.motion.watchdog import Fault
 
 from .parameters import Tunables
 from .worker import Outcome, Request
@@ -28,6 +30,44 @@ from .worker import Outcome, Request
 FLOOD = 20  # changes of the instruction within a second that no operator makes
 SEEN = np.array([0.001, 0.01])  # m and rad; a shorter motion may leave the picture as it is
 ACTION_DIM = 7  # dx dy dz droll dpitch dyaw gripper
+
+
+class State(Enum):
+    """Where the cycle stands."""
+
+    STOPPED = "stopped"  # not started, told to stop, or a fault is latched
+    LOOKING = "looking"  # stands still; a usable image and an instruction start an inference
+    THINKING = "thinking"  # the worker has a request, whose answer will be acted on
+    OUTDATED = "outdated"  # the worker has a request of an instruction that is history
+    ABANDONED = "abandoned"  # the worker has a request of an earlier run, whose faults are over
+    MOVING = "moving"  # from the action until the first zero after its step, or after it was broken off
+
+
+class Event(Enum):
+    """What moves it on."""
+
+    START_FREE = "activated, the worker is free"
+    START_BUSY = "activated, the worker still has a request"
+    STOP = "deactivated, or a fault"
+    INSTRUCT = "the instruction has changed"
+    REQUEST = "a request was given to the worker"
+    ACTION = "the worker's answer is an action"
+    NOTHING = "the worker has answered, and there is nothing to act on"
+    STANDSTILL = "the safety loop has sent the first zero after the step"
+
+
+S, E = State, Event
+# From each state, by each event that can happen in it, to the next. docs/architecture.md shows it; a test compares.
+TRANSITIONS: dict[State, dict[Event, State]] = {
+    S.STOPPED: {E.INSTRUCT: S.STOPPED, E.NOTHING: S.STOPPED},
+    S.LOOKING: {E.INSTRUCT: S.LOOKING, E.REQUEST: S.THINKING},
+    S.THINKING: {E.INSTRUCT: S.OUTDATED, E.ACTION: S.MOVING, E.NOTHING: S.LOOKING},
+    S.OUTDATED: {E.INSTRUCT: S.OUTDATED, E.NOTHING: S.LOOKING},
+    S.ABANDONED: {E.INSTRUCT: S.ABANDONED, E.NOTHING: S.LOOKING},
+    S.MOVING: {E.INSTRUCT: S.MOVING, E.STANDSTILL: S.LOOKING},
+}
+for _state in State:
+    TRANSITIONS[_state] |= {E.START_FREE: S.LOOKING, E.START_BUSY: S.ABANDONED, E.STOP: S.STOPPED}
 
 
 @dataclass(frozen=True)
@@ -41,11 +81,11 @@ class Frame:
 
 @dataclass(frozen=True)
 class Action:
-    """An accepted outcome; its motion is in the stream. ``limit_factor`` 0..1 as applied by the speed limit."""
+    """An accepted outcome. ``limit_factor`` 0..1 as applied by the speed limit. ``step``: its motion."""
 
     outcome: Outcome
     limit_factor: float
-    step_dt: float
+    step: Step
 
 
 @dataclass
@@ -63,60 +103,63 @@ class Counters:
 class Cycle:
     """The observe-act cycle of one node. Not thread-safe: the executor's thread owns it."""
 
-    def __init__(self, period: float, step_dt: float) -> None:
-        """``period``: s between two calls of :meth:`tick`. ``step_dt``: s of one action."""
+    def __init__(self, step_dt: float) -> None:
+        """``step_dt``: s of one action."""
         self.step_dt = step_dt
-        self.stream, self.limit, self.gripper = StepStream(period), SpeedLimit(), GripperSwitch()
-        self.watchdog, self.counters = Watchdog(), Counters()
+        self.state = State.STOPPED
+        self.fault: Fault | None = None  # latched until :meth:`start`
+        self.limit, self.gripper, self.counters = SpeedLimit(), GripperSwitch(), Counters()
         self.instruction = ""
         self.refused: Fault | None = None  # why the last instruction was refused; the arm holds until a good one
+        self.step: Step | None = None  # what the arm shall do; None = stand still
+        self.captured_at: float | None = None  # of the newest image
+        self.busy_since: float | None = None  # when the worker was given its request
+        self._request: Request | None = None  # what the worker has, even if nobody wants the answer
         self._frame: Frame | None = None
-        self._in_flight: Request | None = None  # the worker has one request at a time, even one that nobody wants
-        self._unwanted = False  # the answer to it belongs to another instruction or an earlier activation
-        self._abandoned = False  # to an earlier activation, whose faults are over
-        self._moving = False  # from the action's arrival to the first zero after its step
-        self._step_end = 0.0
-        self._fresh = True
+        self._standstill_at = 0.0  # images captured from here on count
+        self._wording, self._answered = 0, 0  # number of the instruction; of the one that the last request was about
         self._skipped = 0
+        self.steps = 0  # decided since the start
+        self.run = 0  # number of the start
         self._fingerprint: int | None = None  # of the image of the last action that the arm was told to carry out
         self._travelled = np.zeros(2)  # m and rad that the arm was told since the image changed, or since it counted
         self._unchanged = 0  # motions in a row that left the image as it was
         self._changes: deque[float] = deque(maxlen=FLOOD)  # when the instruction changed
 
-    @property
-    def fault(self) -> Fault | None:
-        """The latched fault."""
-        return self.watchdog.fault
-
     def start(self, now: float) -> None:
         """Forget everything of an earlier run, faults included. Images captured from ``now`` on count."""
-        self.watchdog.arm(now)
-        self.stream.stop()
+        self.fault = self.refused = None
         self.gripper.reset()
-        self.instruction, self.refused = "", None
-        self._frame, self._moving, self._unwanted = None, False, True
-        self._step_end, self._fresh, self._skipped = now, True, 0
+        self.instruction = ""
+        self._wording += 1
+        self._frame = self.step = self.captured_at = None
+        self._standstill_at, self._skipped, self.steps = now, 0, 0
+        self.run += 1
         self._fingerprint, self._unchanged, self._travelled = None, 0, np.zeros(2)
         self._changes.clear()
-        self._abandoned = self._in_flight is not None
-        if self._abandoned:  # deactivated during an inference that still runs: it may be hanging
-            self.watchdog.inference_started(now)
+        busy = self._request is not None  # deactivated during an inference that still runs: it may be hanging
+        self.busy_since = now if busy else None
+        self._go(Event.START_BUSY if busy else Event.START_FREE)
 
     def stop(self) -> None:
-        """Every following tick is zero and an answer still on its way will not be used."""
-        self.stream.stop()
-        self._frame, self._unwanted = None, True
+        """Stand still, and use no answer that is still on its way."""
+        self.step = self._frame = None
+        self._go(Event.STOP)
 
     def trip(self, fault: Fault) -> bool:
         """Latch ``fault`` and stop; returns whether it is the first one."""
         self.stop()
-        return self.watchdog.trip(fault)
+        if self.fault is not None:
+            return False
+        self.fault = fault
+        return True
 
     def instruct(self, text: str, now: float) -> bool:
         """Take a new instruction at ``now``; returns whether anything changed.
 
-        A blank one means "hold", as operators send it between two tasks. An unusable one is not ignored: the operator
-        meant something, so the arm holds until a good one comes.
+        The step that is under way answers another instruction: it is broken off. A blank text means "hold", as
+        operators send it between two tasks. An unusable one is not ignored: the operator meant something, so the arm
+        holds until a good one comes.
         """
         cleaned, refused = "", None
         if text.strip():
@@ -136,16 +179,17 @@ class Cycle:
             )
         self._changes.append(now)
         self.instruction, self.refused = cleaned, refused
-        self._unwanted = self._fresh = True
-        if not cleaned:
-            self.stream.stop()
+        self._wording += 1
+        self.step = None
+        self._go(Event.INSTRUCT)
         return True
 
     def observe(self, frame: Frame) -> None:
         """An image has arrived. Only one captured after the end of the step may start an inference."""
         self.counters.frames += 1
-        self.watchdog.image_captured(frame.captured_at)
-        if self._moving or self._in_flight is not None or frame.captured_at < self._step_end:
+        newest = self.captured_at
+        self.captured_at = frame.captured_at if newest is None else max(newest, frame.captured_at)
+        if self.state is not State.LOOKING or frame.captured_at < self._standstill_at:
             self.counters.early += 1
             self._skipped += 1
             return
@@ -157,63 +201,59 @@ class Cycle:
         self._frame = frame
 
     def next_request(self, now: float, tunables: Callable[[], Tunables]) -> Request | None:
-        """The inference that is due now, if any: standing still, a usable image, an instruction, no fault."""
-        idle = not self._moving and self._in_flight is None
-        if not idle or self._frame is None or not self.instruction or self.fault is not None:
+        """The inference that is due now, if any: standing still, a usable image and an instruction."""
+        if self.state is not State.LOOKING or self._frame is None or not self.instruction:
             return None
         frame, self._frame = self._frame, None
         self.counters.inferences += 1
-        request = Request(
+        self._request = Request(
             number=self.counters.inferences,
             image=frame.rgb,
             captured_at=frame.captured_at,
             header=frame.header,
             instruction=self.instruction,
             tunables=tunables(),
-            fresh=self._fresh,
+            fresh=self._answered != self._wording,
             frames_skipped=self._skipped,
         )
-        self._in_flight, self._fresh, self._skipped = request, False, 0
-        self._unwanted = self._abandoned = False
-        self.watchdog.inference_started(now)
-        return request
+        self._answered, self._skipped, self.busy_since = self._wording, 0, now
+        self._go(Event.REQUEST)
+        return self._request
 
-    def conclude(self, outcome: Outcome, commanding: bool = True) -> Action | None:
-        """Start the step of ``outcome``; None if it is too late for it or it is an error, which becomes a fault.
+    def conclude(self, outcome: Outcome, now: float, commanding: bool = True) -> Action | None:
+        """The action of ``outcome``, whose step is wanted from now on; None if it comes too late or is an error.
 
+        What failed is a fault even where nobody wants the answer, because it fails again; not after a new start.
         ``commanding``: the arm hears the step, so that the next image must differ.
         """
-        self.watchdog.inference_finished()
-        self._in_flight = None
-        if outcome.error is not None and not isinstance(outcome.error, InstructionError) and not self._abandoned:
-            self.trip(Fault.of(outcome.error))  # also where nobody wants the answer: what failed, fails again
-            return None
-        if self._unwanted or self.fault is not None:
-            self.counters.dropped += 1
-            return None
-        try:
-            if outcome.error is not None:
-                raise outcome.error
-            if self._frozen(outcome):
-                return None
-            action, twist = self._act(outcome)
-            self._fingerprint = outcome.fingerprint if commanding else None
-            self._travelled += self.step_dt * np.array([np.linalg.norm(twist[:3]), np.linalg.norm(twist[3:])])
-            return action
-        except InstructionError as error:
-            self.instruction, self.refused = "", Fault.of(error)
-        except BaseException as error:  # noqa: BLE001 - raised by the policy in the worker; here it gets its name
+        self._request = self.busy_since = None
+        state, error = self.state, outcome.error
+        if error is not None and not isinstance(error, InstructionError) and state is not State.ABANDONED:
             self.trip(Fault.of(error))
-        return None
+        action = None
+        if state is not State.THINKING:
+            self.counters.dropped += self.state is state
+        elif isinstance(error, InstructionError):
+            self.instruction, self.refused = "", Fault.of(error)
+        elif error is None:
+            action = self._act(outcome, now, commanding)
+        self._go(Event.NOTHING if action is None else Event.ACTION)
+        return action
 
-    def tick(self, now: float, limits: Limits) -> np.ndarray:
-        """The (6,) twist to send at ``now``: of the running step, or zero. Call it once per period."""
-        if self.watchdog.check(now, limits) is not None:
-            self.stop()
-        twist = self.stream.tick(now)
-        if self._moving and not self.stream.live:
-            self._moving, self._step_end = False, now
-        return twist
+    def hear(self, report: Report) -> bool:
+        """Take what the safety loop says; returns whether the step has ended."""
+        if report.run != self.run:
+            return False
+        if report.fault is not None:
+            self.trip(report.fault)
+        if self.state is not State.MOVING or report.step != self.steps or report.moving:
+            return False
+        self.step, self._standstill_at = None, report.zero_at
+        self._go(Event.STANDSTILL)
+        return True
+
+    def _go(self, event: Event) -> None:
+        self.state = TRANSITIONS[self.state][event]
 
     def _frozen(self, outcome: Outcome) -> bool:
         """Whether the camera has shown the same pixels for too many motions; trips then.
@@ -238,11 +278,19 @@ class Cycle:
         )
         return True
 
-    def _act(self, outcome: Outcome) -> tuple[Action, np.ndarray]:
-        tunables, values = outcome.request.tunables, np.asarray(outcome.result.values, dtype=np.float64)
-        twist = step_twist(values[:6], tunables.action_scale, self.step_dt)
-        twist, factor = self.limit.apply(twist, tunables.max_linear_speed, tunables.max_angular_speed)
-        self.gripper.decide(float(values[6]), tunables.gripper_threshold, tunables.gripper_hysteresis)
-        self.stream.start(twist, self.step_dt)
-        self._moving = True
-        return Action(outcome, factor, self.step_dt), twist
+    def _act(self, outcome: Outcome, now: float, commanding: bool) -> Action | None:
+        try:
+            if self._frozen(outcome):
+                return None
+            tunables, values = outcome.request.tunables, np.asarray(outcome.result.values, dtype=np.float64)
+            twist = step_twist(values[:6], tunables.action_scale, self.step_dt)
+            twist, factor = self.limit.apply(twist, tunables.max_linear_speed, tunables.max_angular_speed)
+            self.gripper.decide(float(values[6]), tunables.gripper_threshold, tunables.gripper_hysteresis)
+        except BaseException as error:  # noqa: BLE001 - what the policy said cannot be carried out
+            self.trip(Fault.of(error))
+            return None
+        self._fingerprint = outcome.fingerprint if commanding else None
+        self._travelled += self.step_dt * np.array([np.linalg.norm(twist[:3]), np.linalg.norm(twist[3:])])
+        self.steps += 1
+        self.step = Step(self.steps, tuple(twist.tolist()), self.step_dt, now)
+        return Action(outcome, factor, self.step)

@@ -55,35 +55,6 @@ class DecodeWindow:
         return values
 
 
-class TickWindow:
-    """Regularity of the published stream since the last look."""
-
-    def __init__(self) -> None:
-        self._last: float | None = None
-        self._intervals: list[float] = []
-
-    def add(self, now: float) -> None:
-        """A message was sent at steady time ``now`` (s)."""
-        if self._last is not None:
-            self._intervals.append(now - self._last)
-        self._last = now
-
-    def pause(self) -> None:
-        """The stream stopped on purpose; the gap is no jitter."""
-        self._last = None
-
-    def take(self) -> dict[str, str]:
-        """Interval between messages in ms, then start over."""
-        intervals, self._intervals = 1e3 * np.array(self._intervals), []
-        if intervals.size == 0:
-            return {}
-        return {
-            "publish interval_ms median": f"{np.median(intervals):.2f}",
-            "publish interval_ms p99": f"{np.percentile(intervals, 99):.2f}",
-            "publish interval_ms max": f"{intervals.max():.2f}",
-        }
-
-
 class Rates:
     """Images and actions per second since the last look."""
 
@@ -125,7 +96,8 @@ def control_summary(
     if cycle is None or arm is None:
         return "OK", state, values
     rivals, listeners = arm.rivals, arm.listeners
-    age = cycle.watchdog.image_age(now)
+    age = None if cycle.captured_at is None else now - cycle.captured_at
+    report = arm.report
     values |= {
         "instruction": cycle.instruction,
         "image_age s": "" if age is None else f"{age:.3f}",
@@ -140,9 +112,14 @@ def control_summary(
         "command topic": arm.topic,
         "command subscribers": str(listeners),
         "other command publishers": str(rivals),
+        "cycle": cycle.state.value,
+        "safety process": f"{arm.safety.pid}, {report.priority}",
     }
+    if report.intervals:
+        names = ("median", "p99", "max")
+        values |= {f"publish interval_ms {name}": f"{v:.2f}" for name, v in zip(names, report.intervals, strict=True)}
     if arm.space is not None:
-        values["workspace limit hits"] = str(arm.space.box.hits)
+        values["workspace limit hits"] = str(report.at_wall)
     if arm.servo is not None:
         values["servo status"] = arm.servo.status
     if cycle.fault is not None:

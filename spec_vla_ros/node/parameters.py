@@ -162,6 +162,18 @@ PARAMETERS: tuple[Spec, ...] = (
         range=(0.0, 60.0),
     ),
     Spec(
+        "heartbeat_timeout",
+        0.25,
+        "s without a sign of this node after which its safety process stops the arm (fault NODE_SILENT)",
+        range=(0.05, 5.05),
+    ),
+    Spec(
+        "arm_timeout",
+        1.0,
+        "s of silence of joint_states or Servo's status, once heard, that stop the arm (fault ARM_GONE); 0 = never",
+        range=(0.0, 10.0),
+    ),
+    Spec(
         "future_tolerance",
         0.05,
         "s that an image's stamp may lie ahead of the node's clock (fault IMAGE_FROM_FUTURE)",
@@ -345,14 +357,19 @@ def read_tunables(node: Any) -> Tunables:
 
 
 def read_box(node: Any) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Corners of the workspace, m in the base frame."""
+    """Corners of the workspace, m in the base frame; read with every heartbeat."""
     return tuple(node.get_parameter("workspace_min").value), tuple(node.get_parameter("workspace_max").value)
 
 
 def read_limits(node: Any) -> Limits:
-    """Ages at which the dead-man acts; read at every tick because a safety limit must not wait for an inference."""
-    return Limits(
-        image=node.get_parameter("image_timeout").value,
-        first_image=node.get_parameter("first_image_timeout").value,
-        inference=node.get_parameter("inference_timeout").value,
-    )
+    """What the safety loop holds the arm to; read with every heartbeat, a limit must not wait for an inference."""
+    names = {
+        "image": "image_timeout",
+        "first_image": "first_image_timeout",
+        "inference": "inference_timeout",
+        "heartbeat": "heartbeat_timeout",
+        "pose": "pose_timeout",
+        "linear": "max_linear_speed",
+        "angular": "max_angular_speed",
+    }
+    return Limits(**{field: node.get_parameter(name).value for field, name in names.items()})

@@ -6,6 +6,7 @@ waits for a service would stop the stream.
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 from spec_vla_ros.motion.watchdog import Fault
@@ -40,6 +41,7 @@ class ServoLink:
         self._ear = node.create_subscription(ServoStatus, f"{self._name}/status", self._on_status, 10)
         self._answer: Any = None
         self.code: int | None = None  # the newest status
+        self.heard_at: float | None = None  # and when it came, steady time
 
     def switch(self) -> None:
         """Ask for velocity input anew; call it whenever commanding begins, Servo may have been restarted."""
@@ -81,4 +83,4 @@ class ServoLink:
             self._answer = self._client.call_async(self._request)
 
     def _on_status(self, message: Any) -> None:
-        self.code = int(message.code)
+        self.code, self.heard_at = int(message.code), time.monotonic()

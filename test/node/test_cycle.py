@@ -4,26 +4,29 @@ import numpy as np
 import pytest
 
 from spec_vla_ros.errors import InstructionError
+from spec_vla_ros.motion.intent import Intent
+from spec_vla_ros.motion.safety import SafetyLoop
 from spec_vla_ros.motion.watchdog import Fault, Limits
-from spec_vla_ros.node.cycle import Cycle, Frame
+from spec_vla_ros.node.cycle import TRANSITIONS, Cycle, Event, Frame, State
 from spec_vla_ros.node.parameters import Tunables
 from spec_vla_ros.node.worker import Outcome
 from spec_vla_ros.policy import ScriptedPolicy
 from spec_vla_ros.policy_types import DecodeSettings
 
-LIMITS = Limits(image=0.5, first_image=3.0, inference=2.0)
+LIMITS = Limits(image=0.5, first_image=3.0, inference=2.0, linear=0.5, angular=2.0)
 TUNABLES = Tunables(DecodeSettings(), 1.0, 0.5, 2.0, 0.5, 0.1, False)
 IMAGE = np.zeros((4, 4, 3), dtype=np.uint8)
 FORWARD = [0.02, 0, 0, 0, 0, 0, 1.0]
 
 
 class Table:
-    """A cycle, a clock that is moved by hand and a policy that answers when it is told to."""
+    """A cycle, its safety loop, a clock that is moved by hand and a policy that answers when it is told to."""
 
     def __init__(self, *steps, **changes):
-        self.cycle, self.now = Cycle(0.01, 0.2), 100.0
+        self.cycle, self.loop, self.now = Cycle(0.2), SafetyLoop(0.01), 100.0
         self.policy = ScriptedPolicy(list(steps) or [FORWARD])
         self.tunables = Tunables(**{**TUNABLES.__dict__, **changes})
+        self.fingerprint = None  # of the images
         self.cycle.start(self.now)
         self.cycle.instruct("go", self.now)
 
@@ -38,12 +41,33 @@ class Table:
             result, error = self.policy.infer(request.image(), request.instruction, request.tunables.decode), None
         except Exception as caught:  # noqa: BLE001
             result, error = None, caught
-        return self.cycle.conclude(Outcome(request, result, error, 0.05))
+        action = self.cycle.conclude(Outcome(request, result, error, 0.05, self.fingerprint), self.now)
+        self.tell()
+        return action
+
+    def tell(self):
+        cycle = self.cycle
+        self.loop.take(
+            Intent(
+                at=self.now,
+                run=cycle.run,
+                commanding=True,
+                step=cycle.step,
+                steps=cycle.steps,
+                fault=cycle.fault,
+                captured_at=cycle.captured_at,
+                busy_since=cycle.busy_since,
+                limits=LIMITS,
+            ),
+            self.now,
+        )
 
     def ticks(self, count):
         twists = []
         for _ in range(count):
-            twists.append(self.cycle.tick(self.now, LIMITS))
+            self.tell()
+            twists.append(self.loop.tick(self.now, 1))
+            self.cycle.hear(self.loop.report(self.now))
             self.now += 0.01
         return np.array(twists)
 
@@ -105,12 +129,33 @@ def test_the_newest_image_wins_and_an_older_one_does_not_replace_it():
     assert table.cycle.counters.overwritten == 1
 
 
-def test_a_new_instruction_during_a_step_lets_it_end():
+def test_a_new_instruction_during_a_step_breaks_it_off():
+    """The step answers another instruction; an operator who says something else does not mean "later"."""
     table = Table()
     table.act()
     table.ticks(5)
     assert table.cycle.instruct("elsewhere", table.now)
-    np.testing.assert_allclose(table.ticks(17).sum(0) * 0.01, np.array(FORWARD[:6]) * 0.75)
+    said = table.now
+    assert not table.ticks(5).any()
+    table.frame(captured_at=said - 0.001)
+    assert table.request() is None, "an image of the motion"
+    table.frame()
+    request = table.request()
+    assert (request.instruction, request.fresh) == ("elsewhere", True)
+
+
+def test_a_new_instruction_before_the_loop_has_heard_of_the_step():
+    """The newest intent counts: the loop never sees a step that was taken back at once, and the cycle must go on."""
+    table = Table()
+    table.frame()
+    request = table.request()
+    result = table.policy.infer(request.image(), request.instruction, request.tunables.decode)
+    assert table.cycle.conclude(Outcome(request, result, None, 0.05), table.now) is not None
+    table.cycle.instruct("elsewhere", table.now)
+    assert not table.ticks(5).any()
+    assert table.cycle.state is State.LOOKING
+    assert table.act() is not None
+    assert table.ticks(5).any()
 
 
 def test_a_bad_instruction_during_a_step_stops_it_and_the_scene_is_looked_at_afresh():

@@ -1,0 +1,55 @@
+"""Who listens to the velocities: arms, which matter, and tools, which come and go as they like."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from typing import Any
+
+# Whole names: an arm's driver that is called rqt_arm_driver is no rqt. Hidden ones are ros2's own command line.
+TOOLS = re.compile(
+    r"_ros2cli_(\w+_)?\d+|_ros2cli_daemon_\w+|rosbag2_(recorder|transport)\w*|rqt_gui_(py|cpp)_node_\d+|rviz2?|foxglove_bridge|"
+    r"plotjuggler(_\w+)?"
+)
+# What only a robot publishes; whoever does is an arm whatever its name.
+ROBOT = ("sensor_msgs/msg/JointState", "tf2_msgs/msg/TFMessage", "moveit_msgs/msg/ServoStatus")
+UNKNOWN = "_NODE_NAME_UNKNOWN_"  # the graph knows the subscription already, and its node not yet
+
+
+def is_tool(name: str, published: list[str]) -> bool:
+    """Whether a node of this name, that publishes messages of these types, listens without being an arm."""
+    return bool(TOOLS.fullmatch(name)) and not any(kind in ROBOT for kind in published)
+
+
+@dataclass
+class Audience:
+    """Subscriptions on the velocity topic, from look to look."""
+
+    topic: str
+    arms: dict[str, str] = field(default_factory=dict)  # by identifier: the name of the node
+    met: bool = False  # whether there has ever been an arm
+    _looked: bool = False
+
+    def look(self, node: Any) -> tuple[list[str], list[str]]:
+        """Names of arms that came although one was there already, and of those that have left, since the last look."""
+        infos = {bytes(info.endpoint_gid).hex(): info for info in node.get_subscriptions_info_by_topic(self.topic)}
+        arms = {}
+        for gid, info in infos.items():
+            if gid in self.arms and self.arms[gid] != UNKNOWN:
+                arms[gid] = self.arms[gid]
+            elif not is_tool(info.node_name, _published(node, info)):
+                arms[gid] = info.node_name
+        came = [name for gid, name in arms.items() if gid not in self.arms and name != UNKNOWN]
+        came += [name for gid, name in arms.items() if self.arms.get(gid) == UNKNOWN != name]
+        left = [name for gid, name in self.arms.items() if gid not in infos]
+        had_met, self.arms = self.met and self._looked, arms
+        self.met, self._looked = self.met or any(name != UNKNOWN for name in arms.values()), True
+        return sorted(came) if had_met else [], sorted(left)
+
+
+def _published(node: Any, info: Any) -> list[str]:
+    try:
+        found = node.get_publisher_names_and_types_by_node(info.node_name, info.node_namespace)
+    except Exception:  # noqa: BLE001 - rclpy raises for a node that it does not know yet, or any more
+        return []
+    return [kind for _, kinds in found for kind in kinds]
