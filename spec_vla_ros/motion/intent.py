@@ -40,12 +40,12 @@ class Pose:
     """Where the tool is. ``position``: (3,) m in the base frame, for the workspace box; None if there is no box.
 
     ``rotation``: (4,) quaternion x y z w of the base axes in the command frame; None if they are the same.
-    ``at``: when both were true.
+    ``at``: when both were true; None for what never changes.
     """
 
     position: tuple[float, ...] | None
     rotation: tuple[float, ...] | None
-    at: float
+    at: float | None
 
 
 @dataclass(frozen=True)

@@ -174,7 +174,7 @@ class SafetyLoop:
             pose = intent.pose
             if pose is None:
                 raise PoseError("the node has not said where the tool is")
-            if now - pose.at > intent.limits.pose:
+            if pose.at is not None and now - pose.at > intent.limits.pose:
                 raise PoseError(
                     f"the pose of the tool is {now - pose.at:.2f} s old, pose_timeout is {intent.limits.pose:.2f} s"
                 )

@@ -42,6 +42,7 @@ from . import conversions, diagnostics, loading, parameters, process
 from .arm_link import ArmLink
 from .camera import Camera
 from .cycle import Action, Cycle
+from .guarded import guarded
 from .policy_factory import make_policy
 from .reporter import Part, Reporter
 from .worker import Worker
@@ -51,23 +52,6 @@ DISCOVERY = 0.5  # s after the node's birth before an empty graph means that nob
 LAST_WORDS = 1.0  # s that an inference gets to end once everything else has ended
 LOOK_AROUND = 0.2  # s between two looks at who else is on the command topic
 HEARTBEAT = 0.02  # s between two intents for the safety loop
-
-
-def guarded(callback: Callable[..., None]) -> Callable[..., None]:
-    """Turn an exception in ``callback`` into a latched fault.
-
-    An exception that leaves a callback ends the executor, while the last command stands at the sink.
-    """
-
-    @functools.wraps(callback)
-    def wrapper(self: ActNode, *args: Any) -> None:
-        try:
-            callback(self, *args)
-        except Exception as error:  # noqa: BLE001
-            self.get_logger().error(traceback.format_exc())
-            self._fail(Fault("INTERNAL_ERROR", f"{type(error).__name__}: {error}", SpecVlaError.remedy))
-
-    return wrapper
 
 
 class ActNode(LifecycleNode):
@@ -217,12 +201,10 @@ class ActNode(LifecycleNode):
 
     def _enter(self, state: str, result: TransitionCallbackReturn) -> TransitionCallbackReturn:
         self._state = state
-        self.get_logger().info(f"{state}{self._mode()}")
+        dry = state == "active" and self._dry_run()
+        self.get_logger().info(f"{state}{', dry run: nothing is sent to the arm' if dry else ''}")
         self._report()
         return result
-
-    def _mode(self) -> str:
-        return ", dry run: nothing is sent to the arm" if self._state == "active" and self._dry_run() else ""
 
     def _load(self, fixed: parameters.Fixed) -> None:
         """Wait for the worker to load the policy, saying so; gives up when the process has to end."""
@@ -456,11 +438,7 @@ class ActNode(LifecycleNode):
             values |= self._rates.take(now, self._cycle.counters.frames, self._cycle.counters.inferences)
         parts = {"control": Part(level, text, values)}
         if self._worker is not None and self._worker.description:
-            values = self._worker.description | self._window.values(self._worker.bin_width)
-            values |= diagnostics.gpu_memory(values.get("device", ""))
-            problems = values.get("draft_head_problems", "")
-            text = f"decoding goes on without: {problems}" if problems else values["policy"]
-            parts["decoding"] = Part("WARN" if problems else "OK", text, values)
+            parts["decoding"] = Part(*diagnostics.decoding_summary(self._worker, self._window))
         return parts
 
 

@@ -92,7 +92,7 @@ class ArmLink:
         if stopped():
             raise InterruptedError("stopped while the safety process starts")
         if not ready:
-            raise RuntimeError("the safety process did not start: " + "; ".join(self.safety.lines() or ["no output"]))
+            raise RuntimeError(f"the safety process did not start: {self.safety.last_line()}")
 
     def engage(self, now: float, patience: float) -> Fault | None:
         """Begin commanding, or go on; a fault if somebody else commands or the arm does not become ready.

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from .cycle import Cycle
-from .worker import Outcome
+from .worker import Outcome, Worker
 
 if TYPE_CHECKING:
     from .arm_link import ArmLink
@@ -148,3 +148,12 @@ def control_summary(
     if not arm.ready and not dry_run:
         return "WARN", "waiting for the arm", values
     return "OK", "dry run" if dry_run else "driving the arm", values
+
+
+def decoding_summary(worker: Worker, window: DecodeWindow) -> tuple[str, str, dict[str, str]]:
+    """The same of the loaded policy and what decoding costs."""
+    values = worker.description | window.values(worker.bin_width)
+    values |= gpu_memory(values.get("device", ""))
+    problems = values.get("draft_head_problems", "")
+    text = f"decoding goes on without: {problems}" if problems else values["policy"]
+    return "WARN" if problems else "OK", text, values

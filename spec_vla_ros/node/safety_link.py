@@ -107,6 +107,11 @@ class SafetyLink:
             taken.append(self._lines.popleft())
         return taken
 
+    def last_line(self) -> str:
+        """The last line on standard error of a process that did not start, by which tracebacks say what it was."""
+        self._threads[1].join(END)
+        return next((line for line in reversed(self.lines()) if line), "it says nothing")
+
     def wait_closed(self, patience: float) -> None:
         """Let the process say its last words and end, at most ``patience`` s; then end it."""
         self.send(Intent(at=time.monotonic(), leave=True))

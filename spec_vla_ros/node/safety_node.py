@@ -79,14 +79,14 @@ class SafetyNode(Node):
             parameter_overrides=[Parameter(name, value=value) for name, value in switches.items()],
         )
         self._frame = setup.frame
-        former = self._publishers(setup.topic)
+        former = self._namesakes(setup.topic)
         self._twist = self.create_publisher(TwistStamped, setup.topic, 10)
         self.simulated = setup.simulated
-        self._topic, self._former = setup.topic, former
+        self._command_topic, self._former = setup.topic, former
 
     def gid(self) -> str:
         """Identifier of our publisher in the graph; empty while the graph does not show it."""
-        new = self._publishers(self._topic) - self._former
+        new = self._namesakes(self._command_topic) - self._former
         return next(iter(new)) if len(new) == 1 else ""
 
     def listeners(self) -> int:
@@ -103,7 +103,7 @@ class SafetyNode(Node):
         self.simulated = active
         self.set_parameters([Parameter("use_sim_time", value=active)])
 
-    def _publishers(self, topic: str) -> set[str]:
+    def _namesakes(self, topic: str) -> set[str]:
         """Of our own name: a namesake on another machine is a stranger."""
         own = (self.get_name(), self.get_namespace())
         infos = self.get_publishers_info_by_topic(topic)

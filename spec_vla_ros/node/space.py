@@ -59,16 +59,19 @@ class Space:
 
     def pose(self) -> Pose:
         """What the safety loop needs to shape velocities; PoseError if it is not known, or not known of late."""
-        fixed, position, rotation, age = self._fixed, None, None, 0.0
+        fixed, position, rotation, ages = self._fixed, None, None, []
         if fixed.tool_frame:
             found, age = self._lookup(fixed.base_frame, fixed.tool_frame)
+            ages.append(age)
             place = found.translation
             position = (place.x, place.y, place.z)
         if fixed.command_frame not in ("", fixed.base_frame):
-            found, older = self._lookup(fixed.command_frame, fixed.base_frame)
-            turn, age = found.rotation, max(age, older)
+            found, age = self._lookup(fixed.command_frame, fixed.base_frame)
+            ages.append(age)
+            turn = found.rotation
             rotation = (turn.x, turn.y, turn.z, turn.w)
-        return Pose(position, rotation, time.monotonic() - age)
+        moving = [age for age in ages if age is not None]
+        return Pose(position, rotation, time.monotonic() - max(moving) if moving else None)
 
     def destroy(self) -> None:
         """Stop listening."""
@@ -93,8 +96,10 @@ class Space:
             text = f"a transform was ignored: {error}"
             self._node.get_logger().warning(text, throttle_duration_sec=5.0)
 
-    def _lookup(self, target: str, source: str) -> tuple[Any, float]:
-        """The newest transform (geometry_msgs/Transform) and its age in s; PoseError if there is none of late."""
+    def _lookup(self, target: str, source: str) -> tuple[Any, float | None]:
+        """The newest transform (geometry_msgs/Transform) and its age in s, None if it is static; PoseError if there is
+        none of late.
+        """
         try:
             found = self._buffer.lookup_transform(target, source, Time())
         except Exception as error:  # tf2 has a family of them, and all mean "unknown"
@@ -102,7 +107,7 @@ class Space:
         stamp, now = conversions.stamp_seconds(found.header.stamp), self._node.get_clock().now().nanoseconds * 1e-9
         limit, tolerance = (self._node.get_parameter(name).value for name in ("pose_timeout", "future_tolerance"))
         if not stamp:  # all on the way came from /tf_static
-            return found.transform, 0.0
+            return found.transform, None
         if now - stamp > limit:
             raise PoseError(
                 f"the transform from '{source}' to '{target}' is {now - stamp:.2f} s old, pose_timeout is {limit:.2f} s"

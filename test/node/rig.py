@@ -112,6 +112,11 @@ class World:
         count = len(self.twists)
         self.until(lambda: any(six(message).any() for message in self.twists[count:]), what="motion")
 
+    def until_still(self):
+        """Wait for a zero that comes after what is known so far: diagnostics and velocities come from two processes."""
+        count = len(self.twists)
+        self.until(lambda: any(not six(message).any() for message in self.twists[count:]), what="zero")
+
     def until_ticks(self, count):
         """Wait for ``count`` more velocities and return them."""
         seen = len(self.twists)

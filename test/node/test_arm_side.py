@@ -24,14 +24,17 @@ class Tool:
         from tf2_msgs.msg import TFMessage
 
         self.position, self.rotation, self.shown, self.ahead = list(position), rotation, True, 0
+        self.stamped = True
         publisher = one.probe.create_publisher(TFMessage, "/tf", 100)
 
         def show():
             if not self.shown:
                 return
             transform = TransformStamped(child_frame_id="tool0")
-            transform.header.frame_id, transform.header.stamp = "base_link", one.now()
-            transform.header.stamp.sec += self.ahead
+            transform.header.frame_id = "base_link"
+            if self.stamped:
+                transform.header.stamp = one.now()
+                transform.header.stamp.sec += self.ahead
             move, turn = transform.transform.translation, transform.transform.rotation
             move.x, move.y, move.z = (float(value) for value in self.position)
             turn.x, turn.y, turn.z, turn.w = (float(value) for value in self.rotation)
@@ -91,9 +94,41 @@ def test_a_pose_that_gets_old_stops_the_arm(rig):
     one.until_moving()
     tool.shown = False
     assert "old" in one.until_fault("POSE_UNKNOWN")["detail"]
-    one.until_ticks(1)
+    one.until_still()
     tool.shown = True
     assert not any(six(message).any() for message in one.until_ticks(30))
+
+
+def test_a_source_of_tf_that_never_stamps_grows_old_like_any_other(rig):
+    """The stamp zero counted as "never changes": the source could die and the box stood still around its last word."""
+    from rig import DRIVING
+
+    one = rig(policy(FORWARD_X), **DRIVING, **TOOL, pose_timeout=0.3)
+    tool = Tool(one)
+    tool.stamped = False
+    one.activate()
+    one.until_moving()
+    tool.shown = False
+    assert "old" in one.until_fault("POSE_UNKNOWN")["detail"]
+
+
+def test_a_static_transform_is_never_old(rig):
+    from geometry_msgs.msg import TransformStamped
+    from rclpy.qos import DurabilityPolicy, QoSProfile
+    from rig import DRIVING
+    from tf2_msgs.msg import TFMessage
+
+    one = rig(policy(FORWARD_X), **DRIVING, **TOOL, pose_timeout=0.05)
+    latched = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
+    transform = TransformStamped(child_frame_id="tool0")
+    transform.header.frame_id = "base_link"
+    transform.transform.translation.x, transform.transform.translation.z = 0.4, 0.2
+    transform.transform.rotation.w = 1.0
+    one.probe.create_publisher(TFMessage, "/tf_static", latched).publish(TFMessage(transforms=[transform]))
+    one.activate()
+    one.until_moving()
+    one.until(lambda: len(one.actions) >= 3)
+    assert one.node._cycle.fault is None
 
 
 def test_a_pose_ahead_of_the_clock_would_stay_new_for_too_long(rig):
@@ -261,7 +296,7 @@ def test_a_gripper_that_nobody_serves(rig):
 
     one = rig(gripper_interface="action", **DRIVING).activate()
     one.until_fault("GRIPPER_NOT_READY")
-    one.until_ticks(1)
+    one.until_still()
     assert not any(six(message).any() for message in one.until_ticks(30))
 
 

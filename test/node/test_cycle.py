@@ -1,5 +1,8 @@
 """The observe-act cycle driven by hand: no ROS, no clock, no threads."""
 
+from dataclasses import replace
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -13,6 +16,7 @@ from spec_vla_ros.node.worker import Outcome
 from spec_vla_ros.policy import ScriptedPolicy
 from spec_vla_ros.policy_types import DecodeSettings
 
+ROOT = Path(__file__).parents[2]
 LIMITS = Limits(image=0.5, first_image=3.0, inference=2.0, linear=0.5, angular=2.0)
 TUNABLES = Tunables(DecodeSettings(), 1.0, 0.5, 2.0, 0.5, 0.1, False)
 IMAGE = np.zeros((4, 4, 3), dtype=np.uint8)
@@ -324,3 +328,265 @@ def test_settings_are_read_when_the_inference_starts():
     table.tunables = Tunables(**{**TUNABLES.__dict__, "action_scale": 0.0})
     table.answer(request)
     assert table.ticks(1).any()
+
+
+# -- the table of transitions ------------------------------------------------------------------------------------------
+
+
+def test_the_documentation_shows_the_table_of_transitions():
+    text = (ROOT / "docs" / "architecture.md").read_text()
+    rows = [line.split("|")[1:-1] for line in text.splitlines() if line.startswith("| `")]
+    shown = {row[0].strip(" `"): [cell.strip(" `") for cell in row[1:]] for row in rows}
+    events = list(Event)
+    for state in State:
+        cells = [TRANSITIONS[state][event].value if event in TRANSITIONS[state] else "-" for event in events]
+        assert shown[state.value] == cells, state
+
+
+def test_every_state_can_be_stopped_and_started():
+    for state in State:
+        assert TRANSITIONS[state][Event.STOP] is State.STOPPED
+        assert TRANSITIONS[state][Event.START_FREE] is State.LOOKING
+        assert TRANSITIONS[state][Event.START_BUSY] is State.ABANDONED
+
+
+def test_a_turn_goes_through_its_states():
+    table = Table()
+    assert table.cycle.state is State.LOOKING
+    table.frame()
+    request = table.request()
+    assert table.cycle.state is State.THINKING
+    table.answer(request)
+    assert table.cycle.state is State.MOVING
+    table.ticks(20)
+    assert table.cycle.state is State.MOVING
+    table.ticks(1)
+    assert table.cycle.state is State.LOOKING
+    table.cycle.stop()
+    assert table.cycle.state is State.STOPPED
+
+
+def test_before_it_is_started_it_looks_at_nothing():
+    cycle = Cycle(0.2)
+    cycle.observe(Frame(lambda: IMAGE, 1.0, None))
+    assert cycle.next_request(1.0, lambda: TUNABLES) is None
+    assert (cycle.step, cycle.state, cycle.instruction) == (None, State.STOPPED, "")
+
+
+# -- what stops it --------------------------------------------------------------------------------------------------
+
+
+def flood(table, changes, within):
+    for i in range(changes):
+        table.cycle.instruct(f"pick up block {i}", table.now + within * i / changes)
+
+
+def test_more_instructions_than_any_operator_gives():
+    table = Table()
+    table.act()
+    table.ticks(3)
+    flood(table, 20, 0.9)
+    assert table.cycle.fault.name == "INSTRUCTION_FLOOD"
+    assert not table.ticks(5).any()
+
+
+def test_as_many_instructions_in_a_longer_time_are_an_operator_in_a_hurry():
+    table = Table()
+    flood(table, 40, 2.5)
+    assert table.cycle.fault is None
+    assert table.cycle.instruction == "pick up block 39"
+
+
+def test_after_a_new_start_the_flood_is_forgotten():
+    table = Table()
+    flood(table, 19, 0.5)
+    table.cycle.start(table.now)
+    flood(table, 2, 0.1)
+    assert table.cycle.fault is None
+
+
+def same_image_turns(table, turns):
+    """So many actions on an image that never changes; returns the actions."""
+    table.fingerprint = 7
+    actions = []
+    for _ in range(turns):
+        actions.append(table.act())
+        table.ticks(22)
+    return actions
+
+
+def test_an_image_that_three_motions_left_unchanged_stops_the_arm():
+    table = Table(*[FORWARD] * 9, frozen_image_steps=3)
+    actions = same_image_turns(table, 4)
+    assert [action is not None for action in actions] == [True, True, True, False]
+    assert table.cycle.fault.name == "IMAGE_FROZEN"
+    assert "3 motions" in table.cycle.fault.detail
+    assert table.cycle.counters.unchanged == 3
+
+
+def test_one_changed_image_begins_the_count_again():
+    table = Table(*[FORWARD] * 9, frozen_image_steps=2)
+    same_image_turns(table, 2)
+    table.fingerprint = 8
+    table.act()
+    table.ticks(22)
+    assert table.cycle.fault is None
+    assert [action is not None for action in same_image_turns(table, 2)] == [True, True]
+    assert table.cycle.fault is None
+
+
+@pytest.mark.parametrize(
+    ("delta", "steps", "frozen"),
+    [
+        ([0.0004, 0, 0, 0, 0, 0, 1.0], 3, False),
+        ([0.0004, 0, 0, 0, 0, 0, 1.0], 7, True),  # 3 of them are 1.2 mm, and so are 3 more
+        ([0, 0, 0, 0.004, 0, 0, 1.0], 7, True),
+        ([0, 0, 0, 0, 0, 0, 1.0], 9, False),
+    ],
+)
+def test_motions_too_short_to_be_seen_add_up(delta, steps, frozen):
+    table = Table(*[delta] * steps, frozen_image_steps=2)
+    same_image_turns(table, steps)
+    assert (table.cycle.fault is not None) is frozen
+
+
+@pytest.mark.parametrize("changes", [{"frozen_image_steps": 0}, {"action_scale": 0.0}])
+def test_an_unchanged_image_is_right_where_nothing_moves_or_nobody_asks(changes):
+    table = Table(*[FORWARD] * 6, **changes)
+    assert all(same_image_turns(table, 6))
+    assert table.cycle.fault is None
+
+
+def test_in_a_dry_run_the_image_may_stay_as_it_is():
+    table = Table(*[FORWARD] * 6, frozen_image_steps=1)
+    table.fingerprint = 7
+    for _ in range(6):
+        table.frame()
+        request = table.request()
+        result = table.policy.infer(request.image(), request.instruction, request.tunables.decode)
+        assert table.cycle.conclude(Outcome(request, result, None, 0.05, 7), table.now, commanding=False)
+        table.ticks(22)
+    assert table.cycle.fault is None
+
+
+def test_a_new_start_forgets_how_often_the_image_was_the_same():
+    table = Table(*[FORWARD] * 9, frozen_image_steps=2)
+    same_image_turns(table, 2)
+    table.cycle.start(table.now)
+    table.cycle.instruct("go", table.now)
+    assert all(same_image_turns(table, 2))
+    assert table.cycle.fault is None
+
+
+# -- what a new start forgets, and what it does not --------------------------------------------------------------------
+
+
+def test_a_new_start_forgets_refusal_gripper_image_and_step():
+    table = Table([*FORWARD[:6], 1.0])
+    table.act()
+    assert table.cycle.gripper.command() == 1.0
+    table.cycle.instruct("</s>", table.now)
+    table.now += 1.0
+    table.frame(table.now - 0.5)
+    table.cycle.start(table.now)
+    cycle = table.cycle
+    assert cycle.refused is cycle.step is cycle.captured_at is cycle.busy_since is None
+    assert cycle.steps == 0
+    assert cycle.gripper.open is None
+    table.cycle.instruct("go", table.now)
+    table.frame(table.now - 0.01)
+    assert table.request() is None, "captured before the start"
+    table.frame(table.now)
+    request = table.request()
+    assert request.fresh
+    assert request.frames_skipped == 1
+
+
+def test_every_start_is_a_run_of_its_own_and_reports_of_another_are_ignored():
+    table = Table()
+    first = table.cycle.run
+    table.act()
+    report = table.loop.report(table.now)
+    table.cycle.start(table.now)
+    assert table.cycle.run == first + 1
+    table.cycle.hear(replace(report, fault=Fault("OLD", "of an earlier run", "none")))
+    assert table.cycle.fault is None
+
+
+def test_a_worker_that_still_has_a_request_of_the_run_before_is_watched_anew():
+    table = Table()
+    table.frame()
+    table.request()
+    table.now += 1.5
+    table.cycle.start(table.now)
+    assert table.cycle.busy_since == table.now
+    assert table.cycle.state is State.ABANDONED
+
+
+def test_the_loops_fault_is_the_cycles_fault():
+    table = Table()
+    table.act()
+    table.ticks(5)
+    report = replace(table.loop.report(table.now), fault=Fault("IMAGE_STALE", "a", "b"))
+    table.cycle.hear(report)
+    assert table.cycle.fault.name == "IMAGE_STALE"
+    assert (table.cycle.state, table.cycle.step) == (State.STOPPED, None)
+
+
+def test_the_first_fault_stays():
+    table = Table()
+    assert table.cycle.trip(Fault("FIRST", "a", "b"))
+    assert not table.cycle.trip(Fault("SECOND", "a", "b"))
+    assert table.cycle.fault.name == "FIRST"
+
+
+def test_counters_tell_what_became_of_images_and_answers():
+    table = Table()
+    table.frame()
+    table.frame()
+    request = table.request()
+    table.frame()
+    table.answer(request)
+    counters = table.cycle.counters
+    assert (counters.frames, counters.overwritten, counters.early, counters.inferences) == (3, 1, 1, 1)
+    table.ticks(22)
+    table.frame()
+    request = table.request()
+    assert request.frames_skipped == 1
+    assert table.cycle.busy_since == table.now
+    table.cycle.instruct("elsewhere", table.now)
+    table.answer(request)
+    assert counters.dropped == 1
+    assert table.cycle.busy_since is None
+
+
+def test_the_newest_image_is_what_counts_for_its_age_whatever_the_order():
+    table = Table()
+    table.frame(table.now + 0.3)
+    table.frame(table.now + 0.1)
+    assert table.cycle.captured_at == pytest.approx(table.now + 0.3)
+
+
+def test_an_image_of_the_very_moment_of_standstill_counts():
+    table = Table()
+    table.act()
+    table.ticks(20)
+    at = table.now
+    table.ticks(1)
+    table.frame(captured_at=at)
+    assert table.request() is not None
+
+
+def test_the_gripper_decides_by_the_thresholds_of_the_action():
+    table = Table([0, 0, 0, 0, 0, 0, 0.55], gripper_threshold=0.4, gripper_hysteresis=0.1)
+    table.act()
+    assert table.cycle.gripper.open is True
+
+
+def test_steps_are_numbered_and_carry_their_time():
+    table = Table(FORWARD, FORWARD)
+    first = table.act().step
+    table.ticks(22)
+    second = table.act().step
+    assert (first.number, second.number, second.seconds) == (1, 2, 0.2)
+    assert second.made_at == table.now

@@ -10,7 +10,7 @@ def assert_stopped(one):
     """The stream goes on and is zero."""
     from rig import six
 
-    one.until_ticks(1)
+    one.until_still()
     assert not any(six(message).any() for message in one.until_ticks(30))
 
 

@@ -12,7 +12,7 @@ def assert_stopped(one):
     """The stream goes on and is zero, and nothing resumes by itself."""
     from rig import six
 
-    one.until_ticks(1)
+    one.until_still()
     assert not any(six(message).any() for message in one.until_ticks(30))
 
 
@@ -185,6 +185,134 @@ def test_a_recorder_is_no_arm_whether_it_stays_or_leaves(rig, arm_leaves):
             assert one.node._cycle.fault is None
     finally:
         recorder.destroy_node()
+
+
+@pytest.mark.parametrize(
+    ("name", "published", "tool"),
+    [
+        ("rosbag2_recorder", ["rosbag2_interfaces/msg/WriteSplitEvent"], True),
+        ("_ros2cli_4711", [], True),
+        ("_ros2cli_daemon_0_1a2b", [], True),
+        ("rqt_gui_py_node_99", ["std_msgs/msg/String"], True),
+        ("rviz2", [], True),
+        ("rviz", [], True),
+        ("foxglove_bridge", [], True),
+        ("plotjuggler", [], True),
+        ("rqt_arm_driver", [], False),
+        ("rosbag2_of_the_arm", [], False),
+        ("foxglove_bridge", ["sensor_msgs/msg/JointState"], False),
+        ("servo_node", [], False),
+        ("_NODE_NAME_UNKNOWN_", [], False),
+    ],
+)
+def test_who_is_an_arm_is_decided_by_whole_names_and_by_what_it_publishes(name, published, tool):
+    from spec_vla_ros.node.audience import is_tool
+
+    assert is_tool(name, published) is tool
+
+
+def test_an_arm_with_the_name_of_a_tool_does_not_leave_unnoticed(rig):
+    """Names that only begin like one of a tool's are an arm's."""
+    from geometry_msgs.msg import TwistStamped
+    from rclpy.node import Node
+    from rig import DRIVING
+
+    one = rig(**DRIVING)
+    arm = Node("rqt_arm_driver")
+    try:
+        ear = arm.create_subscription(TwistStamped, "delta_twist_cmds", lambda message: None, 10)
+        one.activate()
+        one.until_moving()
+        one.until_ticks(50)
+        arm.destroy_subscription(ear)
+        assert "rqt_arm_driver" in one.until_fault("ARM_GONE")["detail"]
+    finally:
+        arm.destroy_node()
+
+
+@pytest.mark.parametrize(("name", "fault"), [("another_arm", "ARM_CHANGED"), ("rosbag2_recorder", None)])
+def test_whoever_comes_in_mid_step_hears_zero_first_and_another_arm_is_a_fault(rig, name, fault):
+    """A driver that crashed and was restarted found a motion waiting for it."""
+    from geometry_msgs.msg import TwistStamped
+    from rclpy.node import Node
+    from rig import DRIVING, six
+
+    one = rig(**{**DRIVING, "step_dt": 2.0}).activate()
+    one.until_moving()
+    heard, other = [], Node(name)
+    one.executor.add_node(other)
+    try:
+        other.create_subscription(TwistStamped, "delta_twist_cmds", heard.append, 100)
+        one.until(lambda: len(heard) >= 10, what="velocities for the newcomer")
+        assert not any(six(message).any() for message in heard[:10])
+        if fault:
+            assert name in one.until_fault(fault)["detail"]
+            assert_stopped(one)
+        else:
+            one.until_moving()
+            assert one.node._cycle.fault is None
+    finally:
+        other.destroy_node()
+
+
+def test_the_first_arm_may_come_while_the_node_drives_and_hears_zero_first(rig):
+    from geometry_msgs.msg import TwistStamped
+    from rclpy.node import Node
+    from rig import DRIVING, six
+
+    one = rig(**{**DRIVING, "step_dt": 2.0})
+    one.probe.destroy_subscription(one.ears.pop("delta_twist_cmds"))
+    assert one.node.trigger_configure().name == one.node.trigger_activate().name == "SUCCESS"
+    one.until(lambda: one.node._arm.report.moving, what="a step that nobody hears")
+    heard, arm = [], Node("arm")
+    one.executor.add_node(arm)
+    try:
+        arm.create_subscription(TwistStamped, "delta_twist_cmds", heard.append, 100)
+        one.until(lambda: any(six(message).any() for message in heard), 10, "motion")
+        assert not any(six(message).any() for message in heard[:10])
+        assert one.node._cycle.fault is None
+    finally:
+        arm.destroy_node()
+
+
+def test_an_arm_whose_joint_states_cease_is_gone_long_before_the_graph_forgets_it(rig):
+    """A killed process stays in the graph for 10 to 20 s."""
+    from rclpy.clock import Clock as RosClock
+    from rclpy.clock import ClockType
+    from rig import DRIVING
+    from sensor_msgs.msg import JointState
+
+    one = rig(**DRIVING, arm_timeout=0.5)
+    joints = one.probe.create_publisher(JointState, "joint_states", 10)
+    timer = one.probe.create_timer(
+        0.02, lambda: joints.publish(JointState(name=["one"])), clock=RosClock(clock_type=ClockType.STEADY_TIME)
+    )
+    one.activate()
+    one.until_moving()
+    one.until_ticks(80)
+    assert one.node._cycle.fault is None
+    timer.cancel()
+    assert "joint_states" in one.until_fault("ARM_GONE")["detail"]
+    assert_stopped(one)
+    timer.reset()
+    rearm(one)
+
+
+@pytest.mark.parametrize("parameters", [{}, {"arm_timeout": 0.0}])
+def test_an_arm_without_joint_states_is_not_missed(rig, parameters):
+    """Silence counts only after there was a sound, and not where the operator switched it off."""
+    from rig import DRIVING
+    from sensor_msgs.msg import JointState
+
+    one = rig(**DRIVING, **parameters)
+    joints = one.probe.create_publisher(JointState, "joint_states", 10)
+    one.activate()
+    if parameters:
+        one.until(joints.get_subscription_count)
+        joints.publish(JointState(name=["one"]))
+    one.until_ticks(150)
+    one.until_moving()
+    assert one.node._cycle.fault is None
 
 
 class Clock:

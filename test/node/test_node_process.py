@@ -18,43 +18,6 @@ ACT = ROOT / "scripts" / "act"
 DRIVE = {"policy": "scripted", "autostart": "true", "dry_run": "false", "instruction": "go", "script_delay": "0.0"}
 
 
-@pytest.fixture
-def world(ros):
-    """A camera and an ear in this process, without a node under test in it."""
-    from rig import World
-
-    one = World()
-    yield one
-    one.close()
-
-
-@pytest.fixture
-def act(world):
-    """Starts ``scripts/act`` as a process with the given parameters."""
-    processes = []
-
-    def start(*more, **parameters):
-        arguments = [word for name, value in parameters.items() for word in ("-p", f"{name}:={value}")]
-        environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])}
-        processes.append(
-            subprocess.Popen(
-                [sys.executable, ACT, "--ros-args", *arguments, *more],
-                stdout=subprocess.PIPE,
-                stderr=subprocess.STDOUT,
-                text=True,
-                env=environment,
-            )
-        )
-        return processes[-1]
-
-    yield start
-    for process in processes:
-        if process.poll() is None:
-            process.kill()
-        process.wait()
-        process.stdout.close()
-
-
 def any_motion(world, twists=None):
     from rig import six
 

@@ -74,7 +74,7 @@ def test_a_bad_instruction_is_refused_and_the_arm_holds(rig, text):
     one.say(text)
     one.until_fault("INSTRUCTION_INVALID")
     assert one.control()["level"] == 1, "a warning: nothing is latched"
-    one.until_ticks(1)
+    one.until_still()
     assert not any(six(message).any() for message in one.until_ticks(30))
     one.say("go on")
     one.until_moving()
@@ -92,7 +92,7 @@ def test_a_blank_instruction_means_hold(rig, text):
     one.until_fault("NO_INSTRUCTION")
     assert one.control()["level"] == 1
     assert one.control()["remedy"]
-    one.until_ticks(1)
+    one.until_still()
     assert not any(six(message).any() for message in one.until_ticks(30))
     one.say("go on")
     one.until_moving()
