@@ -16,7 +16,7 @@ from spec_vla_ros.decoding.drafters import Observation
 from spec_vla_ros.decoding.drafters.base import DraftContext
 from spec_vla_ros.decoding.heads.store import trained_drafters
 from spec_vla_ros.decoding.heads.vision_head import NO_ACTION
-from spec_vla_ros.demo.share import share_path
+from spec_vla_ros.installed import share_path
 from spec_vla_ros.openvla.loader import load_model
 from spec_vla_ros.policy import OpenVLAPolicy
 from spec_vla_ros.policy_types import DecodeSettings
