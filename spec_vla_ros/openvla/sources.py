@@ -8,6 +8,7 @@ Needs no torch, and the hub's client only for what can be nothing but a hub id.
 
 from __future__ import annotations
 
+import logging
 import os
 import re
 from collections.abc import Iterable
@@ -17,8 +18,8 @@ from pathlib import Path
 from spec_vla_ros.errors import CheckpointError
 from spec_vla_ros.installed import share_folders
 
+_log = logging.getLogger(__name__)
 FILES = ("*.json", "*.safetensors")  # that are taken from the hub: no code, and nothing that unpickles
-COMMIT = re.compile(r"[0-9a-f]{7,40}")
 # What folders of this machine are called. None of them may be the owner of a repository, whoever registers it.
 _FOLDERS = """
 adapter adapters adapter-tmp artifacts backup backups base build cache checkpoint checkpoints ckpt ckpts config data
@@ -47,9 +48,10 @@ class Source:
 
     @property
     def pinned(self) -> bool:
-        """Whether the name will mean the same files tomorrow, as far as a hub has a say: branches and tags move."""
-        commit = COMMIT.fullmatch(self.revision.lower())
-        return not self.repository or (commit is not None and self.commit.startswith(commit[0]))
+        """Whether the name will mean the same files tomorrow, as far as a hub has a say: branches and tags move, and
+        may be called like the beginning of a commit.
+        """
+        return not self.repository or self.revision.lower() == self.commit
 
     def __str__(self) -> str:
         if self.repository:
@@ -84,6 +86,8 @@ def locate(name: str | os.PathLike[str], revision: str | None = None, *, downloa
         return Source(text, folder, revision=revision)
     from huggingface_hub import snapshot_download  # only needed for hub ids
 
+    if download:
+        _log.info(f"{text} is no folder here: asking the hub for revision {revision or 'main'}")
     try:
         fetched = snapshot_download(
             text, revision=revision or None, allow_patterns=list(FILES), local_files_only=not download

@@ -155,7 +155,7 @@ def test_repository_and_commit_are_told_before_anything_is_read(hub, fetched, re
     assert load_model("somebody/model", revision=revision).folder == fetched
     assert hub.asked == [("somebody/model", revision)]
     assert any("somebody/model" in line and COMMIT in line for line in before)
-    pinned = revision is not None and COMMIT.startswith(revision)
+    pinned = revision == COMMIT
     assert [f"Set revision to {COMMIT}" in line for line in lines(caplog, logging.WARNING)] == [True] * (not pinned)
 
 

@@ -380,10 +380,13 @@ def test_a_revision_reaches_the_hub_and_the_files_that_were_read_are_the_fingerp
     with pytest.raises(SystemExit, match="enough"):
         train_draft.main(["train-draft", "--model", "owner/name", "--revision", "v2", "--out", str(tmp_path)])
     assert asked == {"path": "owner/name", "revision": "v2"}
-    monkeypatch.setattr(draft_shards, "resolve", lambda *_: pytest.fail("it may be another revision"))
+    hub = lambda *_, **__: pytest.fail("it may be another revision")  # noqa: E731
+    monkeypatch.setattr("huggingface_hub.snapshot_download", hub)
     parts = {name: getattr(loaded, name) for name in ("model", "statistics", "prompt")}
-    snapshot = SimpleNamespace(**parts, source="owner/name", folder=MODEL)
+    snapshot = SimpleNamespace(**parts, source="owner/name", folder=MODEL, base=None)
     assert draft_shards.fingerprint(snapshot)["digest"] == draft_shards.fingerprint(loaded)["digest"]
+    adapter = SimpleNamespace(**parts, source="owner/adapter", folder=tmp_path, base=MODEL)
+    assert draft_shards.fingerprint(adapter)["base"] == draft_shards.fingerprint(loaded)["digest"]
 
 
 def test_a_gpu_that_is_not_there_is_said_and_several_processes_share_none(monkeypatch):
