@@ -8,7 +8,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from spec_vla_ros.demo.share import TABLETOP
+from spec_vla_ros.installed import TABLETOP
 
 # Commands that parse their own arguments: (module with main(argv), what it does). The name is passed on.
 OTHERS = {

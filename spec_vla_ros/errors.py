@@ -35,6 +35,13 @@ class StatisticsError(SpecVlaError):
     remedy = "Set unnorm_key to one of the keys that the message lists."
 
 
+class StoppedError(SpecVlaError):
+    """The process has been asked to end before the policy was loaded."""
+
+    fault = "STOPPED"
+    remedy = "Nothing is wrong: start the node again to load the policy."
+
+
 class SelfCheckError(SpecVlaError):
     """The loaded model fails its self-check (for example: it ignores the image)."""
 

@@ -131,11 +131,12 @@ class OpenVLAPolicy:
         return self._verifier
 
     def describe(self) -> dict[str, str]:
-        """Model, statistics key, precision and device."""
+        """Model, the folder it was read from (of a hub id with its commit), statistics key, precision and device."""
         model = self.loaded.model
         return {
             "policy": "openvla",
             "model": self.loaded.source,
+            "folder": str(self.loaded.folder or ""),
             "unnorm_key": self.loaded.statistics.key,
             "action_dim": str(self.action_dim),
             "device": str(model.device),

@@ -64,12 +64,15 @@ class DecodeSettings:
 class DecodeReport:
     """What one action cost.
 
-    ``verifier_passes``: forward passes of the language model, the prefill included (autoregressive: A).
-    ``drafted_per_pass``: drafted rows of each pass. ``accepted_per_pass``: how many of them stood.
+    ``verifier_passes``: forward passes of the language model, the prefill included (autoregressive: A). What is said
+    per pass is said of all of them: where an action was looked at twice, the drafter "again" marks where that begins.
+    ``drafted_per_pass``: drafted rows of each pass. ``accepted_per_pass``: how many of them stood in that pass; those
+    of a first look may have fallen in the second.
     ``drafters``: those that were asked. ``drafter_per_pass``: those whose rows each pass verified, joined by "+" (""
     = nothing was drafted).
     ``token_source``: for each of the A tokens "verifier" (bonus or plain decoding) or the accepted drafter's name.
-    ``max_accepted_distance``: bins between an accepted draft token and the verifier's argmax, maximum.
+    ``max_accepted_distance``: bins between an accepted draft token and the verifier's argmax, maximum over all passes,
+    so those of a first look count although the second has judged anew.
     Times in milliseconds: image preprocessing, vision towers + projector, first pass, remaining passes, total.
     """
 
@@ -90,6 +93,11 @@ class DecodeReport:
     prefill_ms: float = 0.0
     decode_ms: float = 0.0
     total_ms: float = 0.0
+
+    @property
+    def accepted_tokens(self) -> int:
+        """Tokens of the action where a draft stood in the end; each counts once, however often it was looked at."""
+        return sum(source != "verifier" for source in self.token_source)
 
 
 @dataclass(frozen=True)

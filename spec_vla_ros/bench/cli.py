@@ -13,8 +13,8 @@ from typing import Any
 
 from spec_vla_ros.decoding.presets import AUTO, PRESETS
 from spec_vla_ros.demo.processes import DemoError
-from spec_vla_ros.demo.share import TABLETOP, model_folder
 from spec_vla_ros.errors import SpecVlaError
+from spec_vla_ros.installed import TABLETOP, model_folder
 from spec_vla_ros.machine import machine, versions
 from spec_vla_ros.sim.libero_protocol import STATES, SUITES, TASKS
 
@@ -127,6 +127,7 @@ def _parser() -> argparse.ArgumentParser:
     libero = benches.add_parser("libero", help=text, description=f"Measures {text}: docs/libero.md.")
     libero.add_argument("--suite", required=True, choices=SUITES, help="ten tasks each")
     libero.add_argument("--model", required=True, help="checkpoint folder or hub id, fine-tuned on the suite")
+    libero.add_argument("--revision", default="", help="branch, tag or commit of a hub id")
     libero.add_argument("--preset", "--presets", dest="presets", nargs="+", default=list(PRESETS), choices=PRESETS)
     libero.add_argument("--radius", type=int, default=9, help="bins (%(default)s)")
     libero.add_argument(

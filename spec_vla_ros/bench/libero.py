@@ -50,6 +50,7 @@ class Options:
     unnorm_key: str = ""
     heads: Path | None = None
     assets: Path | None = None
+    revision: str = ""
 
     def settings(self, preset: str) -> DecodeSettings:
         """How episodes of ``preset`` are decoded."""
@@ -59,7 +60,7 @@ class Options:
         """What all episodes of one work folder have in common."""
         heads = None if self.heads is None else str(self.heads)
         names = ("suite", "model", "radius", "seed", "dtype", "unnorm_key")
-        return {**{name: getattr(self, name) for name in names}, "heads": heads}
+        return {**{name: getattr(self, name) for name in names}, "heads": heads, "revision": self.revision or None}
 
     def plan(self) -> list[Key]:
         """Every episode, in the order in which they run: a scene is built once per preset, task and worker."""
@@ -89,7 +90,7 @@ def load_driver(options: Options, device: str, threads: int) -> Driver:
     if device == "cpu":
         torch.set_num_threads(threads)
     key = options.unnorm_key or SUITES[options.suite].key
-    loaded = load_model(options.model, device=device, dtype=options.dtype, unnorm_key=key, centre_crop=True)
+    loaded = load_model(options.model, device, options.dtype, key, options.revision or None, centre_crop=True)
     heads, problems = trained_drafters(loaded, heads_folder(loaded, options.heads or ""))
     policy = OpenVLAPolicy(loaded, heads, problems)
     policy.warm_up("pick up the bowl")

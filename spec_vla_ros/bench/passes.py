@@ -66,11 +66,11 @@ def measure(
     one_shape: bool = False,
 ) -> list[dict[str, Any]]:
     """One row per settings of ``grid``, all over the same episodes; ``one_shape``: see :class:`.decoding.verifier`."""
-    from ..decoding.heads.store import FOLDER, trained_drafters
+    from ..decoding.heads.store import heads_folder, trained_drafters
     from ..decoding.presets import resolve
 
     loaded = load_model(model, device="cpu")
-    trained, problems = trained_drafters(loaded, heads or model / FOLDER)
+    trained, problems = trained_drafters(loaded, heads_folder(loaded, heads or ""))
     for problem in problems:
         say(f"warning: {problem}")
 

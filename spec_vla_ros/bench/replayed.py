@@ -67,14 +67,14 @@ class Trace:
 
 def record(model: Path, presets: Sequence[str], episodes: int, say: Callable[[str], None]) -> Trace:
     """Drive the simulated table top with each preset and keep how its drafts fared."""
-    from ..decoding.heads.store import FOLDER, trained_drafters
+    from ..decoding.heads.store import heads_folder, trained_drafters
     from ..openvla.loader import load_model
     from ..policy import OpenVLAPolicy
     from ..policy_types import DecodeSettings
     from ..training.tabletop_rollout import evaluate
 
     loaded = load_model(model, device="cpu")
-    trained, _ = trained_drafters(loaded, model / FOLDER)
+    trained, _ = trained_drafters(loaded, heads_folder(loaded))
     actions = {}
     for preset in presets:
         say(f"recording {preset}: {episodes} episodes")

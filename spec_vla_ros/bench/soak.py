@@ -23,8 +23,8 @@ import numpy as np
 from spec_vla_ros.demo.processes import Child, act_arguments, end_all, own_domain
 from spec_vla_ros.demo.recording import Recording, Topic
 from spec_vla_ros.demo.run import plan
-from spec_vla_ros.demo.share import TABLETOP, model_folder
 from spec_vla_ros.demo.summary import Setting, median_p99
+from spec_vla_ros.installed import TABLETOP, model_folder
 
 VELOCITIES = Topic("/delta_twist_cmds", "geometry_msgs/msg/TwistStamped")
 HEARD = (

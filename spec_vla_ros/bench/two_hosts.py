@@ -21,8 +21,8 @@ from typing import Any
 import numpy as np
 
 from spec_vla_ros.demo.processes import Child, DemoError, act_arguments, end_all, environment
-from spec_vla_ros.demo.share import model_folder
 from spec_vla_ros.demo.summary import ActionRecord, TwistRecord
+from spec_vla_ros.installed import model_folder
 
 from .netns import ACT, ADDRESSES, ARM, Hosts, Quality, command
 

@@ -30,7 +30,6 @@ from rclpy.signals import SignalHandlerOptions
 from sensor_msgs.msg import Image
 
 from spec_vla_ros.demo.processes import Child, DemoError, act_arguments, end_all, own_domain
-from spec_vla_ros.demo.share import TABLETOP, model_folder
 from spec_vla_ros.demo.summary import (
     ActionRecord,
     TwistRecord,
@@ -40,6 +39,7 @@ from spec_vla_ros.demo.summary import (
     overheads_ms,
     twist_record,
 )
+from spec_vla_ros.installed import TABLETOP, model_folder
 from spec_vla_ros.msg import DecodeStats
 
 START = 120.0  # s for the node to load its model and become active

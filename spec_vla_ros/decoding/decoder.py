@@ -125,7 +125,7 @@ def decode_speculative(
         if len(emitted) == action_dim and doubtful and not looked:
             looked, drafters = True, (Refine(), Again(emitted))
             emitted, sources, sure, kept, rejected = emitted[:1], ["verifier"], sure[:1], emitted[:1], ()
-            known, start, distance, budget = emitted[0], prompt.shape[1], 0, limit
+            known, start, budget = emitted[0], prompt.shape[1], limit  # distance goes on: the report is of all passes
     report = DecodeReport(
         decoder="speculative",
         verifier_passes=len(passes),

@@ -10,8 +10,8 @@ from typing import Any
 from rosbags.rosbag2 import CompressionFormat, CompressionMode, StoragePlugin, Writer
 from rosbags.typesys import Stores, get_types_from_msg, get_typestore
 
+from ..installed import share_path
 from .recording import Recording
-from .share import share_path
 
 
 def new_typestore() -> Any:

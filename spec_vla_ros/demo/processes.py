@@ -12,7 +12,7 @@ from pathlib import Path
 
 import spec_vla_ros
 
-from .share import share_path
+from ..installed import share_path
 
 GRACE = 5.0  # s that a node gets to send its last zero and leave the graph, as in ros2 launch
 TAIL = 25  # lines of a log that are shown when a node died

@@ -9,9 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ..errors import CheckpointError
+from ..openvla.sources import local_folder
 from .processes import Child, DemoError, act_arguments, end_all, own_domain
 from .recording import Recording
-from .share import model_folder
 from .summary import EpisodeRecord, Setting
 
 FIRST_SEED = 7_000_000  # layouts that no training and no evaluation has drawn from
@@ -82,11 +83,9 @@ def _model(options: Options) -> str:
     if options.policy != "openvla":
         return ""
     try:
-        return str(model_folder(options.model))
-    except FileNotFoundError as error:
-        if options.model.startswith(("models/", ".", "/")):
-            raise DemoError(f"no checkpoint at {error}. Train one with: spec-vla train-tabletop") from error
-        return options.model
+        return str(local_folder(options.model) or options.model)
+    except CheckpointError as error:
+        raise DemoError(f"{error}. Train one with: spec-vla train-tabletop") from error
 
 
 def has_vision_head(model: str) -> bool:

@@ -38,7 +38,7 @@ def inspect(arguments: argparse.Namespace) -> list[Report]:
     from .fits import inspect_fits
     from .heads import inspect_heads
     from .model import inspect_model
-    from .places import BAG, HEAD, MODEL, head_folders, kind_of
+    from .places import BAG, HEAD, MODEL, head_folders, kind_of, place_of
 
     reports, models, heads, recordings = [], [], [], []
     for path in arguments.paths:
@@ -48,7 +48,7 @@ def inspect(arguments: argparse.Namespace) -> list[Report]:
             models.append(model)
         elif kind == HEAD:
             report = Report(path, "draft heads")
-            heads += inspect_heads(report, head_folders(Path(path).expanduser()), asked_for=True)
+            heads += inspect_heads(report, head_folders(place_of(path)), asked_for=True)
         elif kind == BAG:
             from .recording import inspect_bag  # only recordings need rosbags
 

@@ -13,12 +13,13 @@ from spec_vla_ros.openvla.action_tokens import ActionStatistics
 from spec_vla_ros.openvla.config import OpenVLAConfig
 from spec_vla_ros.openvla.config_json import check_preprocessor, config_from_json
 from spec_vla_ros.openvla.prompt import Prompt
+from spec_vla_ros.openvla.sources import Source, locate
 
 from .findings import Report, count_of
 from .heads import REMEDY as TRAIN
 from .heads import Head, inspect_heads, misfits
 from .memory import inspect_memory, meta_model
-from .places import HEAD_NAMES, local_folder, looks_like_hub_id
+from .places import HEAD_NAMES, looks_like_hub_id
 from .statistics import NODE_ACTION_DIM, inspect_statistics, is_libero
 from .weights import GET_AGAIN, inspect_adapter, inspect_weights
 
@@ -50,15 +51,16 @@ def inspect_model(path: str, unnorm_key: str | None = None, step_dt: float = 0.0
     """``unnorm_key``, ``step_dt`` (s): as the node would be told; None and 0 = not at all."""
     report, model = Report(path, "model"), Model(path)
     try:
-        folder = local_folder(path)
+        source = locate(path, download=False)
     except CheckpointError as error:
         fetch = f"Correct the path, or fetch it first: hf download {path}"
         report.error(str(error), fetch if looks_like_hub_id(path) else error.remedy)
         return report, model
+    folder = source.folder
     adapter, base = None, folder
     if (folder / checkpoint.ADAPTER_CONFIG_FILE).is_file():
         adapter = folder
-        base = report.attempt(_base_of, folder)
+        base = report.attempt(_base_of, report, folder)
         if base is None:
             inspect_adapter(report, folder, None, None)
             return report, model
@@ -68,7 +70,7 @@ def inspect_model(path: str, unnorm_key: str | None = None, step_dt: float = 0.0
     if (base / checkpoint.CONFIG_FILE).is_file():
         data = report.attempt(checkpoint.read_json, base / checkpoint.CONFIG_FILE) or {}
     model.config = report.attempt(config_from_json, data) if data else None
-    _architecture(report, folder, data, model.config)
+    _architecture(report, source, data, model.config)
     if model.config and (base / checkpoint.PREPROCESSOR_FILE).is_file():
         report.attempt(_preprocessor, base, model.config)
     _statistics(report, model, [folder, base], data, unnorm_key, step_dt)
@@ -83,20 +85,21 @@ def inspect_model(path: str, unnorm_key: str | None = None, step_dt: float = 0.0
     return report, model
 
 
-def _base_of(folder: Path) -> Path:
-    about = checkpoint.read_json(folder / checkpoint.ADAPTER_CONFIG_FILE)
-    name = about.get("base_model_name_or_path")
-    if not name:
-        raise CheckpointError(f"{folder / checkpoint.ADAPTER_CONFIG_FILE} does not name its base model")
-    base = local_folder(name, about.get("revision"))
-    if (base / checkpoint.ADAPTER_CONFIG_FILE).is_file():
-        raise CheckpointError(f"{folder}: the base model {name} is itself an un-merged adapter")
-    return base
+def _base_of(report: Report, folder: Path) -> Path:
+    source = checkpoint.base_of(folder, download=False)
+    if not source.pinned:
+        report.warning(
+            f"the base model of this adapter is {source}, which is not pinned",
+            f'Write "revision": "{source.commit}" into {checkpoint.ADAPTER_CONFIG_FILE}.',
+        )
+    return source.folder
 
 
-def _architecture(report: Report, folder: Path, data: dict[str, Any], config: OpenVLAConfig | None) -> None:
+def _architecture(report: Report, source: Source, data: dict[str, Any], config: OpenVLAConfig | None) -> None:
     section = report.section("architecture")
-    section.add("folder", str(folder))
+    section.add("folder", str(source.folder))
+    if source.repository:
+        section.add("commit", f"{source.commit}, in the cache here; the node takes it with revision:={source.commit}")
     if config is None:
         section.add("config.json", f"{data.get('model_type', 'unreadable')}: see below")
         return

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
-import os
 from pathlib import Path
 
 from spec_vla_ros.decoding.heads.store import FOLDER, PUBLISHED_WEIGHTS, WEIGHTS
 from spec_vla_ros.errors import CheckpointError
-from spec_vla_ros.openvla.checkpoint import ADAPTER_CONFIG_FILE, CONFIG_FILE, resolve
+from spec_vla_ros.openvla.checkpoint import ADAPTER_CONFIG_FILE, CONFIG_FILE
+from spec_vla_ros.openvla.sources import local_folder, refusal
 
 from .headers import read_safetensors
 
@@ -19,9 +20,11 @@ MODEL, HEAD, BAG, UNKNOWN = "model", "head", "bag", "unknown"
 
 def kind_of(name: str) -> str:
     """MODEL, HEAD, BAG, or UNKNOWN for what is none of them."""
-    path = Path(name).expanduser()
-    if not path.exists():
-        return MODEL if looks_like_hub_id(name) else UNKNOWN
+    path = place_of(name)
+    if (
+        not path.exists()
+    ):  # two parts may be a hub id; what they are taken for, and why, is said by who looks for a model
+        return MODEL if len(path.parts) == 2 and not path.is_absolute() else UNKNOWN
     if path.is_file():
         return BAG if path.suffix in BAG_SUFFIXES else MODEL if path.suffix == ".pt" else UNKNOWN
     if (path / "metadata.yaml").is_file() or any(file.suffix in BAG_SUFFIXES for file in path.iterdir()):
@@ -66,27 +69,17 @@ def head_folders(folder: Path) -> list[Path]:
 
 
 def looks_like_hub_id(name: str) -> bool:
-    """As :func:`..openvla.checkpoint.resolve` decides."""
-    return not name.startswith((".", "/", "~")) and name.count("/") == 1
+    """Whether :func:`..openvla.sources.locate` would look for it on the hub, were it not here."""
+    return not refusal(name)
 
 
-def local_folder(name: str | os.PathLike[str], revision: str | None = None) -> Path:
-    """The folder that ``name`` means: itself, or the snapshot of a hub id in the local cache.
-
-    Raises :class:`CheckpointError`; unlike :func:`..openvla.checkpoint.resolve` it never asks the hub.
-    """
-    text = os.fspath(name)
-    if Path(text).expanduser().exists() or not looks_like_hub_id(text):
-        return resolve(text)
-    try:
-        from huggingface_hub import snapshot_download
-
-        return Path(snapshot_download(text, revision=revision, local_files_only=True))
-    except Exception as error:  # the hub client raises many unrelated types
-        raise CheckpointError(
-            f"{text} is no folder here and not in the local cache of the hub ({type(error).__name__}); "
-            "an inspection downloads nothing"
-        ) from error
+def place_of(name: str) -> Path:
+    """Where ``name`` is, as the node finds it: here, else among the package's own files."""
+    path = Path(name).expanduser()
+    if not path.exists():
+        with contextlib.suppress(CheckpointError):
+            return local_folder(name) or path
+    return path
 
 
 def _config(folder: Path) -> dict:

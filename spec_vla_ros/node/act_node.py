@@ -32,7 +32,7 @@ from rclpy.clock import Clock, ClockType
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 from std_msgs.msg import String
 
-from spec_vla_ros.errors import SpecVlaError
+from spec_vla_ros.errors import SpecVlaError, StoppedError
 from spec_vla_ros.motion.clock_watch import ClockWatch
 from spec_vla_ros.motion.watchdog import Fault
 from spec_vla_ros.msg import DecodeStats, DeltaAction
@@ -103,7 +103,9 @@ class ActNode(LifecycleNode):
             fixed = parameters.read_fixed(self)
             if unused := parameters.ignored(self):
                 self.get_logger().warning(unused)
-            self._arm = ArmLink(self, fixed, self._notify_news)  # its process starts while the model is loaded
+            self._arm = ArmLink(
+                self, fixed, functools.partial(self._wake, self._heard)
+            )  # its process starts while the model is loaded
             self._load(fixed)
             step_dt = loading.step_dt(fixed, self._worker.description)
             self._arm.wait_ready(self._stop.is_set)
@@ -112,11 +114,9 @@ class ActNode(LifecycleNode):
             if not isinstance(error, ValueError):
                 fault = Fault.of(error)
             self._release()
-            self.get_logger().error(f"configure failed: {fault}")
             if not isinstance(error, SpecVlaError | ValueError):
                 self.get_logger().error("".join(traceback.format_exception(error)))
-            self._report_line("ERROR", f"configure failed: {fault}", {"fault": fault.name, "remedy": fault.remedy})
-            return FAILURE
+            return self._refuse("configure failed", fault, "OK" if isinstance(error, StoppedError) else "ERROR")
         self._fixed = fixed
         self._cycle = Cycle(step_dt)
         self._window = diagnostics.DecodeWindow()
@@ -131,14 +131,11 @@ class ActNode(LifecycleNode):
         time.sleep(max(0.0, self._born + DISCOVERY - time.monotonic()))
         fault = self._arm.safety.trouble(time.monotonic())
         if fault := fault or (None if self._dry_run() else self._arm.rival_fault()):
-            self.get_logger().error(f"activate refused: {fault}")
-            self._report_line("ERROR", f"activate refused: {fault}", {"fault": fault.name, "remedy": fault.remedy})
-            return FAILURE
+            return self._refuse("activate refused", fault)
         result = super().on_activate(state)
         self._cycle.start(time.monotonic())
         self._clock_watch.reset()
         self._reported = self._announced = None
-        # Before the first report, which would say that the node holds, while it is about to move.
         self._instruction_set = None
         if initial := self.get_parameter("instruction").value:
             self._cycle.instruct(initial, time.monotonic())
@@ -199,6 +196,11 @@ class ActNode(LifecycleNode):
         if self._state == "unconfigured" and self.trigger_configure() == SUCCESS and not self._stop.is_set():
             self.trigger_activate()
 
+    def _refuse(self, what: str, fault: Fault, level: str = "ERROR") -> TransitionCallbackReturn:
+        (self.get_logger().error if level == "ERROR" else self.get_logger().info)(f"{what}: {fault}")
+        self._report_line(level, f"{what}: {fault}", {"fault": fault.name, "remedy": fault.remedy})
+        return FAILURE
+
     def _enter(self, state: str, result: TransitionCallbackReturn) -> TransitionCallbackReturn:
         self._state = state
         dry = state == "active" and self._dry_run()
@@ -212,7 +214,9 @@ class ActNode(LifecycleNode):
         if "libero" in f"{fixed.unnorm_key} {fixed.model}".lower():
             self.get_logger().warning("LIBERO actions are controller inputs in -1..1, not metres: simulator only")
         self._report_line("OK", "configuring: loading the policy", {"policy": fixed.policy, "model": fixed.model})
-        self._worker = Worker(functools.partial(self._policy_factory, fixed), self._notify)
+        self._worker = Worker(
+            functools.partial(self._policy_factory, fixed), functools.partial(self._wake, self._answered)
+        )
         loading.wait_loaded(self._worker, self._stop, self.get_logger())
 
     def _halt(self) -> None:
@@ -313,11 +317,6 @@ class ActNode(LifecycleNode):
         if self._beat_timer is not None:
             self._beat()
 
-    def _notify_news(self) -> None:
-        """Called by the thread that listens to the safety loop."""
-        if self._state != "finalized":
-            self._heard.trigger()
-
     @guarded
     def _on_news(self) -> None:
         """The safety loop has said something, or is gone."""
@@ -326,8 +325,7 @@ class ActNode(LifecycleNode):
         for line in self._arm.safety.lines():
             self.get_logger().error(f"safety process: {line}")
         if self._arm.safety.gone and not self._stop.is_set() and self._state in ("inactive", "active"):
-            if fault := self._arm.safety.trouble(time.monotonic()):
-                self._fail(fault)
+            self._fail(self._arm.safety.trouble(time.monotonic()))
             self._arm.renew()
         if self._state != "active":
             return
@@ -360,10 +358,10 @@ class ActNode(LifecycleNode):
         if request is not None:
             self._worker.submit(request)
 
-    def _notify(self) -> None:
-        """Called by the worker's thread."""
+    def _wake(self, condition: Any) -> None:
+        """Called by the worker's thread, and by that which listens to the safety loop."""
         if self._state != "finalized":
-            self._answered.trigger()
+            condition.trigger()
 
     @guarded
     def _on_answer(self) -> None:
@@ -432,8 +430,8 @@ class ActNode(LifecycleNode):
 
     def _parts(self) -> dict[str, Part]:
         """What there is to say at this moment."""
-        now = time.monotonic()
-        level, text, values = diagnostics.control_summary(self._state, self._cycle, self._dry_run(), self._arm, now)
+        now, dry_run = time.monotonic(), self._dry_run()
+        level, text, values = diagnostics.control_summary(self._state, self._cycle, dry_run, self._arm, now)
         if self._cycle is not None:
             values |= self._rates.take(now, self._cycle.counters.frames, self._cycle.counters.inferences)
         parts = {"control": Part(level, text, values)}
@@ -444,7 +442,7 @@ class ActNode(LifecycleNode):
 
 def main(args: list[str] | None = None) -> int:
     """Run the node until SIGINT or SIGTERM; zero is the last command either way."""
-    sys.setswitchinterval(0.001)  # s; with 5 ms the worker's Python code makes a 100 Hz stream jitter by half a period
+    sys.setswitchinterval(0.001)  # s; with 5 ms the worker's Python code holds up heartbeats and answers
     status = process.run("act", lambda stop: ActNode(stop=stop), ActNode.stop_for_good, args, ActNode.on_stray)
     if threading.active_count() > 1:  # an inference that goes on: torch aborts an interpreter that ends under it
         sys.stdout.flush()

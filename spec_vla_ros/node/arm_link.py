@@ -14,7 +14,7 @@ from typing import Any
 from rclpy.qos import qos_profile_sensor_data
 from sensor_msgs.msg import JointState
 
-from spec_vla_ros.errors import PoseError
+from spec_vla_ros.errors import PoseError, StoppedError
 from spec_vla_ros.motion.intent import Intent, Report
 from spec_vla_ros.motion.safety import LAST_WORDS
 from spec_vla_ros.motion.watchdog import Fault
@@ -87,10 +87,10 @@ class ArmLink:
         return self.report.listeners
 
     def wait_ready(self, stopped: Callable[[], bool]) -> None:
-        """Wait for the safety loop; RuntimeError if it does not come, InterruptedError once ``stopped()``."""
+        """Wait for the safety loop; RuntimeError if it does not come, StoppedError once ``stopped()``."""
         ready = self.safety.wait(lambda report: report.ready or stopped(), START)
         if stopped():
-            raise InterruptedError("stopped while the safety process starts")
+            raise StoppedError("asked to end while the safety process starts")
         if not ready:
             raise RuntimeError(f"the safety process did not start: {self.safety.last_line()}")
 

@@ -37,7 +37,7 @@ class DecodeWindow:
         times = 1e3 * np.array([outcome.seconds for outcome in self._outcomes])
         reports = [outcome.result.report for outcome in self._outcomes]
         last = reports[-1]
-        accepted = np.mean([sum(report.accepted_per_pass) for report in reports])
+        accepted = np.mean([report.accepted_tokens for report in reports])
         values = {
             "inference_ms median": f"{np.median(times):.1f}",
             "inference_ms p99": f"{np.percentile(times, 99):.1f}",

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
 from typing import Any
 
+from spec_vla_ros.errors import StoppedError
 from spec_vla_ros.motion.data_sets import action_period
 
 from .cycle import ACTION_DIM
@@ -16,20 +18,33 @@ SCRIPT_STEP = 0.2  # s of one canned move
 
 
 def wait_loaded(worker: Worker, stop: threading.Event, logger: Any) -> None:
-    """Return once ``worker`` has its policy; raises what loading raised, ``InterruptedError`` if ``stop`` is set, and
-    ``ValueError`` for a policy whose actions this node cannot carry out.
+    """Return once ``worker`` has its policy, telling what it tells; raises what loading raised, ``StoppedError`` if
+    ``stop`` is set, and ``ValueError`` for a policy whose actions this node cannot carry out.
     """
     began = time.monotonic()
-    while not worker.wait_loaded(0.1):
-        if stop.is_set():
-            raise InterruptedError("stopped while loading")
-        waited = time.monotonic() - began
-        logger.info(f"still loading after {waited:.0f} s", throttle_duration_sec=5.0, skip_first=True)
+    try:
+        while not worker.wait_loaded(0.1):
+            if stop.is_set():
+                raise StoppedError(f"asked to end after {time.monotonic() - began:.1f} s of loading")
+            _pass_on(worker, logger)
+            waited = time.monotonic() - began
+            logger.info(f"still loading after {waited:.0f} s", throttle_duration_sec=5.0, skip_first=True)
+    finally:  # what was taken is worth knowing above all where it does not load
+        _pass_on(worker, logger)
     if worker.action_dim != ACTION_DIM:
         raise ValueError(f"actions have {worker.action_dim} dimensions, this node needs {ACTION_DIM}")
     logger.info(f"loaded in {time.monotonic() - began:.1f} s: {worker.description}")
     if problems := worker.description.get("draft_head_problems"):
         logger.warning(f"decoding goes on without: {problems}")
+
+
+def _pass_on(worker: Worker, logger: Any) -> None:
+    while not worker.told.empty():
+        record = worker.told.get()
+        if record.levelno >= logging.WARNING:  # on a line of its own: rclpy refuses one line with two severities
+            logger.warning(record.getMessage())
+        else:
+            logger.info(record.getMessage())
 
 
 def step_dt(fixed: Fixed, description: dict[str, str]) -> float:

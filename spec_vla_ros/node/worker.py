@@ -6,13 +6,15 @@ keep the executor from the dead-man. The thread is a daemon: a process that has 
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import logging
+import queue
 import sys
 import threading
 import time
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,6 +25,7 @@ from spec_vla_ros.policy_types import Policy, PolicyResult
 from .parameters import Tunables
 
 _log = logging.getLogger(__name__)
+PACKAGE = "spec_vla_ros"  # whose log records are told while the policy is loaded
 
 
 @dataclass(frozen=True)
@@ -58,7 +61,8 @@ class Outcome:
 class Worker:
     """Runs requests one at a time; a newer request replaces one that has not started.
 
-    ``notify`` is called from the worker's thread whenever :meth:`take` has something new.
+    ``notify`` is called from the worker's thread whenever :meth:`take` has something new. ``told``: log records of
+    loading, such as which files are taken, for whoever waits for it.
     """
 
     def __init__(self, factory: Callable[[], Policy], notify: Callable[[], None]) -> None:
@@ -71,6 +75,7 @@ class Worker:
         self._outcome: Outcome | None = None
         self._running = False
         self._closed = False
+        self.told: queue.SimpleQueue[logging.LogRecord] = queue.SimpleQueue()
         self.description: dict[str, str] = {}
         self.action_dim = 0
         self.bin_width: tuple[float, ...] = ()  # m, rad, gripper units per bin and step; empty if unknown
@@ -105,17 +110,21 @@ class Worker:
     def close(self, wait: float = 2.0) -> bool:
         """Free the policy and end the thread; returns whether that happened within ``wait`` seconds.
 
-        A thread that hangs in an inference cannot be ended; it is left behind and its answer is never looked at.
+        A thread that hangs in an inference cannot be ended; it is left behind and its answer is never looked at. One
+        that is still loading is not waited for: that takes minutes, and is only given up where the process ends.
         """
         with self._change:
             self._closed, self._request = True, None
             self._change.notify()
+        if not self._loaded.is_set():
+            return True
         self._thread.join(wait)
         return not self._thread.is_alive()
 
     def _run(self) -> None:
         try:
-            policy = self._factory()
+            with _listening(self.told):
+                policy = self._factory()
             self.description, self.action_dim = dict(policy.describe()), policy.action_dim
             if (loaded := getattr(policy, "loaded", None)) is not None:
                 self.bin_width = tuple(float(width) for width in loaded.statistics.bin_width())
@@ -143,6 +152,22 @@ class Worker:
                 return None
             request, self._request, self._running = self._request, None, True
             return request
+
+
+@contextlib.contextmanager
+def _listening(told: queue.SimpleQueue[logging.LogRecord]) -> Iterator[None]:
+    """Put what the package logs in this thread into ``told``: torch's side of it knows no ROS logger."""
+    logger, thread = logging.getLogger(PACKAGE), threading.get_ident()
+    ear = logging.Handler(logging.INFO)
+    ear.emit = lambda record: told.put(record) if record.thread == thread else None
+    level = logger.level
+    logger.addHandler(ear)
+    logger.setLevel(min(logger.getEffectiveLevel(), logging.INFO))
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
+        logger.removeHandler(ear)
 
 
 def _infer(policy: Policy, request: Request) -> Outcome:

@@ -1,6 +1,7 @@
-"""Checkpoint folders in the Hugging Face layout of ``openvla/openvla-7b``: find, describe, write.
+"""Checkpoint folders in the Hugging Face layout of ``openvla/openvla-7b``: describe, write.
 
-``config.json`` is translated by :mod:`.config_json`; the weights are read by :mod:`.weights`.
+Where they are is said by :mod:`.sources`; ``config.json`` is translated by :mod:`.config_json`; the weights are read by
+:mod:`.weights`.
 """
 
 from __future__ import annotations
@@ -8,7 +9,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +21,8 @@ from spec_vla_ros.errors import CheckpointError
 
 from .config import OpenVLAConfig
 from .config_json import check_preprocessor, config_from_json, config_to_json, preprocessor_to_json
+from .file_stamps import FileStamps
+from .sources import Source, locate
 
 if TYPE_CHECKING:
     from .model import OpenVLA
@@ -35,6 +38,8 @@ class Checkpoint:
 
     ``statistics``: ``{key: {"action": {...}}}`` of ``dataset_statistics.json``, else of ``config.json``.
     ``adapter``: folder of an un-merged LoRA adapter to be added to the weights in ``folder``, or None.
+    ``base``: where the base model of that adapter comes from.
+    ``files``: of ``folder`` and ``adapter``, as they were before any of them was read.
     """
 
     folder: Path
@@ -42,34 +47,15 @@ class Checkpoint:
     statistics: Mapping[str, Any]
     tokenizer: Tokenizer
     adapter: Path | None = None
-
-
-def resolve(path_or_id: str | os.PathLike[str], revision: str | None = None) -> Path:
-    """A local folder: ``path_or_id`` itself, or the downloaded files of a hub id such as "openvla/openvla-7b".
-
-    ``revision`` (branch, tag or commit) applies to hub ids. Raises :class:`CheckpointError`.
-    """
-    folder = Path(path_or_id).expanduser()
-    if folder.is_dir():
-        return folder
-    name = os.fspath(path_or_id)
-    if folder.exists():
-        hint = "a Prismatic training file" if folder.suffix == ".pt" else "a file"
-        raise CheckpointError(f"{name} is {hint}, expected a folder in the Hugging Face layout")
-    if name.startswith((".", "/", "~")) or name.count("/") != 1:
-        raise CheckpointError(f"{name} does not exist, and it is not a hub id of the form owner/name")
-    from huggingface_hub import snapshot_download  # only needed for hub ids
-
-    try:
-        return Path(snapshot_download(name, revision=revision, allow_patterns=["*.json", "*.safetensors"]))
-    except Exception as error:  # the hub client raises many unrelated types (HTTP, cache, offline, validation)
-        raise CheckpointError(f"could not obtain {name!r} from the hub: {error}") from error
+    base: Source | None = None
+    files: FileStamps = field(default_factory=FileStamps)
 
 
 def read_checkpoint(folder: Path) -> Checkpoint:
     """Describe the checkpoint in ``folder``. A LoRA folder brings its base model along. Raises CheckpointError."""
     if (folder / ADAPTER_CONFIG_FILE).is_file():
         return _read_adapter(folder)
+    files = FileStamps(folder)
     if not (folder / CONFIG_FILE).is_file():
         if list(folder.glob("*.pt")) or list(folder.glob("checkpoints/*.pt")):
             raise CheckpointError(
@@ -85,21 +71,36 @@ def read_checkpoint(folder: Path) -> Checkpoint:
     statistics = data.get("norm_stats") or {}
     if (folder / STATISTICS_FILE).is_file():
         statistics = read_json(folder / STATISTICS_FILE)
-    return Checkpoint(folder, config, statistics, _read_tokenizer(folder))
+    return Checkpoint(folder, config, statistics, _read_tokenizer(folder), files=files)
 
 
 def _read_adapter(folder: Path) -> Checkpoint:
-    adapter = read_json(folder / ADAPTER_CONFIG_FILE)
-    base_name = adapter.get("base_model_name_or_path")
-    if not base_name:
-        raise CheckpointError(f"{folder / ADAPTER_CONFIG_FILE} does not name its base model")
-    base = read_checkpoint(resolve(base_name, adapter.get("revision")))
-    if base.adapter is not None:
-        raise CheckpointError(f"{folder}: the base model {base_name} is itself an un-merged adapter")
+    files = FileStamps(folder)
+    source = base_of(folder)
+    base = read_checkpoint(source.folder)
     statistics = base.statistics
     if (folder / STATISTICS_FILE).is_file():
         statistics = read_json(folder / STATISTICS_FILE)
-    return Checkpoint(base.folder, base.config, statistics, base.tokenizer, adapter=folder)
+    files.extend(base.files)
+    return Checkpoint(base.folder, base.config, statistics, base.tokenizer, folder, source, files)
+
+
+def base_of(folder: Path, *, download: bool = True) -> Source:
+    """Where the base model of the LoRA adapter in ``folder`` comes from; ``download`` as in :func:`.sources.locate`.
+
+    The adapter's own file pins it: ``revision`` there. Raises :class:`CheckpointError`.
+    """
+    adapter = read_json(folder / ADAPTER_CONFIG_FILE)
+    name = adapter.get("base_model_name_or_path")
+    if not name or not isinstance(name, str):
+        raise CheckpointError(f"{folder / ADAPTER_CONFIG_FILE} does not name its base model")
+    try:
+        source = locate(name, adapter.get("revision"), download=download)
+    except CheckpointError as error:
+        raise CheckpointError(f"the base model of the adapter in {folder}: {error}") from error
+    if (source.folder / ADAPTER_CONFIG_FILE).is_file():
+        raise CheckpointError(f"{folder}: the base model {name} is itself an un-merged adapter")
+    return source
 
 
 def _read_tokenizer(folder: Path) -> Tokenizer:

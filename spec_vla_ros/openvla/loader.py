@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +13,7 @@ import torch
 from spec_vla_ros.errors import CheckpointError, NonFiniteError, SelfCheckError
 
 from .action_tokens import ActionStatistics, ActionTokens, choose_statistics
-from .checkpoint import read_checkpoint, resolve
+from .checkpoint import read_checkpoint
 from .config import OpenVLAConfig
 from .file_stamps import FileStamps
 from .image import ImageTransform
@@ -20,15 +21,22 @@ from .lora import merge_adapter
 from .model import OpenVLA
 from .prompt import Prompt
 from .quantize import named_precision
+from .sources import Source, locate
 from .weights import load_weights
 
 SELF_CHECK_INSTRUCTIONS = ("pick up the red block", "close the top drawer and then push the blue mug")
 SELF_CHECK_MIN_CHANGE = 1e-6  # of the largest logit
 
+_log = logging.getLogger(__name__)
+
 
 @dataclass(frozen=True)
 class LoadedModel:
-    """Everything that turns an image and an instruction into logits, and tokens into an action."""
+    """Everything that turns an image and an instruction into logits, and tokens into an action.
+
+    ``source``: as it was asked for. ``folder``: that was read, of a hub id its snapshot; ``base``: that of an adapter's
+    base model. ``files``: of all of them; drafters whose heads are read later add theirs.
+    """
 
     model: OpenVLA
     config: OpenVLAConfig
@@ -37,7 +45,8 @@ class LoadedModel:
     tokens: ActionTokens
     statistics: ActionStatistics
     source: str
-    folder: Path | None = None  # that was read: of a hub id, its snapshot
+    folder: Path | None = None
+    base: Path | None = None
     files: FileStamps | None = None
 
     @torch.inference_mode()
@@ -61,16 +70,20 @@ def load_model(
 
     ``dtype`` defaults to bfloat16 on an accelerator and float32 on the CPU; "int8" or "int4" keep the language model's
     layers in so many bits (:mod:`.quantize`) and everything else in the default. ``unnorm_key`` may be omitted only
-    where the checkpoint has a single key. Raises :class:`CheckpointError`, :class:`StatisticsError`,
+    where the checkpoint has a single key. What is taken is logged before the weights are read, with a warning where
+    nothing pins it. Raises :class:`CheckpointError`, :class:`StatisticsError`,
     :class:`SelfCheckError`, :class:`NonFiniteError`.
     """
     device = torch.device(device)
     precision = None
     if not isinstance(dtype, torch.dtype):
         dtype, precision = named_precision(dtype or "auto", device)
-    folder = Path(resolve(path_or_id, revision))
-    checkpoint = read_checkpoint(folder)
-    config, files = checkpoint.config, FileStamps(checkpoint.folder)
+    source = locate(path_or_id, revision)
+    _announce("the model", source)
+    checkpoint = read_checkpoint(source.folder)
+    if checkpoint.base is not None:
+        _announce("the base model of this adapter", checkpoint.base)
+    config, files = checkpoint.config, checkpoint.files
     # The cheap parts first: a wrong key should not cost the minutes that the weights take.
     statistics = choose_statistics(checkpoint.statistics, unnorm_key)
     prompt = Prompt(checkpoint.tokenizer, config.action_vocab_end, config.llm_backbone_id)
@@ -92,12 +105,19 @@ def load_model(
         tokens=ActionTokens(config.action_vocab_end, config.n_action_bins),
         statistics=statistics,
         source=os.fspath(path_or_id),
-        folder=folder,
+        folder=source.folder,
+        base=None if checkpoint.base is None else checkpoint.base.folder,
         files=files,
     )
     files.check()  # a download that is still writing
     check_loaded(loaded)
     return loaded
+
+
+def _announce(what: str, source: Source) -> None:
+    _log.info(f"{what}: {source}")
+    if source.warning:
+        _log.warning(f"{what}: {source.warning}")
 
 
 def check_loaded(loaded: LoadedModel) -> None:

@@ -72,7 +72,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--acceptance-mrad", type=_size, default=0.0, metavar="MRAD", help="(0 = not)")
     add("--acceptance-sum", type=_count, default=0, metavar="BINS", help="of a whole action (0 = no limit)")
     add("--gripper-radius", type=_count, default=0, metavar="BINS", help="(0 = exact; spec_vla: the acceptance radius)")
-    add("--second-look", type=_size, default=0.0, metavar="NATS", help="(0 = never)")
+    add("--second-look", type=_size, default=0.5, metavar="NATS", help="(%(default)s; 0 = never)")
     add("--draft-depth", type=_count, default=6, metavar="TOKENS", help="(%(default)s)")
     parser.add_argument("--draft-heads", default="", help="folder with draft heads (drafters/ of the model)")
     parser.add_argument("--unnorm-key", default="", help="statistics to use (the only ones)")

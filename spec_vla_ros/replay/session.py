@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from spec_vla_ros.demo.share import model_folder
 from spec_vla_ros.file_digest import digest
+from spec_vla_ros.installed import model_folder
 from spec_vla_ros.machine import machine, versions
 
 from .bag import Bag

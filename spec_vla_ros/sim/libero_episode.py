@@ -83,7 +83,7 @@ def run_episode(
         report = result.report
         passes.append(report.verifier_passes)
         first.append(report.accepted_per_pass[0] if report.accepted_per_pass else 0)
-        accepted.append(sum(report.accepted_per_pass))
+        accepted.append(report.accepted_tokens)
         ms.append(round(report.total_ms, 3))
         rendered, success = world.step(env_action(result.values))
     seconds = round(time.monotonic() - began, 2)

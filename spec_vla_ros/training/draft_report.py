@@ -59,7 +59,8 @@ class Judge:
         """Figures over ``rows``, shared among the processes."""
         drafters = make_drafters(self.settings.drafters, {self._kind: drafter})
         dim = self.dim
-        passes, tried, stood, depths = (torch.zeros(dim + 2, dtype=torch.float64) for _ in range(4))
+        # A second look settles all but the first token once more, with a pass for each at worst.
+        passes, tried, stood, depths = (torch.zeros(2 * dim, dtype=torch.float64) for _ in range(4))
         refused = torch.zeros(1, dtype=torch.float64)
         for row in rows[processes.rank :: processes.world].tolist():
             seen = self.observation(row)
@@ -70,7 +71,7 @@ class Judge:
             except SpecVlaError:  # no action at all; counted, because on the robot it is a fault
                 refused += 1
                 continue
-            passes[min(report.verifier_passes, dim)] += 1
+            passes[report.verifier_passes] += 1
             first = next((i for i, drafted in enumerate(report.drafted_per_pass) if drafted), None)
             if first is None:
                 continue

@@ -21,7 +21,6 @@ import torch
 from torch import Tensor
 
 from ..file_digest import digest
-from ..openvla.checkpoint import ADAPTER_CONFIG_FILE, read_json, resolve
 from ..openvla.loader import LoadedModel
 
 MANIFEST, FORMAT = "manifest.json", 2
@@ -78,14 +77,13 @@ def shard_folder(work: Path, source: int, index: int) -> Path:
 
 def fingerprint(loaded: LoadedModel) -> dict[str, Any]:
     """Which model answers, as JSON: its files, and what else decides its tokens."""
-    folder = Path(loaded.folder or resolve(loaded.source))
+    folder = Path(loaded.folder or loaded.source)
     found = {
         "name": Path(loaded.source).name, "digest": _digest(folder), "precision": loaded.model.precision,
         "unnorm_key": loaded.statistics.key, "prompt": loaded.prompt.template,
     }  # fmt: skip
-    if (folder / ADAPTER_CONFIG_FILE).is_file():  # an adapter alone decides nothing
-        adapter = read_json(folder / ADAPTER_CONFIG_FILE)
-        found["base"] = _digest(resolve(adapter["base_model_name_or_path"], adapter.get("revision")))
+    if loaded.base is not None:  # an adapter alone decides nothing
+        found["base"] = _digest(loaded.base)
     return found
 
 

@@ -18,9 +18,9 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from ..demo.share import TABLETOP as TABLETOP_MODEL
-from ..demo.share import model_folder
 from ..errors import SpecVlaError
+from ..installed import TABLETOP as TABLETOP_MODEL
+from ..installed import model_folder
 from ..openvla.checkpoint import save_checkpoint
 from ..openvla.loader import load_model
 from ..openvla.model import OpenVLA

@@ -118,7 +118,7 @@ def main(argv: list[str]) -> int:
         import torch
 
         from ..decoding.heads.store import heads_folder, trained_drafters
-        from ..demo.share import model_folder
+        from ..installed import model_folder
         from ..openvla.loader import load_model
         from ..policy import OpenVLAPolicy
         from ..sim.arm import TabletopArm  # noqa: F401 - chooses how to render, then imports mujoco

@@ -22,8 +22,8 @@ from ..decoding.drafters.vision import Vision
 from ..decoding.heads.store import FOLDER, save_head, trained_drafters
 from ..decoding.heads.vision_head import VisionHeadConfig
 from ..decoding.verifier import cache_slots
-from ..demo.share import model_folder
 from ..errors import SpecVlaError
+from ..installed import model_folder
 from ..motion.data_sets import action_period
 from ..openvla.loader import LoadedModel, load_model
 from .draft_data import Labeller, LabelSettings

@@ -15,7 +15,7 @@ from spec_vla_ros.bench.replayed import ReplayingVerifier, Trace, record
 from spec_vla_ros.bench.shapes import SEVEN_B, random_heads, random_model, shortened
 from spec_vla_ros.cli import main
 from spec_vla_ros.decoding.verifier import cache_slots
-from spec_vla_ros.demo.share import share_path
+from spec_vla_ros.installed import share_path
 from spec_vla_ros.openvla.example import EXAMPLE_INSTRUCTIONS, example_config, write_example_checkpoint
 from spec_vla_ros.openvla.loader import load_model
 from spec_vla_ros.policy import OpenVLAPolicy

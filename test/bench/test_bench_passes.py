@@ -8,7 +8,7 @@ pytest.importorskip("mujoco")
 pytest.importorskip("torch")
 
 from spec_vla_ros.cli import main
-from spec_vla_ros.demo.share import model_folder
+from spec_vla_ros.installed import model_folder
 
 
 def test_rows_have_every_figure_and_agree_with_themselves(tmp_path, capsys, monkeypatch):

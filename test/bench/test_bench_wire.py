@@ -9,7 +9,7 @@ import sys
 
 import pytest
 
-from spec_vla_ros.demo.share import share_path
+from spec_vla_ros.installed import share_path
 
 pytest.importorskip("mujoco")
 pytest.importorskip("torch")

@@ -407,6 +407,46 @@ def test_a_second_look_comes_nearer_to_greedy_decoding(verifier):
     assert passes[0.0] < passes[50.0] <= passes[0.0] + 6 * looked
 
 
+def test_what_is_reported_covers_both_looks(verifier, monkeypatch):
+    """Passes and acceptances of both looks stood beside the distances of the second alone."""
+    seen, run, looked, wider = [], verifier.run, 0, 0
+
+    def listen(*arguments):
+        seen.append((arguments[2] if len(arguments) > 2 else None, run(*arguments)))
+        return seen[-1][1]
+
+    def bin_of(token):
+        return int(TOKENS.to_bins(token))
+
+    monkeypatch.setattr(verifier, "run", listen)
+    for seed in range(60):
+        prompt = prompt_of(verifier, seed)
+        greedy = decode_autoregressive(verifier, prompt, A, GREEDY).tokens
+        history, settings = history_near(greedy, seed, spread=9), replace(ONE_LOOK, second_look=50.0)
+        seen.clear()
+        decoded = decode_speculative(verifier, prompt, A, make_drafters(["hold", "refine"]), settings, history)
+        report, distances = decoded.report, []
+        for tree, verdict in seen:
+            befores = [ROOT, *verdict.path][: len(verdict.path)]
+            pairs = [
+                (tree.tokens[node], verdict.after(before)) for node, before in zip(verdict.path, befores, strict=True)
+            ]
+            distances.append(max((abs(bin_of(draft) - bin_of(choice)) for draft, choice in pairs), default=0))
+        assert report.max_accepted_distance == max(distances)
+        assert report.verifier_passes == len(seen)
+        assert report.accepted_per_pass == tuple(len(verdict.path) for _, verdict in seen)
+        assert report.drafted_per_pass == tuple(len(tree) for tree, _ in seen)
+        assert report.accepted_tokens <= A - 1, "of one action, although two looks have accepted more"
+        marks = ["again" in names.split("+") for names in report.drafter_per_pass]
+        if any(marks):
+            first = marks.index(True)
+            assert report.accepted_tokens == sum(report.accepted_per_pass[first:])
+            assert sum(report.accepted_per_pass[:first]) + first == A, "before the mark there is a whole action"
+            looked, wider = looked + 1, wider + (max(distances[:first]) > max(distances[first:]))
+    assert looked > 20
+    assert wider > 5
+
+
 def test_nobody_looks_twice_at_what_is_exact_or_sure(verifier):
     for seed in range(30):
         greedy, decoded = decode_near(verifier, seed)

@@ -262,6 +262,7 @@ def test_a_bad_head_is_a_line_and_the_good_one_is_used(tmp_path, verifier, heads
     class Loaded:
         model, config, tokens = verifier.model, CONFIG, TOKENS
         statistics = type("Statistics", (), {"action_dim": A})
+        files, folder = None, tmp_path / "model"
 
     save_head(heads["vision"].head, tmp_path / "vision", {})
     (tmp_path / "eagle").mkdir()
@@ -269,7 +270,10 @@ def test_a_bad_head_is_a_line_and_the_good_one_is_used(tmp_path, verifier, heads
     assert list(found) == ["vision"]
     (line,) = problems
     assert "eagle" in line
-    assert trained_drafters(Loaded, tmp_path / "nowhere") == ({}, [])
+    assert trained_drafters(Loaded, tmp_path / "model" / "drafters") == ({}, []), "a model without heads is no problem"
+    found, (line,) = trained_drafters(Loaded, tmp_path / "nowhere")
+    assert found == {}
+    assert "nowhere has no draft heads" in line, "asked for"
 
 
 def test_a_vision_head_for_another_number_of_bins_is_refused():

@@ -6,6 +6,7 @@ import random
 import struct
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -282,6 +283,20 @@ def test_a_hub_id_is_looked_up_in_the_cache_and_never_fetched(inspect, folder, t
     assert "2 layers, width 32" in said.text
 
 
+def test_a_path_from_another_folder_is_no_hub_id(inspect, tmp_path, monkeypatch):
+    """Fetching what anyone may have registered under that name was the advice."""
+    monkeypatch.chdir(tmp_path)
+    said = inspect("models/tabletop")
+    assert said.status == 0, said.errors
+    assert str(Path(__file__).parents[2] / "models" / "tabletop") in said.text
+    assert inspect("models/tabletop/drafters").status == 0
+    said = inspect("models/tabeltop")
+    assert said.status == 1
+    assert "no folder models/tabeltop" in said.text
+    assert "hub id models/tabeltop" in said.text
+    assert "hf download" not in said.text
+
+
 @pytest.fixture
 def adapter(folder, tmp_path):
     """A LoRA adapter on the example checkpoint."""
@@ -313,7 +328,7 @@ def test_an_adapter_of_another_base(inspect, adapter, edit):
     assert any("fit no weight of the base model" in error for error in said.errors)
     assert any("only plain LoRA" in error and "use_dora" in error for error in said.errors)
     edit(adapter / "adapter_config.json", base_model_name_or_path="/nowhere/base")
-    assert any("/nowhere/base does not exist" in error for error in inspect(adapter).errors)
+    assert any("no folder /nowhere/base" in error for error in inspect(adapter).errors)
     edit(adapter / "adapter_config.json", base_model_name_or_path=None)
     assert any("does not name its base model" in error for error in inspect(adapter).errors)
 

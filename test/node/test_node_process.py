@@ -100,6 +100,50 @@ def test_a_signal_before_anything_is_configured(world, act):
     assert world.heard_before_sentinel() == []
 
 
+LOADS = {"a load that waits": "threading.Event().wait()", "a load that computes": "[None for _ in iter(int, 1)]"}
+
+
+@pytest.mark.parametrize("name", ["SIGTERM", "SIGINT"])
+@pytest.mark.parametrize("load", LOADS.values(), ids=LOADS)
+def test_a_signal_in_the_middle_of_a_load_is_one_calm_line(world, start, load, name):
+    """It ended with a traceback, after two seconds of waiting for a load that nobody wants any more."""
+    process = start(
+        "import sys, threading\n"
+        "from spec_vla_ros.node import act_node\n"
+        "from spec_vla_ros.openvla import loader\n"
+        f"loader.load_model = lambda *_, **__: (print('now', flush=True), {load})\n"
+        "sys.exit(act_node.main(sys.argv))",
+        "--ros-args", "-p", "policy:=openvla", "-p", "model:=models/tabletop", "-p", "autostart:=true",
+    )  # fmt: skip
+    assert process.stdout.readline() == "now\n"
+    began = time.monotonic()
+    process.send_signal(getattr(signal, name))
+    _, said = process.communicate(timeout=10)
+    assert time.monotonic() - began < 1.8, "two seconds were spent on waiting for the load"
+    assert process.returncode == 0, said
+    assert "Traceback" not in said
+    after = [line for line in said.split("loading policy")[1].splitlines()[1:] if "still loading" not in line]
+    assert ["STOPPED" in line for line in after] == [True, False], said
+    assert after[1].endswith("finalized")
+
+
+def test_a_signal_while_the_real_model_is_read(world, act):
+    process = act(model="models/tabletop", autostart="true")
+    texts = []
+    world.until(
+        lambda: (
+            texts.extend(s.message for m in world.diagnostics for s in m.status)
+            or "configuring: loading the policy" in texts
+        ),
+        30,
+        "the beginning of the load",
+    )
+    process.send_signal(signal.SIGTERM)
+    code, output = finish(process, world)
+    assert code == 0, output
+    assert "Traceback" not in output
+
+
 @pytest.mark.parametrize(
     ("parameter", "value"), [("acceptance_radius", "21"), ("action_scale", "1"), ("max_linear_speed", ".nan")]
 )

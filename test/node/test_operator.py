@@ -368,3 +368,21 @@ def test_the_budget_of_an_action_reaches_the_decoder_and_zero_is_none(rig):
     assert decode.radius_sum == 14
     assert (decode.radius_mm, decode.radius_mrad) == (2.5, 0.0)
     assert not one.set(acceptance_sum=121)
+
+
+def test_accepted_tokens_are_of_the_action_and_count_once(ros):
+    """With a second look the passes of one action accepted more tokens than an action has."""
+    from dataclasses import replace
+
+    import numpy as np
+
+    from spec_vla_ros.node.diagnostics import DecodeWindow
+    from spec_vla_ros.node.worker import Outcome
+    from spec_vla_ros.policy_types import DecodeSettings
+
+    result = policy([0.0] * 7).infer(np.zeros((8, 8, 3), np.uint8), "go", DecodeSettings())
+    sources = ("verifier", "again", "again", "verifier", "again", "again", "verifier")
+    report = replace(result.report, verifier_passes=4, accepted_per_pass=(5, 0, 2, 2), token_source=sources)
+    window = DecodeWindow()
+    window.add(Outcome(None, replace(result, report=report), None, 0.1))
+    assert window.values(())["accepted tokens per action"] == "4.00"

@@ -193,3 +193,68 @@ def test_what_was_loaded_is_out_of_the_collectors_sight_until_it_is_freed(worker
     assert len(gc.get_objects()) < gc.get_freeze_count()
     assert worker.close()
     assert gc.get_freeze_count() == 0
+
+
+def test_what_is_logged_while_loading_is_told_and_nothing_afterwards(workers):
+    """Of this worker's thread alone: two nodes in a process must not tell each other's models."""
+    import logging
+
+    log, elsewhere = logging.getLogger("spec_vla_ros.openvla.loader"), threading.Event()
+
+    def factory():
+        log.info("taken from here")
+        threading.Thread(target=lambda: (log.warning("another's"), elsewhere.set())).start()
+        assert elsewhere.wait(WAIT)
+        log.warning("not pinned")
+        return ScriptedPolicy([[0.0] * 7])
+
+    worker = workers(factory)
+    assert worker.wait_loaded(WAIT)
+    log.warning("later")
+    told = [worker.told.get_nowait() for _ in range(worker.told.qsize())]
+    assert [(record.levelname, record.getMessage()) for record in told] == [
+        ("INFO", "taken from here"),
+        ("WARNING", "not pinned"),
+    ]
+
+
+def test_a_load_that_nobody_waits_for_any_more_is_let_go(workers):
+    gate = threading.Event()
+    worker = workers(lambda: gate.wait(WAIT) and ScriptedPolicy([[0.0] * 7]))
+    assert worker.close(WAIT), "at once"
+    assert not worker.wait_loaded(0.0)
+    gate.set()
+    worker._thread.join(WAIT)
+    assert not worker._thread.is_alive()
+
+
+@pytest.mark.parametrize("error", [None, CheckpointError("no weights")])
+def test_what_is_taken_is_in_the_nodes_log_also_where_it_does_not_load(workers, error):
+    import logging
+
+    from spec_vla_ros.node.loading import wait_loaded
+
+    class Logger:
+        def __init__(self):
+            self.said = []
+
+        def info(self, text, **_):
+            self.said.append(("info", text))
+
+        def warning(self, text, **_):
+            self.said.append(("warning", text))
+
+    def factory():
+        logging.getLogger("spec_vla_ros.openvla.loader").info("the model: the folder /m")
+        logging.getLogger("spec_vla_ros.openvla.loader").warning("not pinned")
+        if error:
+            raise error
+        return ScriptedPolicy([[0.0] * 7])
+
+    logger, stop = Logger(), threading.Event()
+    if error:
+        with pytest.raises(CheckpointError):
+            wait_loaded(workers(factory), stop, logger)
+    else:
+        wait_loaded(workers(factory), stop, logger)
+    assert logger.said[:2] == [("info", "the model: the folder /m"), ("warning", "not pinned")]

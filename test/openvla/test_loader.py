@@ -182,7 +182,7 @@ def test_prismatic_training_files_are_recognised(tmp_path):
 
 @pytest.mark.parametrize("name", ["/no/such/folder", "./missing", "just-a-name", "a/b/c"])
 def test_a_path_that_does_not_exist(name):
-    with pytest.raises(CheckpointError, match="does not exist"):
+    with pytest.raises(CheckpointError, match=f"no folder {name}"):
         load_model(name)
 
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from spec_vla_ros.demo.share import share_path
+from spec_vla_ros.installed import share_path
 from spec_vla_ros.openvla import quantize
 from spec_vla_ros.openvla.example import write_example_checkpoint
 from spec_vla_ros.openvla.loader import load_model

@@ -137,6 +137,19 @@ def test_decoding_is_set_as_in_the_node():
     assert (settings.radius_mm, settings.radius_mrad, settings.radius_sum, settings.second_look) == (1.5, 0.0, 20, 0.3)
 
 
+def test_the_command_decodes_as_the_node_does_unless_it_is_told_otherwise():
+    """--second-look was 0 where the node's is 0.5: a replay judged another decoder than the one that drives."""
+    from spec_vla_ros.node.parameters import PARAMETERS
+    from spec_vla_ros.replay.cli import _parser
+    from spec_vla_ros.replay.options import DECODING, Options
+
+    node = {spec.name: spec.default for spec in PARAMETERS}
+    said = vars(_parser().parse_args(["bag"]))
+    fields = Options.__dataclass_fields__
+    for name in DECODING:
+        assert said[name] == fields[name].default == node[name], name
+
+
 def test_no_row_pays_for_what_is_compiled_or_recorded_once(make_bag, tmp_path):
     """Before the first row every policy has been warmed up and asked once; a continued run remembers nevertheless."""
     from spec_vla_ros.policy import ScriptedPolicy

@@ -16,7 +16,7 @@ from spec_vla_ros.decoding.drafters import Observation
 from spec_vla_ros.decoding.drafters.base import DraftContext
 from spec_vla_ros.decoding.heads.store import trained_drafters
 from spec_vla_ros.decoding.heads.vision_head import NO_ACTION
-from spec_vla_ros.demo.share import share_path
+from spec_vla_ros.installed import share_path
 from spec_vla_ros.openvla.loader import load_model
 from spec_vla_ros.policy import OpenVLAPolicy
 from spec_vla_ros.policy_types import DecodeSettings
@@ -160,7 +160,7 @@ def test_a_bag_becomes_a_head_that_loads_and_drafts(bag, labelled, loaded, tmp_p
     assert {len(branch) for branch in branches} == {6}
     report = json.loads((tmp_path / "vision/report.json").read_text())
     assert report["held_out"]["actions"] + report["held_out"]["refused_by_the_model"] == 4
-    assert 1 <= report["held_out"]["passes_per_action"] <= 7
+    assert 1 <= report["held_out"]["passes_per_action"] <= 13
     assert report["expected"]["speed_up"] > 0
     assert all(value > 0 for value in report["measured_stages"].values())
     assert report["training"]["frames"] == 24
@@ -380,10 +380,13 @@ def test_a_revision_reaches_the_hub_and_the_files_that_were_read_are_the_fingerp
     with pytest.raises(SystemExit, match="enough"):
         train_draft.main(["train-draft", "--model", "owner/name", "--revision", "v2", "--out", str(tmp_path)])
     assert asked == {"path": "owner/name", "revision": "v2"}
-    monkeypatch.setattr(draft_shards, "resolve", lambda *_: pytest.fail("it may be another revision"))
+    hub = lambda *_, **__: pytest.fail("it may be another revision")  # noqa: E731
+    monkeypatch.setattr("huggingface_hub.snapshot_download", hub)
     parts = {name: getattr(loaded, name) for name in ("model", "statistics", "prompt")}
-    snapshot = SimpleNamespace(**parts, source="owner/name", folder=MODEL)
+    snapshot = SimpleNamespace(**parts, source="owner/name", folder=MODEL, base=None)
     assert draft_shards.fingerprint(snapshot)["digest"] == draft_shards.fingerprint(loaded)["digest"]
+    adapter = SimpleNamespace(**parts, source="owner/adapter", folder=tmp_path, base=MODEL)
+    assert draft_shards.fingerprint(adapter)["base"] == draft_shards.fingerprint(loaded)["digest"]
 
 
 def test_a_gpu_that_is_not_there_is_said_and_several_processes_share_none(monkeypatch):

@@ -20,8 +20,10 @@ from spec_vla_ros.decoding.drafters.base import Drafter
 from spec_vla_ros.decoding.drafters.eagle import Eagle
 from spec_vla_ros.decoding.drafters.vision import Vision
 from spec_vla_ros.decoding.verifier import cache_slots
-from spec_vla_ros.errors import CheckpointError
+from spec_vla_ros.errors import CheckpointChangedError, CheckpointError
+from spec_vla_ros.installed import model_folder
 from spec_vla_ros.openvla.config import LlamaConfig
+from spec_vla_ros.openvla.file_stamps import FileStamps
 from spec_vla_ros.openvla.loader import LoadedModel
 
 from .eagle_head import EagleHead
@@ -34,16 +36,25 @@ WEIGHTS, PUBLISHED_WEIGHTS = "model.safetensors", "pytorch_model.bin"
 def trained_drafters(loaded: LoadedModel, folder: Path) -> tuple[dict[str, Drafter], list[str]]:
     """Drafters whose heads lie in ``folder``, by name, and what is wrong with the others, one line each.
 
-    A head that is missing or does not fit costs speed and not correctness, so it is never an error.
+    A head that is missing or does not fit costs speed and not correctness, so it is never an error. The files of those
+    that are found are watched from now on as the model's are.
     """
     makers = {Vision.name: _vision, Eagle.name: _eagle}
     found, problems = {}, []
     for name, make in makers.items():
         if (folder / name).is_dir():
+            files = FileStamps(folder / name)
             try:
                 found[name] = make(loaded, folder / name)
-            except CheckpointError as error:
+                files.check()  # somebody who is still writing
+            except (CheckpointError, CheckpointChangedError) as error:
+                found.pop(name, None)
                 problems.append(str(error))
+                continue
+            if loaded.files is not None:
+                loaded.files.extend(files)
+    if not (found or problems) and folder != heads_folder(loaded):
+        problems.append(f"{folder.absolute()} has no draft heads in it ({', '.join(f'{name}/' for name in makers)})")
     return found, problems
 
 
@@ -60,8 +71,16 @@ def _eagle(loaded: LoadedModel, folder: Path) -> Drafter:
 
 
 def heads_folder(loaded: LoadedModel, explicit: Path | str = "") -> Path:
-    """Where the heads of a model are: ``explicit``, else ``drafters/`` in the folder that the model was read from."""
-    return Path(explicit) if explicit else Path(loaded.folder or loaded.source) / FOLDER
+    """Where the heads of a model are: ``explicit``, else ``drafters/`` in the folder that the model was read from.
+
+    ``explicit`` is always a folder of this machine, found as a model's is (:func:`..openvla.sources.local_folder`).
+    """
+    if not explicit:
+        return Path(loaded.folder or loaded.source) / FOLDER
+    try:
+        return model_folder(explicit)
+    except FileNotFoundError:
+        return Path(explicit).expanduser()  # :func:`trained_drafters` says that there is nothing
 
 
 def save_head(head: nn.Module, folder: Path, about: dict[str, Any]) -> None:

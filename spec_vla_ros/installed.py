@@ -10,11 +10,8 @@ import spec_vla_ros
 TABLETOP = "models/tabletop"  # the small model that comes with the package
 
 
-def share_path(relative: str) -> Path:
-    """``relative`` in the checkout, in the installed wheel, or in the share folder of a ROS installation.
-
-    Raises ``FileNotFoundError`` that lists where it looked.
-    """
+def share_folders() -> list[Path]:
+    """Where shared files may lie: the checkout, the installed wheel, and the share folder of a ROS installation."""
     module = Path(spec_vla_ros.__file__).parent
     places = [module.parent, module / "share"]
     try:
@@ -24,6 +21,12 @@ def share_path(relative: str) -> Path:
     else:
         with contextlib.suppress(PackageNotFoundError):
             places.append(Path(get_package_share_directory("spec_vla_ros")))
+    return places
+
+
+def share_path(relative: str) -> Path:
+    """``relative`` in one of :func:`share_folders`; raises ``FileNotFoundError`` that lists where it looked."""
+    places = share_folders()
     for place in places:
         if (place / relative).exists():
             return place / relative
@@ -35,4 +38,5 @@ def model_folder(model: str | Path = TABLETOP) -> Path:
 
     Raises ``FileNotFoundError`` that lists where it looked.
     """
-    return Path(model) if Path(model).is_dir() else share_path(str(model))
+    here = Path(model).expanduser()
+    return here if here.is_dir() else share_path(str(here))

@@ -1,0 +1,197 @@
+"""What the name of a model means: a folder of this machine, or a repository of the hub.
+
+``models/tabletop`` reads like both, and a name that is free on the hub can be registered by anyone: who looks for a
+folder in the wrong place must not end up with a stranger's weights on the arm. So what is a folder here, in a folder
+above or among the package's own files is never looked up on the hub, and neither is a name that reads like a path.
+Needs no torch, and the hub's client only for what can be nothing but a hub id.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from spec_vla_ros.errors import CheckpointError
+from spec_vla_ros.installed import share_folders
+
+_log = logging.getLogger(__name__)
+FILES = ("*.json", "*.safetensors")  # that are taken from the hub: no code, and nothing that unpickles
+# What folders of this machine are called. None of them may be the owner of a repository, whoever registers it.
+_FOLDERS = """
+adapter adapters adapter-tmp artifacts backup backups base build cache checkpoint checkpoints ckpt ckpts config data
+dataset datasets demo desktop dev documents downloads drafters example examples exp experiment experiments export
+exports finetuned finetunes heads home install local log logs lora loras media merged mnt model models new old opt out
+output outputs policies policy pretrained result results root run runs save saved saved_models scratch share shared
+snapshots src srv storage store temp test tmp train training user users usr var vla weights work workspace ws
+"""
+LOCAL_NAMES = frozenset(_FOLDERS.split())
+_HUB_ID = re.compile(r"[a-z0-9][\w.-]*/[a-z0-9][\w.-]*", re.ASCII | re.IGNORECASE)
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where the files of a model come from.
+
+    ``name``: as it was asked for. ``repository``, ``commit``: of the hub; empty for a folder of this machine.
+    ``revision``: that was asked for.
+    """
+
+    name: str
+    folder: Path
+    repository: str = ""
+    commit: str = ""
+    revision: str = ""
+
+    @property
+    def pinned(self) -> bool:
+        """Whether the name will mean the same files tomorrow, as far as a hub has a say: branches and tags move, and
+        may be called like the beginning of a commit.
+        """
+        return not self.repository or self.revision.lower() == self.commit
+
+    def __str__(self) -> str:
+        if self.repository:
+            asked = f" (revision {self.revision})" if self.revision and not self.pinned else ""
+            return f"{self.repository} of the hub at commit {self.commit}{asked}"
+        return f"the folder {self.folder}"
+
+    @property
+    def warning(self) -> str:
+        """What an operator should know before this moves an arm; empty if there is nothing."""
+        if not self.pinned:
+            return f"{self} is not pinned: its owner can change what this is. Set revision to {self.commit}"
+        if self.revision and not self.repository:
+            return f"revision {self.revision} has no effect: {self.name} is a folder of this machine"
+        return ""
+
+
+def locate(name: str | os.PathLike[str], revision: str | None = None, *, download: bool = True) -> Source:
+    """The folder that ``name`` means, fetched from the hub where it is a hub id such as "openvla/openvla-7b".
+
+    ``revision`` (branch, tag or commit) applies to hub ids; together with one that is a folder here, it is refused.
+    ``download``: else a hub id has to be in the hub's cache on this machine. Raises :class:`CheckpointError`.
+    """
+    text, revision = os.fspath(name), str(revision or "")
+    folder = local_folder(name)
+    if folder is not None:
+        if revision and not _spelling(name):
+            raise CheckpointError(
+                f"{text} is a folder of this machine ({folder}), and revision {revision} is of the hub: give the full "
+                "path of the folder, or leave the revision away"
+            )
+        return Source(text, folder, revision=revision)
+    from huggingface_hub import snapshot_download  # only needed for hub ids
+
+    if download:
+        _log.info(f"{text} is no folder here: asking the hub for revision {revision or 'main'}")
+    try:
+        fetched = snapshot_download(
+            text, revision=revision or None, allow_patterns=list(FILES), local_files_only=not download
+        )
+    except Exception as error:  # the hub client raises many unrelated types (HTTP, cache, offline, validation)
+        why = str(error) if download else f"not in the local cache of the hub ({type(error).__name__})"
+        raise CheckpointError(_neither(text, why)) from error
+    return Source(text, Path(fetched), text, Path(fetched).name, revision)
+
+
+def local_folder(name: str | os.PathLike[str]) -> Path | None:
+    """The folder of this machine that ``name`` means, absolute; None for a hub id.
+
+    A relative name means the working directory, then the package's own files. Raises :class:`CheckpointError` for what
+    is neither a folder nor a hub id, and for what might be meant but is not where the name says.
+    """
+    text = os.fspath(name)
+    if not text.strip():
+        raise CheckpointError("no model is named")
+    path = Path(os.path.expanduser(text))
+    if os.path.lexists(path):
+        return _folder(path, text)
+    if not _is_path(text):
+        own = _distinct(place / text for place in share_folders())
+        found = _distinct([*own, *(place / text for place in _here()[1:])])
+        if found and len(found) == len(own):
+            return _folder(own[0], text)
+        if found:
+            raise CheckpointError(
+                f"{text} is not in {_here()[0]}, but there is {' and '.join(map(str, found))}: give the full path of "
+                "the one that is meant; what is a folder of this machine is not looked up on the hub"
+            )
+    if why := refusal(name):
+        raise CheckpointError(_neither(text, why))
+    return None
+
+
+def refusal(name: str | os.PathLike[str]) -> str:
+    """Why ``name`` is not looked up on the hub where it is no folder; empty if it may be."""
+    if why := _spelling(name):
+        return why
+    owner = os.fspath(name).split("/")[0]
+    if _keeps_models(Path(owner)):
+        return f"it is a path, {os.path.join(*_here()[:1], owner)} is where models are kept"
+    return ""
+
+
+def _spelling(name: str | os.PathLike[str]) -> str:
+    """Why ``name`` can be no hub id, whatever there is on this machine."""
+    text = os.fspath(name)
+    if not isinstance(name, str) or _is_path(text):
+        return "it is a path"
+    if not _HUB_ID.fullmatch(text):
+        return "it is not of the form owner/name"
+    owner = text.split("/")[0]
+    return f"it is a path, {owner} is what folders are called" if owner.lower() in LOCAL_NAMES else ""
+
+
+def _is_path(text: str) -> bool:
+    return text.startswith((".", "/", "~")) or ".." in Path(text).parts
+
+
+def _keeps_models(folder: Path) -> bool:
+    """Whether ``folder`` has a checkpoint in it, or nothing (a disk that is not mounted), or cannot be looked into."""
+    try:
+        inside = list(folder.iterdir())
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    except OSError:
+        return True
+    names = ("config.json", "adapter_config.json")
+    return not inside or any((one / name).is_file() for one in inside for name in names)
+
+
+def _folder(path: Path, text: str) -> Path:
+    if path.is_dir():
+        return path.absolute()
+    if not path.exists():
+        raise CheckpointError(f"{text} is a link to {os.readlink(path)}, which does not exist")
+    hint = "a Prismatic training file" if path.suffix == ".pt" else "a file"
+    raise CheckpointError(f"{text} is {hint}, expected a folder in the Hugging Face layout")
+
+
+def _distinct(paths: Iterable[Path]) -> list[Path]:
+    """Those that exist, each once whatever it is called."""
+    found: dict[str, Path] = {}
+    for path in paths:
+        if os.path.lexists(path):
+            found.setdefault(os.path.realpath(path), path)
+    return list(found.values())
+
+
+def _here() -> list[Path]:
+    """The working directory and what it is in; empty where it has been removed under this process."""
+    try:
+        here = Path.cwd()
+    except OSError:
+        return []
+    return [here, *here.parents]
+
+
+def _neither(text: str, why: str) -> str:
+    """What was tried of both readings of a name."""
+    places = [os.path.join(*map(str, _here()[:1]), os.path.expanduser(text))]
+    if not _is_path(text):
+        places = [*(f"{here} and above" for here in _here()[:1]), *map(str, share_folders())]
+    return f"no folder {text} (looked in {', '.join(places)}), and hub id {text}: {why}"
