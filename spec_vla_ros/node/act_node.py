@@ -80,8 +80,7 @@ class ActNode(LifecycleNode):
             self.add_post_set_parameters_callback(self._on_parameters_set)
 
         self._steady = Clock(clock_type=ClockType.STEADY_TIME)
-        self._beat_timer: Any = None
-        self._look_timer: Any = None
+        self._beat_timer = self._look_timer = None
         self._clock_watch = ClockWatch()
         self._arm: ArmLink | None = None
         self._publishers_: dict[str, Any] = {}
