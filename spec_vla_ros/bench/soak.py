@@ -1,9 +1,8 @@
 """Hours of closed loop: does the act node grow, and does its stream ever pause?
 
 The simulated arm and the real node run as in the demonstration, one episode after the other. Every velocity's stamp is
-looked at. A pause is explained where the kernel says that a thread of the node was kept waiting for a core meanwhile,
-which is the machine's doing: the streaming thread itself, or another one that held the interpreter's lock. What is
-left is ours.
+looked at. A pause is explained where the kernel says that a thread of the safety process, which streams, was kept
+waiting for a core meanwhile: that is the machine's doing. What is left is ours.
 """
 
 from __future__ import annotations
@@ -94,6 +93,15 @@ class Machine(threading.Thread):
         self.join()
 
 
+def safety_process(pid: int) -> int:
+    """Process id of the safety process of the act node ``pid``; ``ProcessLookupError`` if there is none."""
+    for task in Path(f"/proc/{pid}/task").iterdir():
+        for child in (task / "children").read_text().split():
+            if b"safety_node" in Path(f"/proc/{child}/cmdline").read_bytes():
+                return int(child)
+    raise ProcessLookupError(f"process {pid} has no safety process")
+
+
 def waited(pid: int) -> dict[str, int]:
     """Time (ns) for which each thread of a process was ready to run and had no core, since it began."""
     found = {}
@@ -161,7 +169,8 @@ def measure(options: Options, say: Callable[[str], None]) -> dict[str, Any]:
                 node.wait_for_nodes()
                 node.apply(Setting.of("fastest"))
                 ear.sent_ns.clear()
-                machine = Machine({child.name: child.pid for child in children}, "act")
+                pids = {child.name: child.pid for child in children}
+                machine = Machine({**pids, "safety": safety_process(pids["act"])}, "safety")
                 machine.start()
                 began = told = time.monotonic()
                 todo = plan(100_000, options.seed)
