@@ -11,10 +11,11 @@ from . import logging as log
 from .args import parse_ros_args
 from .clock import Clock, ROSClock
 from .context import Context, get_default_context
-from .endpoints import Client, GuardCondition, Publisher, Service, Subscription, Timer
+from .endpoints import GuardCondition, Publisher, Subscription, Timer
 from .exceptions import InvalidTopicNameException, NameValidationException, NotInitializedException
 from .parameters import ParameterMixin
 from .qos import QoSProfile, as_profile, clock_profile, qos_profile_services_default, rosout_profile
+from .services import Client, Service
 from .types import registry
 
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\Z")

@@ -25,7 +25,7 @@ from cyclonedds.sub import DataReader, Subscriber
 from cyclonedds.topic import Topic
 
 from .messages import FieldType, Message
-from .qos import QoSProfile
+from .qos import QoSProfile, ReliabilityPolicy
 from .types import registry
 
 # As in rmw: with any other participant index the ports are arbitrary, and a peer that lists this host cannot find it.
@@ -180,10 +180,16 @@ class Wire:
     def writer(
         self, name: str, cls: type[Message], qos: QoSProfile, *, service: bool = False, **announce: str
     ) -> DataWriter:
-        """A writer on the DDS topic ``name``; ``announce`` goes to discovery beside the type hash."""
+        """A writer on the DDS topic ``name``; ``announce`` goes to discovery beside the type hash.
+
+        A writer of a service raises where it would have to wait for a reader that does not confirm what it has got.
+        """
         raw = raw_type(cls, service)
         data = user_data(**announce, typehash=registry().type_hash(cls.FULL_NAME))
-        return DataWriter(self._publisher, self._topic(name, raw), qos=qos.to_dds(data, writer=True))
+        policies = qos.to_dds(data, writer=True)
+        if service and qos.reliability != ReliabilityPolicy.BEST_EFFORT:
+            policies = Qos(Policy.Reliability.Reliable(0), base=policies)
+        return DataWriter(self._publisher, self._topic(name, raw), qos=policies)
 
     def reader(
         self, name: str, cls: type[Message], qos: QoSProfile, *, service: bool = False, **announce: str
