@@ -6,7 +6,6 @@ megabytes.
 
 from __future__ import annotations
 
-import traceback
 from typing import Any
 
 LIMIT = 120  # characters of a foreign value in a line
@@ -57,8 +56,3 @@ def record(text: str, limit: int) -> str:
     if not text.startswith(TRACEBACK_START):
         return printable(text)
     return "\n  ".join(printable(line) for line in text.rstrip("\n").split("\n"))
-
-
-def told(error: BaseException, limit: int = 16_000) -> str:
-    """The traceback of ``error`` as a record."""
-    return record("".join(traceback.format_exception(error)), limit)

@@ -159,11 +159,15 @@ class Executor:
                     yield entity
 
     def _report_mismatches(self) -> None:
-        """Say once a second which peers cannot be matched; such a topic is silent otherwise."""
+        """Once a second: take in what is new in the graph, and say which peers cannot be matched.
+
+        A topic of theirs is silent otherwise.
+        """
         now = time.monotonic()
         if now < self._next_report:
             return
         self._next_report = now + 1.0
+        self.context.graph.listen()
         for kind in ("_ros_subscriptions", "_ros_publishers"):
             for entity in self._entities(kind):
                 entity.warn_of_incompatible_peers()

@@ -41,6 +41,8 @@ from . import conversions, diagnostics, loading, parameters, process
 from .arm_link import ZERO, ArmLink
 from .camera import Camera
 from .cycle import Action, Cycle
+from .label_guard import guard_labels
+from .parameter_services import ParameterServices
 from .policy_factory import make_policy
 from .reporter import Part, Reporter
 from .worker import Worker
@@ -77,7 +79,7 @@ class ActNode(LifecycleNode):
         stop: threading.Event | None = None,
         **node_arguments: Any,
     ) -> None:
-        super().__init__("act", **node_arguments)
+        super().__init__("act", start_parameter_services=False, **node_arguments)
         self._born = time.monotonic()
         self._policy_factory, self._stop = policy_factory, stop or threading.Event()
         self._state = "unconfigured"
@@ -87,6 +89,8 @@ class ActNode(LifecycleNode):
         self._instruction_set: str | None = None  # a value of the parameter that has yet to take effect
         self._window, self._ticks = diagnostics.DecodeWindow(), diagnostics.TickWindow()
         parameters.declare(self)
+        ParameterServices(self)  # instead of rclpy's, which know no bounds
+        guard_labels(self)
         self.add_on_set_parameters_callback(self._note_instruction)
 
         self._steady = Clock(clock_type=ClockType.STEADY_TIME)

@@ -12,6 +12,7 @@ import numpy as np
 from geometry_msgs.msg import TwistStamped
 from rclpy.duration import Duration
 
+from spec_vla_ros.foreign_text import sentence
 from spec_vla_ros.motion.watchdog import Fault
 
 from . import conversions
@@ -141,7 +142,7 @@ class ArmLink:
         One that stays, such as a recorder, must not hide that the arm has left.
         """
         infos = self._node.get_subscriptions_info_by_topic(self.topic)
-        present = {bytes(info.endpoint_gid): info.node_name for info in infos}
+        present = {bytes(info.endpoint_gid): sentence(info.node_name, 80) for info in infos}
         left = [name for gid, name in self._audience.items() if gid not in present and not name.startswith(LISTENERS)]
         self._audience = present
         return sorted(left)
