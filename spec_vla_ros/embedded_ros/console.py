@@ -19,9 +19,10 @@ PIECE = min(select.PIPE_BUF, 4096)  # bytes; a pipe that poll calls writable tak
 
 
 class Console:
-    """Writes lines to whatever ``sys.stderr`` is at that moment. Any thread."""
+    """Writes lines to ``stream``, without one to whatever ``sys.stderr`` is at that moment. Any thread."""
 
-    def __init__(self) -> None:
+    def __init__(self, stream: Any = None) -> None:
+        self._stream = stream
         self._lock = threading.Lock()
         self._outlet: _Outlet | None = None
         self.dropped = 0  # lines that nobody has been told about
@@ -31,7 +32,7 @@ class Console:
 
         ``report`` makes the line that stands in place of so many dropped ones.
         """
-        stream = sys.stderr
+        stream = self._stream or sys.stderr
         if stream is None:
             return False
         try:
