@@ -43,7 +43,8 @@ def shortened(value: Any, limit: int = LIMIT) -> str:
 def sentence(text: Any, limit: int = SENTENCE) -> str:
     """``text``, a sentence of ours with foreign parts, in one line of at most ``limit`` characters and a sign."""
     text = str(text)
-    return printable(text[:limit]) + ("..." if len(text) > limit else "")
+    line = printable(text[: limit + 1])  # one more: a cut has to show
+    return line if len(line) <= limit else f"{line[:limit]}..."
 
 
 def record(text: str, limit: int) -> str:

@@ -166,6 +166,8 @@ def _too_many(parameters: Sequence[Any]) -> str:
 def refusal_of(message: Any) -> str:
     """Why an rcl_interfaces/Parameter cannot be a value of any parameter here, or an empty string."""
     kind = message.value.type
+    if not message.name:  # rclpy of Jazzy takes it for a declared one and makes it
+        return "a parameter without a name"
     if len(message.name) > MAX_NAME:
         return f"a name of {len(message.name)} characters, at most {MAX_NAME} are accepted"
     if kind not in _TYPES:
