@@ -14,6 +14,7 @@ from .messages import Message
 MAX_MESSAGE = 2**27  # bytes of a message on a topic; an image of 64 MB passes
 MAX_REQUEST = 2**16  # bytes; sixty parameters with long texts have some 10**4
 MAX_REPLY = 2**20  # bytes
+MAX_KEPT = 100  # requests or replies of one endpoint that are kept until a peer confirms them
 MAX_GRAPH = 2**20  # bytes of what one participant says about its nodes
 QUIET = 5.0  # s between two lines about the same refusal
 REPLY_PATIENCE = 1.0  # s that a reply is kept for a client whose reader has not been discovered

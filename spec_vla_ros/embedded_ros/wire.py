@@ -24,6 +24,7 @@ from cyclonedds.pub import DataWriter, Publisher
 from cyclonedds.sub import DataReader, Subscriber
 from cyclonedds.topic import Topic
 
+from . import bounds
 from .messages import FieldType, Message
 from .qos import QoSProfile, ReliabilityPolicy
 from .types import registry
@@ -183,13 +184,15 @@ class Wire:
     ) -> DataWriter:
         """A writer on the DDS topic ``name``; ``announce`` goes to discovery beside the type hash.
 
-        A writer of a service raises where it would have to wait for a reader that does not confirm what it has got.
+        A writer of a service raises where it would have to wait for a reader that does not confirm what it has got, and
+        keeps few samples for such a reader.
         """
         raw = raw_type(cls, service)
         data = user_data(**announce, typehash=registry().type_hash(cls.FULL_NAME))
         policies = qos.to_dds(data, writer=True)
         if service and qos.reliability != ReliabilityPolicy.BEST_EFFORT:
-            policies = Qos(Policy.Reliability.Reliable(0), base=policies)
+            depth = Policy.History.KeepLast(min(max(1, qos.depth), bounds.MAX_KEPT))
+            policies = Qos(Policy.Reliability.Reliable(0), depth, base=policies)
         return DataWriter(self._publisher, self._topic(name, raw), qos=policies)
 
     def reader(

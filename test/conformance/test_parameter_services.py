@@ -147,7 +147,7 @@ def list_or_value(node, name):
         (texts("group.b.c", ["x"] * (services.MAX_ELEMENTS + 1)), f"{services.MAX_ELEMENTS + 1} elements"),
         (texts("group.b.c", ["x" * services.MAX_TEXT, "y"]), "characters"),
         (text("group.b.d", "x" * (services.MAX_TEXT + 1)), f"{services.MAX_TEXT + 1} characters"),
-        (double("x" * (services.MAX_NAME + 1), 1.0), f"{services.MAX_NAME + 1} characters"),
+        (double("x" * (services.MAX_NAME + 1), 1.0), f"a name of {services.MAX_NAME + 1} characters"),
         (double("no\nsuch\x1bname", 1.0), "not declared"),
         (double("", 1.0), ""),
     ],
@@ -215,6 +215,15 @@ def test_more_prefixes_than_anybody_has(bounded, ask):
     assert list(ask(bounded, "list_parameters", prefixes=[*many[1:], "group"]).result.names) == NAMES[1:4]
     assert list(ask(bounded, "list_parameters", prefixes=[*many, "group"]).result.names) == []
     assert str(services.MAX_NAMES) in bounded.log.lines[-1]
+
+
+def test_what_makes_one_event_has_a_size(bounded, ask, monkeypatch):
+    monkeypatch.setattr(services, "MAX_ANSWER", 10_000)
+    several = [text("group.b.d", "x" * 4000)] * 3
+    result = ask(bounded, "set_parameters_atomically", parameters=several).result
+    assert not result.successful
+    assert "10000" in result.reason
+    assert all(result.successful for result in ask(bounded, "set_parameters", parameters=several).results)
 
 
 def test_a_callback_that_raises_refuses_and_is_told(bounded, ask):
