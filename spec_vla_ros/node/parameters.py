@@ -15,7 +15,7 @@ from spec_vla_ros.decoding.drafters import DRAFTERS
 from spec_vla_ros.decoding.presets import NAMES as PRESETS
 from spec_vla_ros.decoding.presets import decided_by
 from spec_vla_ros.errors import InstructionError
-from spec_vla_ros.foreign_text import sentence, shortened
+from spec_vla_ros.foreign_text import shortened
 from spec_vla_ros.instruction import clean_instruction
 from spec_vla_ros.motion.watchdog import Limits
 from spec_vla_ros.policy_types import DecodeSettings
@@ -257,7 +257,7 @@ def declare(node: Any) -> None:
     def validate(changes: Iterable[Any]) -> Any:
         values = {parameter.name: parameter.value for parameter in changes}
         box = {name: values.get(name, node.get_parameter(name).value) for name in BOX}
-        reason = sentence(
+        reason = (
             refusal(values)
             or (box_refusal(**box) if BOX & values.keys() else "")
             or overruled(values, values.get("preset", node.get_parameter("preset").value))

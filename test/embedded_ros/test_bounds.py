@@ -210,6 +210,14 @@ def test_a_response_that_could_be_mistaken_is_not_sent(managed, stranger, spin_u
     assert until_answer(spin_until, one, managed)[0] == good
 
 
+def test_a_label_of_any_length_is_a_short_line(managed, stranger, spin_until, capfd):
+    one = stranger(managed, ChangeState, f"/{managed.get_name()}/change_state")
+    one.send(cdr.serialize(ChangeState.Request(transition=Transition(label="x\n" * 10_000))))
+    assert not until_answer(spin_until, one, managed)[1].success
+    (line,) = [line for line in capfd.readouterr().err.splitlines() if "not possible" in line]
+    assert len(line) < 500
+
+
 def test_sixty_long_parameters_fit_into_a_request():
     """What a load of a whole file sends, with room to spare."""
     parameters = [

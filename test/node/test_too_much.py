@@ -78,6 +78,15 @@ def test_a_refused_value_is_told_in_a_few_words(ask, capfd):
     assert still_driving(one)
 
 
+def test_more_drafters_than_there_are_is_refused():
+    """Each would be asked for every pass: a thousand times the same one makes an inference hang."""
+    from spec_vla_ros.decoding.drafters import DRAFTERS
+    from spec_vla_ros.node.parameters import refusal
+
+    assert not refusal({"drafters": sorted(DRAFTERS)})
+    assert str(len(DRAFTERS)) in refusal({"drafters": ["hold"] * (len(DRAFTERS) + 1)})
+
+
 def test_thousands_of_names_cost_nothing(ask):
     from rcl_interfaces.srv import DescribeParameters, GetParameters, ListParameters
 
