@@ -166,8 +166,9 @@ class Executor:
         now = time.monotonic()
         if now < self._next_report:
             return
+        if self.context.graph.listen():
+            return  # others' callbacks first, then the rest
         self._next_report = now + 1.0
-        self.context.graph.listen()
         for kind in ("_ros_subscriptions", "_ros_publishers"):
             for entity in self._entities(kind):
                 entity.warn_of_incompatible_peers()

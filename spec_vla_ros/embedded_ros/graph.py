@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 TOPIC = "ros_discovery_info"
 _MANY = 4096
-_AT_ONCE = 1000  # announcements that one look takes in
+_AT_ONCE = 100  # announcements that one look takes in, some 10 ms
 _OBJECTS = 50_000  # nodes and endpoints of one participant; a container of 500 nodes has some 15 000
 _LONGEST_NAME = 255  # characters, as rmw allows
 
@@ -126,7 +126,8 @@ class Graph:
     def nodes(self) -> list[tuple[str, str]]:
         """(name, namespace) of every node of the domain."""
         with self._lock:
-            self.listen()
+            while self.listen():
+                pass
             mine = [(name, namespace) for namespace, name in self._mine]
             return mine + [(node.name, node.namespace) for nodes in self._others.values() for node in nodes]
 
@@ -137,7 +138,8 @@ class Graph:
     def owner(self, endpoint: bytes) -> tuple[str, str] | None:
         """(name, namespace) of the node that an endpoint belongs to."""
         with self._lock:
-            self.listen()
+            while self.listen():
+                pass
             if self._owners is None:
                 self._owners = {gid: (node.name, node.namespace) for nodes in self._others.values() for node in nodes
                                 for gid in node.endpoints}  # fmt: skip
@@ -145,11 +147,16 @@ class Graph:
                     self._owners |= dict.fromkeys((g for side in sides for g in side), (name, namespace))
             return self._owners.get(endpoint)
 
-    def listen(self) -> None:
-        """Take in what others have announced. Now and then, or it piles up: everybody's last word has to be kept."""
+    def listen(self) -> bool:
+        """Take in what others have announced; whether there may be more of it.
+
+        Now and then, or it piles up: the reader keeps everybody's last word, and with it all earlier ones.
+        """
         with self._lock:
+            more = True
             for _ in range(_AT_ONCE):
                 if (taken := take_cdr(self._reader)) is None:
+                    more = False
                     break
                 if len(taken[0]) > bounds.MAX_GRAPH:
                     continue
@@ -164,6 +171,7 @@ class Graph:
                 for key in gone:
                     del self._others[key]
                 self._owners = None
+            return more
 
     def _alive(self, topic: Any) -> list[Any]:
         """What is alive, by the changes since the last time: cyclonedds never frees what reading a sample costs."""

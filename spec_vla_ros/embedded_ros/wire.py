@@ -45,7 +45,6 @@ _OFF = (
     "<General><AllowMulticast>false</AllowMulticast></General><Discovery><ParticipantIndex>none</ParticipantIndex>"
     "<Tag>spec_vla_ros_off_{pid}</Tag></Discovery>"
 )
-_MANY = 4096  # announcements that wait to be taken in
 _domains: dict[int, Domain] = {}
 _raw_types: dict[str, type[IdlStruct]] = {}
 _participants: weakref.WeakSet[DomainParticipant] = weakref.WeakSet()
@@ -206,8 +205,8 @@ class Wire:
     def graph_reader(self, name: str, cls: type[Message], qos: QoSProfile) -> DataReader:
         """A reader that does not hear this participant."""
         policies = qos.to_dds(user_data(typehash=registry().type_hash(cls.FULL_NAME)), writer=False)
-        limit = Policy.ResourceLimits(max_samples=_MANY, max_instances=-1, max_samples_per_instance=-1)
-        own = Qos(Policy.IgnoreLocal.Participant, limit, base=policies)  # a full reader has the writers wait
+        # Without a limit of samples: a reader that is full has everybody wait who announces anything.
+        own = Qos(Policy.IgnoreLocal.Participant, base=policies)
         return DataReader(self._subscriber, self._topic(name, raw_type(cls)), qos=own)
 
 

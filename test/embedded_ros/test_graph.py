@@ -86,11 +86,21 @@ def test_announcements_do_not_pile_up_while_nobody_asks(make_node, neighbour, ex
     """The reader keeps them all, for everybody's last word counts; so it has to be emptied."""
     node = make_node()
     graph = node.context.graph
-    for number in range(50):
+    for number in range(500):
         neighbour.announce(f"many_{number}")
     executor.add_node(node)
-    spin_until(lambda: any(n.name == "many_49" for nodes in graph._others.values() for n in nodes))
+    spin_until(lambda: any(n.name == "many_499" for nodes in graph._others.values() for n in nodes))
     assert not graph._reader.read(10)
+
+
+def test_nobody_waits_for_a_participant_that_does_not_take_announcements_in(neighbour):
+    """A context that is not spun, or a stopped process, is in the domain like any other; with a full reader it would
+    hold everybody who makes a publisher.
+    """
+    deaf = Neighbour()
+    for number in range(6000):
+        neighbour.announce(f"one_{number % 3}")
+    deaf.context.try_shutdown()
 
 
 def test_too_much_in_an_announcement_is_not_worked_through(make_node, neighbour, spin_until, monkeypatch):
