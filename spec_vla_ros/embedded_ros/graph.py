@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 TOPIC = "ros_discovery_info"
 _MANY = 4096
 _AT_ONCE = 100  # announcements that one look takes in, some 10 ms
+_LOOKS = 10  # looks that an answer is worth
 _OBJECTS = 50_000  # nodes and endpoints of one participant; a container of 500 nodes has some 15 000
 _LONGEST_NAME = 255  # characters, as rmw allows
 
@@ -126,8 +127,7 @@ class Graph:
     def nodes(self) -> list[tuple[str, str]]:
         """(name, namespace) of every node of the domain."""
         with self._lock:
-            while self.listen():
-                pass
+            self._catch_up()
             mine = [(name, namespace) for namespace, name in self._mine]
             return mine + [(node.name, node.namespace) for nodes in self._others.values() for node in nodes]
 
@@ -138,8 +138,7 @@ class Graph:
     def owner(self, endpoint: bytes) -> tuple[str, str] | None:
         """(name, namespace) of the node that an endpoint belongs to."""
         with self._lock:
-            while self.listen():
-                pass
+            self._catch_up()
             if self._owners is None:
                 self._owners = {gid: (node.name, node.namespace) for nodes in self._others.values() for node in nodes
                                 for gid in node.endpoints}  # fmt: skip
@@ -172,6 +171,11 @@ class Graph:
                     del self._others[key]
                 self._owners = None
             return more
+
+    def _catch_up(self) -> None:
+        for _ in range(_LOOKS):  # whoever announces without end must not hold the one who asks
+            if not self.listen():
+                break
 
     def _alive(self, topic: Any) -> list[Any]:
         """What is alive, by the changes since the last time: cyclonedds never frees what reading a sample costs."""
