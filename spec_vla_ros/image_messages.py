@@ -16,6 +16,7 @@ import numpy as np
 
 from .bridge import cv_bridge, rgb_by_bridge
 from .errors import ImageError
+from .foreign_text import shortened
 
 MAX_SIDE = 16384  # px; a larger image is a corrupt header
 
@@ -66,7 +67,9 @@ def check_image(message: Any) -> _Layout:
         hint = ""
         if re.fullmatch(r"(16UC1|32FC1|64FC1)", message.encoding):
             hint = " (a depth image is not a picture)"
-        raise ImageError(f"unsupported encoding {message.encoding!r}{hint}; supported: {', '.join(sorted(LAYOUTS))}")
+        raise ImageError(
+            f"unsupported encoding {shortened(message.encoding)}{hint}; supported: {', '.join(sorted(LAYOUTS))}"
+        )
     height, width, step, length = message.height, message.width, message.step, len(message.data)
     if height == 0 or width == 0:
         raise ImageError(f"the image is empty: {width} x {height}")
@@ -102,14 +105,16 @@ def check_compressed(message: Any) -> None:
     OpenCV decodes a cut-off JPEG to a picture that is grey from the cut on, without an error; so its end is looked at.
     """
     if "compressedDepth" in message.format:
-        raise ImageError(f"format {message.format!r}: a depth image is not a picture")
+        raise ImageError(f"format {shortened(message.format)}: a depth image is not a picture")
     data = message.data
     if not len(data):
-        raise ImageError(f"an empty image of format {message.format!r}")
+        raise ImageError(f"an empty image of format {shortened(message.format)}")
     start, end = bytes(data[:4]), bytes(data[-64:])
     whole = {b"\xff\xd8": b"\xff\xd9", b"\x89P": b"IEND"}.get(start[:2])
     if whole is not None and whole not in end:  # a driver may pad the end
-        raise ImageError(f"truncated: {len(data)} bytes of format {message.format!r} without the end of the picture")
+        raise ImageError(
+            f"truncated: {len(data)} bytes of format {shortened(message.format)} without the end of the picture"
+        )
 
 
 def rgb_from_compressed(message: Any) -> np.ndarray:
@@ -119,7 +124,7 @@ def rgb_from_compressed(message: Any) -> np.ndarray:
     data = np.frombuffer(message.data, dtype=np.uint8)
     picture = cv2.imdecode(data, cv2.IMREAD_COLOR) if data.size else None
     if picture is None:
-        raise ImageError(f"cannot decode {data.size} bytes of format {message.format!r}")
+        raise ImageError(f"cannot decode {data.size} bytes of format {shortened(message.format)}")
     return np.ascontiguousarray(picture[..., ::-1])
 
 

@@ -26,7 +26,7 @@ SURFACE: dict[str, list[tuple[str, tuple[str, ...]]]] = {
     "rclpy.callback_groups": [
         ("node", ("CallbackGroup", "MutuallyExclusiveCallbackGroup", "ReentrantCallbackGroup")),
     ],
-    "rclpy.client": [("endpoints", ("Client",))],
+    "rclpy.client": [("services", ("Client",))],
     "rclpy.clock": [("clock", ("Clock", "ClockType", "ROSClock"))],
     "rclpy.constants": [("spinning", ("S_TO_NS",))],
     "rclpy.context": [("context", ("Context",))],
@@ -72,7 +72,7 @@ SURFACE: dict[str, list[tuple[str, tuple[str, ...]]]] = {
         ),
     ],
     "rclpy.serialization": [("spinning", ("deserialize_message", "serialize_message"))],
-    "rclpy.service": [("endpoints", ("Service",))],
+    "rclpy.service": [("services", ("Service",))],
     "rclpy.signals": [
         ("context", ("SignalHandlerOptions", "install_signal_handlers", "uninstall_signal_handlers")),
     ],

@@ -1,30 +1,27 @@
-"""Publishers, subscriptions, services, clients, timers and guard conditions of a node."""
+"""Publishers, subscriptions, timers and guard conditions of a node."""
 
 from __future__ import annotations
 
-import itertools
-import struct
 import threading
 import time
-import uuid
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from cyclonedds.core import InstanceState, Policy, ReadCondition, SampleState, ViewState
+from cyclonedds.core import InstanceState, ReadCondition, SampleState, ViewState
 
-from . import cdr
+from spec_vla_ros.foreign_text import sentence
+
+from . import bounds, cdr
 from .clock import Clock
 from .exceptions import InvalidHandle
 from .messages import Message
 from .qos import QoSProfile
-from .task import Future
-from .wire import parse_user_data, take_cdr, write_cdr
+from .wire import take_cdr, write_cdr
 
 if TYPE_CHECKING:
     from .node import Node
 
-_ANY = SampleState.Any | ViewState.Any | InstanceState.Any
-_REPLY_PATIENCE = 0.1  # s that a reply waits until the client's reader has been discovered
+ANY = SampleState.Any | ViewState.Any | InstanceState.Any
 
 
 class Entity:
@@ -121,7 +118,7 @@ class Subscription(Entity):
         super().__init__(node, callback_group)
         self.msg_type, self._topic, self.qos_profile, self.callback, self.raw = cls, topic, qos, callback, raw
         self._reader = node.context.wire.reader(f"rt{topic}", cls, qos)
-        self.condition = ReadCondition(self._reader, _ANY)
+        self.condition = ReadCondition(self._reader, ANY)
         self._warned = 0
 
     @property
@@ -158,12 +155,16 @@ class Subscription(Entity):
         if taken is None:
             return None
         data = taken[0]
-        if self.raw:
-            return lambda: self.callback(data)
         try:
+            if reason := bounds.too_large(data, bounds.MAX_MESSAGE, "it"):
+                raise ValueError(reason)
+            if self.raw:
+                return lambda: self.callback(data)
             message = cdr.deserialize(data, self.msg_type)
         except ValueError as error:
-            self._node.get_logger().error(f"dropped a message on '{self._topic}': {error}")
+            self._node.get_logger().error(
+                f"dropped a message on '{self._topic}': {sentence(error)}", throttle_duration_sec=bounds.QUIET
+            )
             return None
         return lambda: self.callback(message)
 
@@ -172,171 +173,6 @@ class Subscription(Entity):
         super().destroy()
         self.condition = None
         self._reader = None
-
-
-def _with_identity(data: bytes, guid: int, seq: int) -> bytes:
-    return data[:4] + struct.pack("<Qq", guid, seq) + data[4:]
-
-
-def _identity(data: bytes) -> tuple[int, int, bytes]:
-    guid, seq = struct.unpack_from("<Qq" if data[1] == 1 else ">Qq", data, 4)
-    return guid, seq, data[:4] + data[20:]
-
-
-class Service(Entity):
-    """Answers requests."""
-
-    def __init__(self, node: Node, srv_type: Any, name: str, callback: Callable[[Any, Any], Any], qos: QoSProfile,
-                 callback_group: Any) -> None:  # fmt: skip
-        super().__init__(node, callback_group)
-        self.srv_type, self.srv_name, self.callback = srv_type, name, callback
-        wire, announce = node.context.wire, {"serviceid": uuid.uuid4().hex}
-        self._reader = wire.reader(f"rq{name}Request", srv_type.Request, qos, service=True, **announce)
-        self._writer = wire.writer(f"rr{name}Reply", srv_type.Response, qos, service=True, **announce)
-        self.condition = ReadCondition(self._reader, _ANY)
-
-    @property
-    def service_name(self) -> str:
-        """Full service name."""
-        return self.srv_name
-
-    def entities(self) -> tuple[list[Any], list[Any]]:
-        """Readers and writers for the graph."""
-        return [self._reader], [self._writer]
-
-    def take_ready(self) -> Callable[[], None] | None:
-        """The next request's callback."""
-        if not self.condition.triggered:
-            return None
-        taken = take_cdr(self._reader)
-        if taken is None or len(taken[0]) < 20:
-            return None
-        return lambda: self._answer(*taken)
-
-    def _answer(self, data: bytes, info: Any) -> None:
-        guid, seq, body = _identity(data)
-        try:
-            request = cdr.deserialize(body, self.srv_type.Request)
-        except ValueError as error:
-            self._node.get_logger().error(f"dropped a request to '{self.srv_name}': {error}")
-            return
-        response = self.callback(request, self.srv_type.Response())
-        if not isinstance(response, self.srv_type.Response):
-            raise TypeError(f"the callback of '{self.srv_name}' returned {type(response)!r}")
-        if self._client_listens(info):
-            write_cdr(self._writer, _with_identity(cdr.serialize(response), guid, seq))
-
-    def _client_listens(self, info: Any) -> bool:
-        """Wait until the requester's reply reader is known; a reply sent earlier would be lost."""
-        origin = self._reader.get_matched_publication_data(info.publication_handle)
-        client = _client_id(origin)
-        if client is None:
-            return True
-        end = time.monotonic() + _REPLY_PATIENCE
-        while True:
-            for handle in self._writer.get_matched_subscriptions():
-                if _client_id(self._writer.get_matched_subscription_data(handle)) == client:
-                    return True
-            if time.monotonic() > end:
-                return False
-            time.sleep(0.01)
-
-    def destroy(self) -> None:
-        """No more answers."""
-        super().destroy()
-        self.condition = self._reader = self._writer = None
-
-
-def _client_id(endpoint: Any) -> str | None:
-    if endpoint is None or Policy.Userdata not in endpoint.qos:
-        return None
-    return parse_user_data(endpoint.qos[Policy.Userdata].data).get("clientid")
-
-
-class Client(Entity):
-    """Sends requests."""
-
-    def __init__(self, node: Node, srv_type: Any, name: str, qos: QoSProfile, callback_group: Any) -> None:
-        super().__init__(node, callback_group)
-        self.srv_type, self.srv_name = srv_type, name
-        self._guid, self._sequence = uuid.uuid4().int >> 65, itertools.count(1)
-        self._pending: dict[int, Future] = {}
-        wire, announce = node.context.wire, {"clientid": uuid.uuid4().hex}
-        self._writer = wire.writer(f"rq{name}Request", srv_type.Request, qos, service=True, **announce)
-        self._reader = wire.reader(f"rr{name}Reply", srv_type.Response, qos, service=True, **announce)
-        self.condition = ReadCondition(self._reader, _ANY)
-
-    @property
-    def service_name(self) -> str:
-        """Full service name."""
-        return self.srv_name
-
-    def entities(self) -> tuple[list[Any], list[Any]]:
-        """Readers and writers for the graph."""
-        return [self._reader], [self._writer]
-
-    def service_is_ready(self) -> bool:
-        """Is there a server whose request reader and reply writer are both matched?"""
-        readers = [self._writer.get_matched_subscription_data(h) for h in self._writer.get_matched_subscriptions()]
-        writers = [self._reader.get_matched_publication_data(h) for h in self._reader.get_matched_publications()]
-        ids = [{_server_id(e) for e in side if e is not None} for side in (readers, writers)]
-        if ids[0] == {None} or ids[1] == {None}:
-            return bool(ids[0] and ids[1])
-        return bool((ids[0] & ids[1]) - {None})
-
-    def wait_for_service(self, timeout_sec: float | None = None) -> bool:
-        """Wait for a server; False when the time is up."""
-        end = None if timeout_sec is None else time.monotonic() + timeout_sec
-        while self._node.context.ok():
-            if self.service_is_ready():
-                return True
-            if end is not None and time.monotonic() >= end:
-                return False
-            time.sleep(0.02)
-        return False
-
-    def call_async(self, request: Any) -> Future:
-        """Send ``request``; the future gets the response while somebody spins."""
-        if not isinstance(request, self.srv_type.Request):
-            raise TypeError(f"expected {self.srv_type.Request.FULL_NAME}, got {type(request)!r}")
-        seq, future = next(self._sequence), Future(executor=self._node.executor)
-        self._pending[seq] = future
-        write_cdr(self._writer, _with_identity(cdr.serialize(request), self._guid, seq))
-        return future
-
-    def call(self, request: Any, timeout_sec: float | None = None) -> Any:
-        """Send and wait; somebody else must spin. None after ``timeout_sec``."""
-        done, future = threading.Event(), self.call_async(request)
-        future.add_done_callback(lambda _: done.set())
-        return future.result() if done.wait(timeout_sec) else None
-
-    def remove_pending_request(self, future: Future) -> None:
-        """Forget a request."""
-        self._pending = {seq: f for seq, f in self._pending.items() if f is not future}
-
-    def take_ready(self) -> Callable[[], None] | None:
-        """The next reply."""
-        if not self.condition.triggered:
-            return None
-        taken = take_cdr(self._reader)
-        if taken is None or len(taken[0]) < 20:
-            return None
-        guid, seq, body = _identity(taken[0])
-        future = self._pending.pop(seq, None) if guid == self._guid else None
-        if future is None:
-            return None  # all clients of a service share one reply topic
-        return lambda: future.set_result(cdr.deserialize(body, self.srv_type.Response))
-
-    def destroy(self) -> None:
-        """No more replies."""
-        super().destroy()
-        self.condition = self._reader = self._writer = None
-
-
-def _server_id(endpoint: Any) -> str | None:
-    if Policy.Userdata not in endpoint.qos:
-        return None
-    return parse_user_data(endpoint.qos[Policy.Userdata].data).get("serviceid")
 
 
 class Timer(Entity):

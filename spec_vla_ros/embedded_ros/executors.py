@@ -150,7 +150,7 @@ class Executor:
             left = _LONGEST_WAIT if end is None else end - time.monotonic()
             if left <= 0 or not self.context.ok():
                 return None
-            self._wait(min(left, _LONGEST_WAIT, self._until_next_timer()))
+            self._wait(min(left, _LONGEST_WAIT, self._until_next_look()))
 
     def _entities(self, kind: str) -> Iterator[Any]:
         for node in list(self._nodes):
@@ -159,10 +159,15 @@ class Executor:
                     yield entity
 
     def _report_mismatches(self) -> None:
-        """Say once a second which peers cannot be matched; such a topic is silent otherwise."""
+        """Once a second: take in what is new in the graph, and say which peers cannot be matched.
+
+        A topic of theirs is silent otherwise.
+        """
         now = time.monotonic()
         if now < self._next_report:
             return
+        if self.context.graph.listen():
+            return  # others' callbacks first, then the rest
         self._next_report = now + 1.0
         for kind in ("_ros_subscriptions", "_ros_publishers"):
             for entity in self._entities(kind):
@@ -180,8 +185,10 @@ class Executor:
         del entity
         return True
 
-    def _until_next_timer(self) -> float:
-        return max(0.0, min((t.seconds_left() for t in self._entities("_ros_timers")), default=_LONGEST_WAIT))
+    def _until_next_look(self) -> float:
+        """Seconds until a timer is due, or a service looks whether somebody hears its replies by now."""
+        ready = (e for kind in ("_ros_timers", "_ros_services") for e in self._entities(kind) if self._may_run(e))
+        return max(0.0, min((entity.seconds_left() for entity in ready), default=_LONGEST_WAIT))
 
     def _wait(self, seconds: float) -> None:
         with self._waiting:

@@ -1,4 +1,8 @@
-"""The node graph: which nodes exist and which endpoints are theirs (``ros_discovery_info``)."""
+"""The node graph: which nodes exist and which endpoints are theirs (``ros_discovery_info``).
+
+Anybody in the domain writes into it. So names are made fit for a log, what a participant says about itself has a size,
+and it is worked through once when it arrives, not whenever somebody asks: the act node asks several times a second.
+"""
 
 from __future__ import annotations
 
@@ -12,9 +16,11 @@ from cyclonedds.builtin import (
     BuiltinTopicDcpsPublication,
     BuiltinTopicDcpsSubscription,
 )
-from cyclonedds.core import InstanceState
+from cyclonedds.core import InstanceState, Policy
 
-from . import cdr
+from spec_vla_ros.foreign_text import sentence
+
+from . import bounds, cdr
 from .qos import graph_reader_profile, graph_writer_profile
 from .types import registry
 from .wire import gid, parse_user_data, take_cdr, write_cdr
@@ -24,6 +30,10 @@ if TYPE_CHECKING:
 
 TOPIC = "ros_discovery_info"
 _MANY = 4096
+_AT_ONCE = 100  # announcements that one look takes in, some 10 ms
+_LOOKS = 10  # looks that an answer is worth
+_OBJECTS = 50_000  # nodes and endpoints of one participant; a container of 500 nodes has some 15 000
+_LONGEST_NAME = 255  # characters, as rmw allows
 
 
 class Endpoint(NamedTuple):
@@ -35,6 +45,14 @@ class Endpoint(NamedTuple):
     participant: bytes
     user_data: dict[str, str]
     qos: Any
+
+
+class Announced(NamedTuple):
+    """One node as its participant announced it."""
+
+    name: str
+    namespace: str
+    endpoints: frozenset[bytes]
 
 
 class Graph:
@@ -54,7 +72,8 @@ class Graph:
         self._known: dict[Any, dict[bytes, Any]] = {topic: {} for topic in self._builtin}  # by key
         self._lock = threading.RLock()
         self._mine: dict[tuple[str, str], tuple[list[bytes], list[bytes]]] = {}
-        self._others: dict[bytes, Any] = {}
+        self._others: dict[bytes, list[Announced]] = {}  # by participant
+        self._owners: dict[bytes, tuple[str, str]] | None = None  # (name, namespace) by endpoint; None = to be made
 
     # Announcing
 
@@ -96,6 +115,7 @@ class Graph:
             )
             for (namespace, name), (readers, writers) in self._mine.items()
         ]
+        self._owners = None
         info = self._info(gid=self._as_gid(gid(self._participant)), node_entities_info_seq=nodes)
         write_cdr(self._writer, cdr.serialize(info))
 
@@ -106,22 +126,56 @@ class Graph:
 
     def nodes(self) -> list[tuple[str, str]]:
         """(name, namespace) of every node of the domain."""
-        return [(name, namespace) for (namespace, name), _, _ in self._entities()]
+        with self._lock:
+            self._catch_up()
+            mine = [(name, namespace) for namespace, name in self._mine]
+            return mine + [(node.name, node.namespace) for nodes in self._others.values() for node in nodes]
 
     def endpoints(self, publications: bool) -> list[Endpoint]:
         """All writers (or readers) of the domain that are alive."""
-        topic = BuiltinTopicDcpsPublication if publications else BuiltinTopicDcpsSubscription
-        return [
-            Endpoint(s.topic_name, s.type_name, s.key.bytes, s.participant_key.bytes, _user_data(s.qos), s.qos)
-            for s in self._alive(topic)
-        ]
+        return self._alive(BuiltinTopicDcpsPublication if publications else BuiltinTopicDcpsSubscription)
 
     def owner(self, endpoint: bytes) -> tuple[str, str] | None:
         """(name, namespace) of the node that an endpoint belongs to."""
-        for (namespace, name), readers, writers in self._entities():
-            if endpoint in readers or endpoint in writers:
-                return name, namespace
-        return None
+        with self._lock:
+            self._catch_up()
+            if self._owners is None:
+                self._owners = {gid: (node.name, node.namespace) for nodes in self._others.values() for node in nodes
+                                for gid in node.endpoints}  # fmt: skip
+                for (namespace, name), sides in self._mine.items():
+                    self._owners |= dict.fromkeys((g for side in sides for g in side), (name, namespace))
+            return self._owners.get(endpoint)
+
+    def listen(self) -> bool:
+        """Take in what others have announced; whether there may be more of it.
+
+        Now and then, or it piles up: the reader keeps everybody's last word, and with it all earlier ones.
+        """
+        with self._lock:
+            more = True
+            for _ in range(_AT_ONCE):
+                if (taken := take_cdr(self._reader)) is None:
+                    more = False
+                    break
+                if len(taken[0]) > bounds.MAX_GRAPH:
+                    continue
+                try:
+                    info = cdr.deserialize(taken[0], self._info, _OBJECTS)
+                except ValueError:
+                    continue  # another distribution's layout
+                self._others[info.gid.data.tobytes()] = [_announced(node) for node in info.node_entities_info_seq]
+                self._owners = None
+            present = {sample.key.bytes for sample in self._alive(BuiltinTopicDcpsParticipant)}
+            if gone := self._others.keys() - present:
+                for key in gone:
+                    del self._others[key]
+                self._owners = None
+            return more
+
+    def _catch_up(self) -> None:
+        for _ in range(_LOOKS):  # whoever announces without end must not hold the one who asks
+            if not self.listen():
+                break
 
     def writers(self, name: str, namespace: str) -> set[bytes]:
         """Identifiers of the writers of a node."""
@@ -137,29 +191,20 @@ class Graph:
                     if info.instance_state != InstanceState.Alive:
                         known.pop(sample.key.bytes, None)
                     elif info.valid_data:
-                        known[sample.key.bytes] = sample
+                        known[sample.key.bytes] = sample if topic is BuiltinTopicDcpsParticipant else _endpoint(sample)
             return list(known.values())
 
-    def _entities(self) -> list[tuple[tuple[str, str], set[bytes], set[bytes]]]:
-        with self._lock:
-            while (taken := take_cdr(self._reader)) is not None:
-                try:
-                    info = cdr.deserialize(taken[0], self._info)
-                except ValueError:
-                    continue  # another distribution's layout
-                self._others[info.gid.data.tobytes()] = info
-            present = {s.key.bytes for s in self._alive(BuiltinTopicDcpsParticipant)}
-            self._others = {key: info for key, info in self._others.items() if key in present}
-            found = [(node, set(readers), set(writers)) for node, (readers, writers) in self._mine.items()]
-            for info in self._others.values():
-                for node in info.node_entities_info_seq:
-                    readers = {g.data.tobytes() for g in node.reader_gid_seq}
-                    writers = {g.data.tobytes() for g in node.writer_gid_seq}
-                    found.append(((node.node_namespace, node.node_name), readers, writers))
-        return found
+
+def _announced(node: Any) -> Announced:
+    gids = [g.data.tobytes() for g in (*node.reader_gid_seq, *node.writer_gid_seq)]
+    names = (sentence(text, _LONGEST_NAME) for text in (node.node_name, node.node_namespace))
+    return Announced(*names, frozenset(gids))
+
+
+def _endpoint(sample: Any) -> Endpoint:
+    keys = sample.key.bytes, sample.participant_key.bytes
+    return Endpoint(sample.topic_name, sample.type_name, *keys, _user_data(sample.qos), sample.qos)
 
 
 def _user_data(qos: Any) -> dict[str, str]:
-    from cyclonedds.core import Policy
-
     return parse_user_data(qos[Policy.Userdata].data) if Policy.Userdata in qos else {}

@@ -5,6 +5,8 @@ from __future__ import annotations
 from enum import IntEnum
 from typing import Any, NamedTuple
 
+from spec_vla_ros.foreign_text import sentence, shortened
+
 from .endpoints import Publisher as PlainPublisher
 from .node import Node as PlainNode
 from .qos import QoSProfile, as_profile
@@ -188,7 +190,7 @@ class LifecycleNode(PlainNode):
         try:
             return TransitionCallbackReturn(getattr(self, callback)(previous))
         except Exception as error:  # noqa: BLE001  an exception is an error of the transition, not of the executor
-            self.get_logger().error(f"{callback} raised {type(error).__name__}: {error}")
+            self.get_logger().error(f"{callback} raised {type(error).__name__}: {sentence(error)}")
             return TransitionCallbackReturn.ERROR
 
     def _ros_enter(self, state: int) -> None:
@@ -226,7 +228,7 @@ class LifecycleNode(PlainNode):
     def _ros_on_change_state(self, request: Any, response: Any) -> Any:
         transition = self._ros_find(request.transition.id, request.transition.label)
         if transition is None:
-            wanted = request.transition.label or request.transition.id
+            wanted = shortened(request.transition.label or request.transition.id)
             self.get_logger().warning(f"transition {wanted} is not possible in state '{STATES[self._ros_state]}'")
             response.success = False
         else:

@@ -1,13 +1,21 @@
-"""Loggers: console lines on standard error, and ``/rosout`` for the loggers of nodes."""
+"""Loggers: console lines on standard error, and ``/rosout`` for the loggers of nodes.
+
+A record is one line, whatever the text holds; only a traceback has further ones, which are indented.
+"""
 
 from __future__ import annotations
 
-import contextlib
 import sys
 import time
 from collections.abc import Callable
 from enum import IntEnum
 from typing import Any
+
+from spec_vla_ros.foreign_text import printable, record
+
+from .console import Console
+
+LONGEST = 16_000  # characters of a record; a traceback of a deep call fits
 
 
 class LoggingSeverity(IntEnum):
@@ -26,6 +34,7 @@ _levels: dict[str, int] = {}
 _publishers: dict[str, Callable[[int, str, str, str, str, int], None]] = {}
 _once: set[tuple[str, str, int]] = set()
 _last: dict[tuple[str, str, int], float] = {}
+console = Console()
 
 
 def set_default_level(level: int) -> None:
@@ -101,11 +110,14 @@ class RcutilsLogger:
             return False
         if once:
             _once.add(site)
-        text, source = str(message), name or self.name
+        text, source = record(str(message), LONGEST), printable(name or self.name)
         stamp = time.time_ns()
-        with contextlib.suppress(OSError):  # a full disk under the log must not end a callback
-            sys.stderr.write(f"[{severity.name}] [{stamp // 10**9}.{stamp % 10**9:09d}] [{source}]: {text}\n")
-            sys.stderr.flush()
+        moment = f"[{stamp // 10**9}.{stamp % 10**9:09d}]"
+
+        def lost(count: int) -> str:
+            return f"[WARN] {moment} [{source}]: {count} lines of this log were dropped: nobody read them\n"
+
+        console.write(f"[{severity.name}] {moment} [{source}]: {text}\n", lost)
         owner = source
         while owner and owner not in _publishers:
             owner = owner.rpartition(".")[0]

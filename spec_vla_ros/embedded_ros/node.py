@@ -4,19 +4,23 @@ from __future__ import annotations
 
 import re
 import weakref
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
+
+from spec_vla_ros.foreign_text import sentence
 
 from . import logging as log
 from .args import parse_ros_args
 from .clock import Clock, ROSClock
 from .context import Context, get_default_context
-from .endpoints import Client, GuardCondition, Publisher, Service, Subscription, Timer
+from .endpoints import GuardCondition, Publisher, Subscription, Timer
 from .exceptions import InvalidTopicNameException, NameValidationException, NotInitializedException
 from .parameters import ParameterMixin
 from .qos import QoSProfile, as_profile, clock_profile, qos_profile_services_default, rosout_profile
+from .services import Client, Service
 from .types import registry
 
+_LONGEST_TYPE = 255  # characters of a type's name
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\Z")
 _TOPIC = re.compile(r"(/[A-Za-z_][A-Za-z0-9_]*)+\Z")
 
@@ -101,6 +105,11 @@ class Node(ParameterMixin):
             allow_undeclared=allow_undeclared_parameters,
             declare_overrides=automatically_declare_parameters_from_overrides,
         )
+
+    @property
+    def services(self) -> Iterator[Service]:
+        """The services of this node."""
+        yield from list(self._ros_services)
 
     # Names
 
@@ -277,7 +286,7 @@ class Node(ParameterMixin):
         del no_demangle
         found: dict[str, set[str]] = {}
         for endpoint in [*self.context.graph.endpoints(True), *self.context.graph.endpoints(False)]:
-            if endpoint.topic.startswith("rt/"):
+            if endpoint.topic.startswith("rt/") and _TOPIC.match(endpoint.topic[2:]):
                 found.setdefault(endpoint.topic[2:], set()).add(_ros_type(endpoint.type_name))
         return [(topic, sorted(types)) for topic, types in sorted(found.items())]
 
@@ -370,4 +379,5 @@ class Node(ParameterMixin):
 
 
 def _ros_type(dds_name: str) -> str:
+    dds_name = sentence(dds_name, _LONGEST_TYPE)
     return dds_name.replace("::dds_::", "::").replace("::", "/").removesuffix("_")

@@ -8,6 +8,8 @@ from typing import Any
 
 import numpy as np
 
+from spec_vla_ros.foreign_text import shortened
+
 from .types import registry
 
 
@@ -46,7 +48,7 @@ class ParameterType(IntEnum):
                                  (cls.DOUBLE_ARRAY, float), (cls.STRING_ARRAY, str)):  # fmt: skip
                 if all(isinstance(v, python) and (python is bool or not isinstance(v, bool)) for v in items):
                     return kind
-            raise TypeError(f"The given value is not a list of one type: {items}.")
+            raise TypeError(f"The given value is not a list of one type: {shortened(items)}.")
         raise TypeError(f"The given value is not one of the allowed types '{type(value)}'.")
 
 
@@ -65,7 +67,7 @@ class Parameter:
         if type_ is None:
             type_ = inferred
         elif inferred != type_ and value is not None and value != []:
-            raise ValueError(f"Type '{type_}' and value '{value}' do not agree")
+            raise ValueError(f"Type '{type_}' and value {shortened(value)} do not agree")
         self.name, self.type_, self.value = name, ParameterType(type_), value
 
     @classmethod

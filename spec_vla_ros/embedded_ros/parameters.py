@@ -6,6 +6,8 @@ import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from spec_vla_ros.foreign_text import shortened
+
 from .exceptions import (
     InvalidParameterException,
     InvalidParameterTypeException,
@@ -16,8 +18,7 @@ from .exceptions import (
     ParameterUninitializedException,
 )
 from .parameter import Parameter, ParameterType, parameter_message
-from .qos import qos_profile_parameter_events, qos_profile_parameters
-from .types import registry
+from .qos import qos_profile_parameter_events
 
 
 class ParameterMixin:
@@ -153,7 +154,9 @@ class ParameterMixin:
 
     def list_parameters(self, prefixes: Sequence[str], depth: int) -> Any:
         """rcl_interfaces/ListParametersResult."""
-        names = [n for n in self._ros_values if _listed(n, prefixes, depth)]
+        from spec_vla_ros.node.parameter_services import listed
+
+        names = listed(self._ros_values, prefixes, depth)
         parents = dict.fromkeys(n.rpartition(".")[0] for n in names if "." in n)
         return parameter_message("ListParametersResult")(names=names, prefixes=list(parents))
 
@@ -208,7 +211,7 @@ class ParameterMixin:
 
     def _ros_refusal(self, parameter: Parameter) -> str:
         if parameter.name not in self._ros_values:
-            return "" if self._ros_allow_undeclared else f"parameter '{parameter.name}' is not declared"
+            return "" if self._ros_allow_undeclared else f"parameter {shortened(parameter.name)} is not declared"
         descriptor, present = self._ros_descriptors[parameter.name], self._ros_values[parameter.name]
         if descriptor.read_only:
             return f"Trying to set a read-only parameter: {parameter.name}."
@@ -303,66 +306,11 @@ class ParameterMixin:
     # Services
 
     def _ros_start_services(self) -> None:
-        for name, handler in (
-            ("GetParameters", self._ros_on_get),
-            ("GetParameterTypes", self._ros_on_get_types),
-            ("SetParameters", self._ros_on_set_service),
-            ("SetParametersAtomically", self._ros_on_set_atomically),
-            ("DescribeParameters", self._ros_on_describe),
-            ("ListParameters", self._ros_on_list),
-        ):
-            topic = "".join(f"_{c.lower()}" if c.isupper() else c for c in name).lstrip("_")
-            srv = registry().service(f"rcl_interfaces/srv/{name}")
-            full = f"{self.get_fully_qualified_name()}/{topic}"  # type: ignore[attr-defined]
-            self.create_service(srv, full, handler, qos_profile=qos_profile_parameters)  # type: ignore[attr-defined]
+        # Written for rclpy's names, which exist by the time that a node is made.
+        from spec_vla_ros.node.parameter_services import ParameterServices
 
-    def _ros_on_get(self, request: Any, response: Any) -> Any:
-        try:  # one undeclared name empties the whole answer, as in rclpy
-            response.values = [self.get_parameter(name).get_parameter_value() for name in request.names]
-        except (ParameterNotDeclaredException, ParameterUninitializedException):
-            response.values = []
-        return response
-
-    def _ros_on_get_types(self, request: Any, response: Any) -> Any:
-        try:
-            response.types = [int(self.get_parameter_type(name)) for name in request.names]
-        except ParameterNotDeclaredException:
-            response.types = []
-        return response
-
-    def _ros_from_messages(self, messages: Sequence[Any]) -> list[Parameter]:
-        return [Parameter.from_parameter_msg(m) for m in messages]
-
-    def _ros_on_set_service(self, request: Any, response: Any) -> Any:
-        response.results = [self._ros_set([parameter]) for parameter in self._ros_from_messages(request.parameters)]
-        return response
-
-    def _ros_on_set_atomically(self, request: Any, response: Any) -> Any:
-        response.result = self._ros_set(self._ros_from_messages(request.parameters))
-        return response
-
-    def _ros_on_describe(self, request: Any, response: Any) -> Any:
-        try:
-            response.descriptors = self.describe_parameters(request.names)
-        except ParameterNotDeclaredException:
-            response.descriptors = []
-        return response
-
-    def _ros_on_list(self, request: Any, response: Any) -> Any:
-        response.result = self.list_parameters(request.prefixes, request.depth)
-        return response
+        ParameterServices(self)
 
 
 def _refused(reason: str) -> Any:
     return parameter_message("SetParametersResult")(successful=False, reason=reason)
-
-
-def _listed(name: str, prefixes: Sequence[str], depth: int) -> bool:
-    if not prefixes:
-        return depth == 0 or name.count(".") < depth
-    for prefix in prefixes:
-        if name == prefix:
-            return True
-        if name.startswith(f"{prefix}."):
-            return depth == 0 or name[len(prefix) + 1 :].count(".") < depth
-    return False

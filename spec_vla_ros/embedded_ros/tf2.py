@@ -5,15 +5,23 @@ Names and errors are those of tf2_ros; a question about a moment of the past is 
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
+from spec_vla_ros.foreign_text import shortened
+
+from .bounds import QUIET
+from .logging import get_logger
 from .qos import DurabilityPolicy, QoSProfile
 from .types import registry
 
 _DEPTH = 100
+_MAX_FRAMES = 10_000  # those that come later are not taken in; detectors make a frame per object
+_MAX_NAME = 256  # characters of a frame's name
+_MAX_LEVELS = 200  # frames between one and its root; each costs a lookup some 20 us
 
 
 class TransformException(Exception):
@@ -49,6 +57,7 @@ class Buffer:
         """The arguments are accepted for the sake of tf2_ros; there is no cache and no service."""
         del cache_time, node
         self._edges: dict[str, _Edge] = {}
+        self._children: Counter[str] = Counter()  # of each parent
 
     def set_transform(self, transform: Any, authority: str) -> None:
         """Take a geometry_msgs/TransformStamped; one that is older than the known one of the same child is ignored."""
@@ -104,17 +113,30 @@ class Buffer:
         if not np.isfinite(values).all() or abs(length - 1.0) > 1e-2:
             return  # tf2 ignores these as well
         parent = transform.header.frame_id.lstrip("/")
+        if max(len(child), len(parent)) > _MAX_NAME:
+            return
+        if known is None and len(self._edges) >= _MAX_FRAMES:
+            text = f"frame {shortened(child)} is not taken in: there are {_MAX_FRAMES} already"
+            get_logger("tf2").warning(text, throttle_duration_sec=QUIET)
+            return
+        if known is not None:
+            self._children[known.parent] -= 1
+            if not self._children[known.parent]:
+                del self._children[known.parent]
+        self._children[parent] += 1
         self._edges[child] = _Edge(parent, rotation / length, np.array([pose.x, pose.y, pose.z]), stamp_ns)
 
     def _to_root(self, frame: str) -> list[_Step]:
         """Poses of ``frame`` in itself, its parent, and so on up to the root."""
         frame = frame.lstrip("/")
-        if frame not in self._edges and all(edge.parent != frame for edge in self._edges.values()):
+        if frame not in self._edges and frame not in self._children:
             raise LookupException(f"'{frame}' is not a known frame")
         steps = [_Step(frame, np.array([0.0, 0.0, 0.0, 1.0]), np.zeros(3), 0)]
         while (edge := self._edges.get(steps[-1].frame)) is not None:
             if len(steps) > len(self._edges):
                 raise ConnectivityException(f"the frames above '{frame}' form a circle")
+            if len(steps) > _MAX_LEVELS:
+                raise ConnectivityException(f"there are more than {_MAX_LEVELS} frames above '{frame}'")
             last = steps[-1]
             turned = edge.translation + _rotate(edge.rotation, last.translation)
             steps.append(_Step(edge.parent, _multiply(edge.rotation, last.rotation), turned, edge.stamp_ns))

@@ -24,8 +24,9 @@ from cyclonedds.pub import DataWriter, Publisher
 from cyclonedds.sub import DataReader, Subscriber
 from cyclonedds.topic import Topic
 
+from . import bounds
 from .messages import FieldType, Message
-from .qos import QoSProfile
+from .qos import QoSProfile, ReliabilityPolicy
 from .types import registry
 
 # As in rmw: with any other participant index the ports are arbitrary, and a peer that lists this host cannot find it.
@@ -180,10 +181,18 @@ class Wire:
     def writer(
         self, name: str, cls: type[Message], qos: QoSProfile, *, service: bool = False, **announce: str
     ) -> DataWriter:
-        """A writer on the DDS topic ``name``; ``announce`` goes to discovery beside the type hash."""
+        """A writer on the DDS topic ``name``; ``announce`` goes to discovery beside the type hash.
+
+        A writer of a service raises where it would have to wait for a reader that does not confirm what it has got, and
+        keeps few samples for such a reader.
+        """
         raw = raw_type(cls, service)
         data = user_data(**announce, typehash=registry().type_hash(cls.FULL_NAME))
-        return DataWriter(self._publisher, self._topic(name, raw), qos=qos.to_dds(data, writer=True))
+        policies = qos.to_dds(data, writer=True)
+        if service and qos.reliability != ReliabilityPolicy.BEST_EFFORT:
+            depth = Policy.History.KeepLast(min(max(1, qos.depth), bounds.MAX_KEPT))
+            policies = Qos(Policy.Reliability.Reliable(0), depth, base=policies)
+        return DataWriter(self._publisher, self._topic(name, raw), qos=policies)
 
     def reader(
         self, name: str, cls: type[Message], qos: QoSProfile, *, service: bool = False, **announce: str
@@ -196,6 +205,7 @@ class Wire:
     def graph_reader(self, name: str, cls: type[Message], qos: QoSProfile) -> DataReader:
         """A reader that does not hear this participant."""
         policies = qos.to_dds(user_data(typehash=registry().type_hash(cls.FULL_NAME)), writer=False)
+        # Without a limit of samples: a reader that is full has everybody wait who announces anything.
         own = Qos(Policy.IgnoreLocal.Participant, base=policies)
         return DataReader(self._subscriber, self._topic(name, raw_type(cls)), qos=own)
 

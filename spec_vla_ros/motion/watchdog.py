@@ -9,6 +9,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from spec_vla_ros.errors import SpecVlaError
+from spec_vla_ros.foreign_text import sentence
+
+LONGEST = 1000  # characters of a fault's detail in one line; an exception may quote whatever it was given
 
 
 @dataclass(frozen=True)
@@ -38,7 +41,7 @@ class Fault:
         )
 
     def __str__(self) -> str:
-        return f"{self.name}: {self.detail} -- {self.remedy}"
+        return sentence(f"{self.name}: {sentence(self.detail, LONGEST)} -- {self.remedy}", 2 * LONGEST)
 
 
 @dataclass(frozen=True)

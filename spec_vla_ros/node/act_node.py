@@ -19,7 +19,6 @@ import os
 import sys
 import threading
 import time
-import traceback
 from collections.abc import Callable
 from typing import Any
 
@@ -42,7 +41,9 @@ from . import conversions, diagnostics, loading, parameters, process
 from .arm_link import ArmLink
 from .camera import Camera
 from .cycle import Action, Cycle
-from .guarded import guarded
+from .guarded import guarded, log_traceback
+from .label_guard import guard_labels
+from .parameter_services import ParameterServices
 from .policy_factory import make_policy
 from .reporter import Part, Reporter
 from .worker import Worker
@@ -63,7 +64,7 @@ class ActNode(LifecycleNode):
         stop: threading.Event | None = None,
         **node_arguments: Any,
     ) -> None:
-        super().__init__("act", **node_arguments)
+        super().__init__("act", start_parameter_services=False, **node_arguments)
         self._born = time.monotonic()
         self._policy_factory, self._stop = policy_factory, stop or threading.Event()
         self._state = "unconfigured"
@@ -75,6 +76,8 @@ class ActNode(LifecycleNode):
         self._announced: Action | None = None  # an action that the safety loop has yet to take up
         self._newcomers = 0
         parameters.declare(self)
+        ParameterServices(self)  # instead of rclpy's, which know no bounds
+        guard_labels(self)
         self.add_on_set_parameters_callback(self._note_instruction)
         if hasattr(self, "add_post_set_parameters_callback"):  # not on Humble, where the next heartbeat tells
             self.add_post_set_parameters_callback(self._on_parameters_set)
@@ -114,7 +117,7 @@ class ActNode(LifecycleNode):
                 fault = Fault.of(error)
             self._release()
             if not isinstance(error, SpecVlaError | ValueError):
-                self.get_logger().error("".join(traceback.format_exception(error)))
+                log_traceback(self, error)
             return self._refuse("configure failed", fault, "OK" if isinstance(error, StoppedError) else "ERROR")
         self._fixed = fixed
         self._cycle = Cycle(step_dt)
@@ -185,7 +188,7 @@ class ActNode(LifecycleNode):
         rclpy raises one for a transition that does not exist in this state and is asked for by its number; nothing has
         happened then. Everything else stops the arm.
         """
-        self.get_logger().error("".join(traceback.format_exception(error)))
+        log_traceback(self, error)
         if "transition" not in str(error).lower():
             self._fail(Fault("INTERNAL_ERROR", f"{type(error).__name__}: {error}", SpecVlaError.remedy))
 
@@ -209,13 +212,10 @@ class ActNode(LifecycleNode):
 
     def _load(self, fixed: parameters.Fixed) -> None:
         """Wait for the worker to load the policy, saying so; gives up when the process has to end."""
-        self.get_logger().info(f"loading policy {fixed.policy} {fixed.model if fixed.policy == 'openvla' else ''}")
-        if "libero" in f"{fixed.unnorm_key} {fixed.model}".lower():
-            self.get_logger().warning("LIBERO actions are controller inputs in -1..1, not metres: simulator only")
+        loading.announce(fixed, self.get_logger())
         self._report_line("OK", "configuring: loading the policy", {"policy": fixed.policy, "model": fixed.model})
-        self._worker = Worker(
-            functools.partial(self._policy_factory, fixed), functools.partial(self._wake, self._answered)
-        )
+        wake = functools.partial(self._wake, self._answered)
+        self._worker = Worker(functools.partial(self._policy_factory, fixed), wake)
         loading.wait_loaded(self._worker, self._stop, self.get_logger())
 
     def _halt(self) -> None:
@@ -373,7 +373,7 @@ class ActNode(LifecycleNode):
             self._beat()
             return
         if outcome.error is not None:
-            self.get_logger().error("".join(traceback.format_exception(outcome.error)))
+            log_traceback(self, outcome.error)
         self._report_new_fault()
         if self._cycle.refused is not None:
             self.get_logger().error(f"instruction refused, holding: {self._cycle.refused}")

@@ -6,6 +6,9 @@ import re
 from dataclasses import dataclass, field
 from typing import Any
 
+from spec_vla_ros.foreign_text import sentence
+
+NAME = 80  # characters of a remote node's name
 # Whole names: an arm's driver that is called rqt_arm_driver is no rqt. Hidden ones are ros2's own command line.
 TOOLS = re.compile(
     r"_ros2cli_(\w+_)?\d+|_ros2cli_daemon_\w+|rosbag2_(recorder|transport)\w*|rqt_gui_(py|cpp)_node_\d+|rviz2?|foxglove_bridge|"
@@ -38,7 +41,7 @@ class Audience:
             if gid in self.arms and self.arms[gid] != UNKNOWN:
                 arms[gid] = self.arms[gid]
             elif not is_tool(info.node_name, _published(node, info)):
-                arms[gid] = info.node_name
+                arms[gid] = sentence(info.node_name, NAME)
         came = [name for gid, name in arms.items() if gid not in self.arms and name != UNKNOWN]
         came += [name for gid, name in arms.items() if self.arms.get(gid) == UNKNOWN != name]
         left = [name for gid, name in self.arms.items() if gid not in infos]

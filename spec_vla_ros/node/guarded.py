@@ -11,7 +11,15 @@ from collections.abc import Callable
 from typing import Any
 
 from spec_vla_ros.errors import SpecVlaError
+from spec_vla_ros.foreign_text import record
 from spec_vla_ros.motion.watchdog import Fault
+
+LONGEST = 16_000  # characters of a traceback in the log
+
+
+def log_traceback(node: Any, error: BaseException) -> None:
+    """The traceback of ``error`` as one record of the node's log, in which foreign text begins no line of its own."""
+    node.get_logger().error(record("".join(traceback.format_exception(error)), LONGEST))
 
 
 def guarded(callback: Callable[..., None]) -> Callable[..., None]:
@@ -22,7 +30,7 @@ def guarded(callback: Callable[..., None]) -> Callable[..., None]:
         try:
             callback(self, *args)
         except Exception as error:  # noqa: BLE001
-            self.get_logger().error(traceback.format_exc())
+            log_traceback(self, error)
             self._fail(Fault("INTERNAL_ERROR", f"{type(error).__name__}: {error}", SpecVlaError.remedy))
 
     return wrapper

@@ -17,6 +17,13 @@ from .worker import Worker
 SCRIPT_STEP = 0.2  # s of one canned move
 
 
+def announce(fixed: Fixed, logger: Any) -> None:
+    """Say what is about to be loaded, and what it is not made for."""
+    logger.info(f"loading policy {fixed.policy} {fixed.model if fixed.policy == 'openvla' else ''}")
+    if "libero" in f"{fixed.unnorm_key} {fixed.model}".lower():
+        logger.warning("LIBERO actions are controller inputs in -1..1, not metres: simulator only")
+
+
 def wait_loaded(worker: Worker, stop: threading.Event, logger: Any) -> None:
     """Return once ``worker`` has its policy, telling what it tells; raises what loading raised, ``StoppedError`` if
     ``stop`` is set, and ``ValueError`` for a policy whose actions this node cannot carry out.

@@ -15,6 +15,7 @@ from spec_vla_ros.decoding.drafters import DRAFTERS
 from spec_vla_ros.decoding.presets import NAMES as PRESETS
 from spec_vla_ros.decoding.presets import decided_by
 from spec_vla_ros.errors import InstructionError
+from spec_vla_ros.foreign_text import shortened
 from spec_vla_ros.instruction import clean_instruction
 from spec_vla_ros.motion.watchdog import Limits
 from spec_vla_ros.policy_types import DecodeSettings
@@ -284,7 +285,7 @@ def refusal(changes: dict[str, Any]) -> str:
     """Why these values cannot be set, or an empty string. Types and ranges are the runtime's business."""
     for spec in PARAMETERS:
         if spec.choices and spec.name in changes and changes[spec.name] not in spec.choices:
-            return f"{spec.name} must be one of {', '.join(spec.choices)}, got {changes[spec.name]!r}"
+            return f"{spec.name} must be one of {', '.join(spec.choices)}, got {shortened(changes[spec.name])}"
     if 0 < changes.get("step_dt", 0.0) < SHORTEST_STEP:
         return f"step_dt must be 0 or at least {SHORTEST_STEP} s, got {changes['step_dt']}"
     if changes.get("instruction"):  # empty is allowed: hold
@@ -293,7 +294,9 @@ def refusal(changes: dict[str, Any]) -> str:
         except InstructionError as error:
             return str(error)
     if unknown := [name for name in changes.get("drafters", ()) if name not in DRAFTERS]:
-        return f"unknown drafters {', '.join(unknown)}; available: {', '.join(sorted(DRAFTERS))}"
+        return f"unknown drafters {shortened(unknown)}; available: {', '.join(sorted(DRAFTERS))}"
+    if len(changes.get("drafters", ())) > len(DRAFTERS):
+        return f"drafters has {len(changes['drafters'])} names, there are {len(DRAFTERS)} drafters"
     return ""
 
 
@@ -302,7 +305,7 @@ def box_refusal(workspace_min: Any, workspace_max: Any) -> str:
     corners = {"workspace_min": workspace_min, "workspace_max": workspace_max}
     for name, corner in corners.items():
         if len(corner) != 3 or not all(math.isfinite(value) for value in corner):
-            return f"{name} must have three finite values (x y z in m), got {list(corner)}"
+            return f"{name} must have three finite values (x y z in m), got {shortened(corner)}"
     if any(low >= high for low, high in zip(workspace_min, workspace_max, strict=True)):
         return f"workspace_min {list(workspace_min)} must be below workspace_max {list(workspace_max)} in x, y and z"
     return ""

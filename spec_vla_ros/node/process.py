@@ -18,6 +18,8 @@ from rclpy.logging import get_logger
 from rclpy.node import Node
 from rclpy.signals import SignalHandlerOptions
 
+from spec_vla_ros.foreign_text import sentence
+
 AnyNode = TypeVar("AnyNode", bound=Node)
 
 
@@ -40,7 +42,7 @@ def run(
     try:
         node = make(stop)
     except ParameterException as error:
-        get_logger(name).fatal(f"{type(error).__name__}: {error}")
+        get_logger(name).fatal(f"{type(error).__name__}: {sentence(error)}")
         rclpy.try_shutdown()
         return 1
     executor: Any = SingleThreadedExecutor()

@@ -27,6 +27,7 @@ from sensor_msgs.msg import Image, JointState
 from std_msgs.msg import Float64
 from tf2_msgs.msg import TFMessage
 
+from spec_vla_ros.foreign_text import sentence, shortened
 from spec_vla_ros.msg import Episode
 from spec_vla_ros.node.parameters import declare_all, fixed
 from spec_vla_ros.node.process import run
@@ -130,7 +131,9 @@ class ArmNode(Node):
             twist, _nanoseconds(header.stamp), header.frame_id, _nanoseconds(self._now()), steady
         )
         if dropped:
-            text = f"twist dropped: {dropped} (frame '{header.frame_id}', {self.servo.dropped[dropped]} so far)"
+            text = (
+                f"twist dropped: {dropped} (frame {shortened(header.frame_id)}, {self.servo.dropped[dropped]} so far)"
+            )
             self.get_logger().warning(text, throttle_duration_sec=QUIET)
 
     def _on_gripper(self, message: Float64) -> None:
@@ -142,14 +145,14 @@ class ArmNode(Node):
         self._advance()
         refusal = self.episodes.request(message.id, message.seed, message.instruction, message.time_limit)
         if refusal:
-            self.get_logger().warning(f"episode {message.id} refused: {refusal}")
+            self.get_logger().warning(f"episode {message.id} refused: {sentence(refusal)}")
             answer = Episode(id=message.id, seed=message.seed, instruction=message.instruction, detail=refusal)
             answer.header.stamp, answer.header.frame_id = self._now(), self._frame
             answer.state = int(State.IDLE)
             self._states.publish(answer)
             return
         self.servo.clear()
-        self.get_logger().info(f"episode {message.id}: '{message.instruction}', seed {message.seed}")
+        self.get_logger().info(f"episode {message.id}: {shortened(message.instruction)}, seed {message.seed}")
         self._publish_image()  # whoever acts on RUNNING has seen the new scene, not the old one
         self._publish_episode()
 

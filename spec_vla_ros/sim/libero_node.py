@@ -37,6 +37,7 @@ from rclpy.qos import qos_profile_sensor_data
 from sensor_msgs.msg import Image
 from std_msgs.msg import Float64
 
+from spec_vla_ros.foreign_text import sentence, shortened
 from spec_vla_ros.msg import Episode
 from spec_vla_ros.node.parameters import declare_all, fixed
 from spec_vla_ros.node.process import run
@@ -152,7 +153,9 @@ class LiberoNode(Node):
         twist = np.array([linear.x, linear.y, linear.z, angular.x, angular.y, angular.z])
         stamp, now = (t.sec * 10**9 + t.nanosec for t in (header.stamp, self._now()))
         if dropped := self.servo.accept(twist, stamp, header.frame_id, now, time.monotonic()):
-            text = f"twist dropped: {dropped} (frame '{header.frame_id}', {self.servo.dropped[dropped]} so far)"
+            text = (
+                f"twist dropped: {dropped} (frame {shortened(header.frame_id)}, {self.servo.dropped[dropped]} so far)"
+            )
             self.get_logger().warning(text, throttle_duration_sec=QUIET)
         elif (motion := self.window.hear(twist, stamp * 1e-9)) is not None:
             self._step(motion)
@@ -168,7 +171,7 @@ class LiberoNode(Node):
         if self._work is not None and not refusal:
             refusal = "the simulator is busy with a step or a reset; ask again"
         if refusal:
-            self.get_logger().warning(f"episode {message.id} refused: {refusal}")
+            self.get_logger().warning(f"episode {message.id} refused: {sentence(refusal)}")
             answer = Episode(id=message.id, seed=message.seed, instruction=message.instruction, detail=refusal)
             answer.header.stamp, answer.header.frame_id = self._now(), self._frame
             answer.state = int(State.IDLE)

@@ -7,6 +7,7 @@ from rclpy.lifecycle import LifecycleNode, TransitionCallbackReturn
 from std_msgs.msg import String
 
 from spec_vla_ros.embedded_ros.doorway import ensure_rclpy
+from spec_vla_ros.node.label_guard import guard_labels
 
 RUNTIME = ensure_rclpy()
 
@@ -103,6 +104,19 @@ def test_a_transition_that_is_not_allowed_now_is_refused(managed, ask):
     refused = ask(ChangeState, "change_state", transition=Transition(id=Transition.TRANSITION_DEACTIVATE))
     assert not refused.success
     assert state(ask) == "unconfigured"
+
+
+def test_a_label_that_is_none_reaches_the_log_in_one_short_line(managed, ask, capfd):
+    """The C library under rclpy would write it as it came: a line that looks like any other, or megabytes."""
+    guard_labels(managed)
+    for label in ("configure\n[FATAL] [1.0] [managed]: a forged line", "x" * 30_000):
+        refused = ask(ChangeState, "change_state", transition=Transition(id=1, label=label))
+        assert not refused.success
+    lines = capfd.readouterr().err.splitlines()
+    assert any("there is no transition" in line for line in lines)
+    assert all(len(line) < 1000 and not line.startswith("[FATAL]") for line in lines)
+    assert state(ask) == "unconfigured"
+    assert ask(ChangeState, "change_state", transition=Transition(label="configure")).success
 
 
 @pytest.mark.parametrize(

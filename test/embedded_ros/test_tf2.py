@@ -91,3 +91,37 @@ def test_the_past_is_refused_rather_than_answered_wrongly(buffer):
 
     with pytest.raises(NotImplementedError, match="newest"):
         buffer.lookup_transform("map", "tool", Then())
+
+
+def test_endless_names_of_frames_do_not_grow_the_buffer(buffer, monkeypatch):
+    """A detector names a frame per object; those that a node asks for are known by then, and go on being heard."""
+    monkeypatch.setattr(tf2, "_MAX_FRAMES", 10)
+    for number in range(1000):
+        buffer.set_transform(transform("map", f"object\n{number}"), "test")
+    assert len(buffer._edges) == 10
+    assert sum(buffer._children.values()) == 10
+    buffer.set_transform(transform("arm", "tool", (0.7, 0, 0), sec=10), "test")
+    assert found(buffer, "arm", "tool")[0] == pytest.approx([0.7, 0, 0])
+    buffer.set_transform(transform("map", "x" * 1000), "test")
+    buffer.set_transform(transform("x" * 1000, "tool", sec=11), "test")
+    assert found(buffer, "map", "tool")
+
+
+def test_a_frame_that_changes_its_parent_leaves_none_behind(buffer):
+    """Or a root that is gone would count as known, and names of parents would add up."""
+    for number in range(1000):
+        buffer.set_transform(transform(f"parent_{number}", "wanderer", sec=number + 1), "test")
+    assert len(buffer._children) == 4
+    with pytest.raises(tf2.LookupException):
+        buffer.lookup_transform("map", "parent_1", Now())
+    assert buffer.can_transform("parent_999", "wanderer", Now())
+
+
+def test_a_tower_of_frames_is_not_climbed(buffer):
+    """Somebody may hang the tool's tree on it, and every lookup would be as long."""
+    for number in range(tf2._MAX_LEVELS + 1):
+        buffer.set_transform(transform(f"level_{number + 1}", f"level_{number}"), "test")
+    with pytest.raises(tf2.ConnectivityException, match="more than"):
+        buffer.lookup_transform(f"level_{tf2._MAX_LEVELS + 1}", "level_0", Now())
+    assert buffer.can_transform("level_5", "level_0", Now()) is False
+    assert buffer.can_transform("map", "tool", Now())

@@ -122,6 +122,18 @@ def test_quality_of_service_on_the_wire():
     assert QoSProfile(history=1, depth=1).to_dds("", writer=False)[Policy.History] == Policy.History.KeepLast(1)
 
 
+def test_a_writer_of_a_service_neither_waits_nor_hoards(joined):
+    """For a peer that confirms nothing. rclpy's profile for parameters would keep a thousand replies for it."""
+    from rclpy.qos import qos_profile_parameters, qos_profile_services_default
+    from std_srvs.srv import Trigger
+
+    for profile, depth in ((qos_profile_parameters, 100), (qos_profile_services_default, 10)):
+        name = f"rr/kept_{uuid.uuid4().hex}Reply"
+        qos = joined.writer(name, Trigger.Response, profile, service=True).get_qos()
+        assert qos[Policy.Reliability].max_blocking_time == 0
+        assert qos[Policy.History] == Policy.History.KeepLast(depth)
+
+
 def test_localhost_names_the_interface():
     xml = wire.discovery_xml({"ROS_AUTOMATIC_DISCOVERY_RANGE": "LOCALHOST"})
     assert "name='lo' multicast='false'" in xml
