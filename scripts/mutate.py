@@ -42,8 +42,8 @@ TARGETS = {
         f"{MOTION}/{name}.py": ("test/motion",)
         for name in ("clock_watch", "data_sets", "gripper", "limits", "rotation", "stream", "watchdog", "workspace")
     },
-    "spec_vla_ros/decoding/acceptance.py": (f"{DECODING}/test_acceptance.py", f"{DECODING}/test_decoder.py"),
-    "spec_vla_ros/decoding/decoder.py": (f"{DECODING}/test_decoder.py",),
+    "spec_vla_ros/decoding/acceptance.py": (f"{DECODING}/test_acceptance.py",),
+    "spec_vla_ros/decoding/decoder.py": (f"{DECODING}/test_decoding_steps.py",),
     "spec_vla_ros/node/cycle.py": ("test/node/test_cycle.py",),
 }
 PRELOADED = ("numpy", "torch")  # imported once for all mutants where the tests need it; may not import a target
