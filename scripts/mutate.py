@@ -197,12 +197,14 @@ def measure(path: Path, tests: list[str]) -> Baseline:
     return Baseline(lines, seconds)
 
 
-def is_noticed(mutation: Mutation, path: Path, tests: dict[str, float], slack: float) -> bool:
+def is_noticed(mutation: Mutation, source: str, path: Path, tests: dict[str, float], slack: float) -> bool:
     """Whether one of ``tests`` fails, hangs or crashes, or the module cannot be imported."""
     if not tests:
         return False
     module = ".".join(Path(mutation.file).with_suffix("").parts)
-    hook = Hook(module, str(path), compile(mutation.apply(path.read_text()), str(path), "exec"))
+    if module in sys.modules:
+        raise TroubleError(f"{module} has been imported, a forked process would not import the mutant")
+    hook = Hook(module, str(path), compile(mutation.apply(source), str(path), "exec"))
 
     def task() -> int:
         sys.meta_path.insert(0, hook)
@@ -232,16 +234,17 @@ def read_equivalents(path: Path) -> dict[str, str]:
 def mutate(file: str, tests: list[str], listed: dict[str, str], options: argparse.Namespace) -> tuple[int, int, int]:
     """Try every mutant of ``file``: how many there are, how many survived, how many are listed as equivalent."""
     path = options.root / file
-    mutations = mutations_of(path.read_text(), file)
+    source = path.read_text()
+    mutations = mutations_of(source, file)
     baseline = measure(path, tests)
     survived = equivalent = 0
     for mutation in mutations:
         chosen = baseline.tests_of(mutation)
         if mutation.key in listed:
             equivalent += 1
-            if options.check_listed and is_noticed(mutation, path, chosen, options.slack):
+            if options.check_listed and is_noticed(mutation, source, path, chosen, options.slack):
                 print(f"listed as equivalent, but noticed: {mutation}", flush=True)
-        elif not is_noticed(mutation, path, chosen, options.slack):
+        elif not is_noticed(mutation, source, path, chosen, options.slack):
             survived += 1
             print(f"{mutation}{'' if chosen else '  (no test comes here)'}", flush=True)
     keys = {mutation.key for mutation in mutations}

@@ -146,7 +146,7 @@ def _variants(node: ast.AST, inside: bool) -> Iterator[ast.AST]:
         yield _with(node, test=ast.Constant(False))
     if inside:
         if isinstance(node, ast.Return):
-            if node.value is not None and ast.unparse(node.value) != "None":
+            if not isinstance(node.value, (ast.Constant, type(None))):  # a constant gets another value anyway
                 yield ast.Return(ast.Constant(None))
         elif isinstance(node, DELETABLE) and getattr(node, "value", node) is not None:
             yield ast.Pass()
@@ -205,14 +205,15 @@ def _written(lines: list[str], node: ast.AST, new: ast.AST) -> tuple[str, str]:
     """The source line, or the lines of an expression that goes over several, without and with the fault."""
     first, last = node.lineno - 1, node.end_lineno - 1
     if isinstance(node, (ast.If, ast.While)):
-        text = lines[first].strip()
-        return text, f"{'while' if isinstance(node, ast.While) else 'if'} {ast.unparse(new.test)}:"
+        text = _line(lines[first])
+        return text, f"{text.split()[0]} {ast.unparse(new.test)}:"
     if isinstance(node, ast.stmt) and isinstance(new, (ast.Pass, ast.Return, ast.Break)):
-        return lines[first].strip(), ast.unparse(new)
+        return _line(lines[first]), ast.unparse(new)
     before = lines[first].encode()[: node.col_offset].decode()
     after = lines[last].encode()[node.end_col_offset :].decode()
     return _line(" ".join(lines[first : last + 1])), _line(f"{before}{ast.unparse(new)}{after}")
 
 
 def _line(text: str) -> str:
+    """Without the comment behind it."""
     return " ".join(text.split("  #")[0].split())
