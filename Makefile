@@ -2,6 +2,7 @@
 #   make demo            the simulated arm, driven by the real node over DDS     (SHORT=1: a few episodes)
 #   make test            all tests                                               (PYTEST_ARGS="-k stream")
 #   make lint            formatter and linter
+#   make mutants         whether the tests of safety-critical code notice faults     (FILES="spec_vla_ros/motion/limits.py")
 # GPU users choose their build of torch, for example: make demo TORCH="torch==2.13.0 --index-url <wheels of your CUDA>"
 
 TORCH ?= $(shell grep '^torch==' constraints.txt)
@@ -10,11 +11,12 @@ VENV := .venv
 STAMP := $(VENV)/.installed
 PIP := $(VENV)/bin/python -m pip --disable-pip-version-check
 PYTEST_ARGS ?=
+FILES ?=
 
 # MuJoCo renders through EGL, which needs no screen, but a system library.
 export MUJOCO_GL ?= egl
 
-.PHONY: demo test lint clean egl
+.PHONY: demo test lint mutants clean egl
 
 demo: $(STAMP) egl
 	$(VENV)/bin/spec-vla demo $(if $(SHORT),--short)
@@ -25,6 +27,9 @@ test: $(STAMP) egl
 lint: $(STAMP)
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
+
+mutants: $(STAMP)
+	$(VENV)/bin/python scripts/mutate.py $(FILES)
 
 clean:
 	rm -rf $(VENV) build *.egg-info

@@ -88,7 +88,9 @@ def test_the_build_type_and_the_install_rules():
     assert tags("member_of_group") == {"rosidl_interface_packages"}
     assert not re.search(r"^\s*ament_python_install_package", CMAKE, re.MULTILINE), "clashes with the generated module"
     assert CMAKE.index("rosidl_generate_interfaces") < CMAKE.index("install(DIRECTORY ${PROJECT_NAME}/")
-    for script in (ROOT / "scripts").iterdir():
+    for tool in (ROOT / "scripts").glob("*.py"):
+        assert f"scripts/{tool.name}" not in CMAKE, "for developers, it needs the tests"
+    for script in (path for path in (ROOT / "scripts").iterdir() if path.is_file() and path.suffix != ".py"):
         assert f"scripts/{script.name}" in CMAKE
         assert script.read_text().startswith("#!/usr/bin/env python3\n"), "so that the active venv is used"
         assert script.stat().st_mode & 0o111

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from spec_vla_ros.decoding.acceptance import best_node, bin_distance
+from spec_vla_ros.decoding.acceptance import best_node, bin_distance, margins
 from spec_vla_ros.decoding.tree import ROOT, DraftTree, ancestors_of
 from spec_vla_ros.openvla.action_tokens import ActionTokens
 
@@ -86,6 +86,12 @@ def test_the_longest_branch_wins_whatever_its_place():
     assert judged(draft, verifier, [-1, 0, -1, 2, 3], [3] * 5) == 0
 
 
+def test_the_longest_branch_wins_however_far_off_and_among_however_many():
+    # Two steps, each as far off as the radius lets them be, against 62 exact first steps.
+    draft, verifier = [31990, *[31800] * 62, 31990], [31800] * 64
+    assert judged(draft, verifier, [-1] * 63 + [0], [200] * 64) == 63
+
+
 def test_of_equally_long_branches_the_nearest_wins_and_so_an_exact_one():
     draft, verifier = [31803, 31800, 31799], [31800] * 3
     assert judged(draft, verifier, [-1, -1, -1], [9] * 3) == 1
@@ -136,3 +142,39 @@ def test_equal_beginnings_share_nodes_and_rows_are_bounded():
 
 def test_an_empty_draft_is_accepted_to_length_zero():
     assert accepted([], [], []) == 0
+
+
+# -- how sure the verifier is
+
+
+def logits_of(best, **others):
+    """(1, vocabulary) logits: 3 at the action token ``best``, -5 elsewhere; ``others``: by distance from ``best``."""
+    logits = torch.full((1, 32064), -5.0)
+    logits[0, TOKENS.first + best] = 3.0
+    for where, value in others.items():
+        logits[0, TOKENS.first + best + int(where.replace("up", "").replace("down", "-"))] = value
+    return logits
+
+
+@pytest.mark.parametrize("side", ["up", "down"])
+def test_a_choice_up_to_36_bins_away_is_the_same_motion(side):
+    assert margins(logits_of(100, **{f"{side}36": 2.5, f"{side}37": 1.0}), TOKENS).item() == 2.0
+    assert margins(logits_of(100, **{f"{side}36": 2.5}), TOKENS).item() == 8.0
+
+
+def test_each_choice_has_its_own_margin():
+    rows = torch.cat([logits_of(100, up90=1.0), logits_of(0, up40=2.5), logits_of(255, down40=0.0)])
+    assert margins(rows, TOKENS).tolist() == [2.0, 0.5, 3.0]
+
+
+def test_words_are_no_alternative_to_a_motion():
+    logits = logits_of(100)
+    logits[0, [TOKENS.first - 1, TOKENS.vocab_end]] = 9.0
+    assert margins(logits, TOKENS).item() == 8.0
+
+
+def test_a_margin_is_a_number_even_where_nothing_else_was_possible():
+    """It travels as whole micronats."""
+    logits = torch.full((1, 32064), float("-inf"))
+    logits[0, TOKENS.first + 100] = 3.0
+    assert 1e5 < margins(logits, TOKENS).item() < 1e9

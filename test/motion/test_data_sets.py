@@ -7,7 +7,16 @@ from spec_vla_ros.motion.data_sets import action_period
 
 @pytest.mark.parametrize(
     ("key", "period"),
-    [("bridge_orig", 0.2), ("libero_spatial", 0.05), ("libero_10_no_noops", 0.05), ("tabletop", 0.2)],
+    [
+        ("bridge_orig", 0.2),
+        ("bridge", 0.2),
+        ("bridge_oxe", 0.2),
+        ("Bridge_Orig", 0.2),
+        ("libero", 0.05),
+        ("libero_spatial", 0.05),
+        ("libero_10_no_noops", 0.05),
+        ("tabletop", 0.2),
+    ],
 )
 def test_what_is_known(key, period):
     assert action_period(key) == period

@@ -53,15 +53,16 @@ def test_flipping_the_inversion_is_a_change():
     assert [switch.command(False), switch.command(True), switch.command(True)] == [1.0, 0.0, None]
 
 
-def test_after_a_reset_the_same_command_is_sent_again():
+@pytest.mark.parametrize("value", [1.0, 0.0], ids=["open", "closed"])
+def test_after_a_reset_the_same_command_is_sent_again(value):
     """While inactive somebody else may have moved the gripper."""
     switch = GripperSwitch()
-    switch.decide(1.0)
-    assert switch.command() == 1.0
+    switch.decide(value)
+    assert switch.command() == value
     switch.reset()
     assert switch.command() is None
-    switch.decide(1.0)
-    assert switch.command() == 1.0
+    switch.decide(value)
+    assert switch.command() == value
 
 
 def test_a_decision_that_was_not_sent_is_still_due():

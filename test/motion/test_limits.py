@@ -45,6 +45,21 @@ def test_the_tighter_limit_decides_for_all_six(twist, factor):
     assert limit.hits == (factor < 1)
 
 
+@pytest.mark.parametrize("axis", range(6))
+def test_every_axis_is_held_to_the_limit_of_its_own_half(axis):
+    """A fast way up is no rotation, and a fast roll is no way."""
+    twist, linear = np.zeros(6), axis < 3
+    twist[axis] = 1.0
+    assert SpeedLimit().apply(twist, 0.5, 2.0)[1] == (0.5 if linear else 1.0)
+    assert SpeedLimit().apply(twist, 2.0, 0.5)[1] == (1.0 if linear else 0.5)
+
+
+def test_a_list_of_numbers_is_a_twist_as_well():
+    limited, factor = SpeedLimit().apply([0.2, 0, 0, 0, 0, 0.1], 0.1, 0.5)
+    assert factor == 0.5
+    np.testing.assert_allclose(limited, [0.1, 0, 0, 0, 0, 0.05])
+
+
 def test_hits_are_counted():
     limit = SpeedLimit()
     for speed in (0.05, 0.2, 0.3, 0.1):

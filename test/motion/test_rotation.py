@@ -37,6 +37,12 @@ def test_the_exponential_of_the_rotation_vector_is_the_euler_rotation(scale):
         np.testing.assert_allclose(exponential(vector), matrix_of(*rpy), atol=1e-12)
 
 
+@pytest.mark.parametrize("scale", [1e-6, 1e-11, 1e-12, 1e-13, 1e-20])
+def test_the_smallest_rotations_keep_their_size(scale):
+    rpy = np.array([3.0, -2.0, 1.0]) * scale
+    np.testing.assert_allclose(rotation_vector(*rpy), rpy, rtol=1e-5)
+
+
 @pytest.mark.parametrize("axis", [0, 1, 2])
 @pytest.mark.parametrize("angle", [math.pi, -math.pi, math.pi - 1e-9, 3 * math.pi / 2])
 def test_half_turns_and_more_take_the_short_way(axis, angle):
@@ -86,3 +92,11 @@ def test_a_non_finite_action_is_refused(bad, where):
 def test_a_seventh_value_is_refused():
     with pytest.raises(ValueError, match="6 dimensions"):
         step_twist(np.zeros(7), 1.0, 0.2)
+
+
+@pytest.mark.parametrize("form", [list, np.float32], ids=["list", "float32"])
+def test_an_action_in_another_form_is_the_same_motion_in_double_precision(form):
+    delta = np.array([0.5, -0.25, 0.125, 0.0, 0.0, 0.75])
+    twist = step_twist(form(delta), 1.0, 0.2)
+    assert twist.dtype == np.float64
+    np.testing.assert_array_equal(twist, step_twist(delta, 1.0, 0.2))

@@ -37,6 +37,12 @@ def test_at_a_wall_the_tool_slides_along_it():
     np.testing.assert_allclose(clipped[3:], OUT[3:])
 
 
+def test_before_a_wall_the_tool_slows_to_what_a_tenth_of_a_second_may_carry():
+    """That long a servo goes on without a command."""
+    clipped = Workspace().clip(OUT, np.array([0.58, -0.27, 0.2]), LOW, HIGH)
+    np.testing.assert_allclose(clipped[:3], [0.2, -0.3, 0.5])
+
+
 def test_from_outside_the_way_back_is_free_and_the_way_on_is_not():
     box, outside = Workspace(), np.array([0.7, 0.0, -0.1])
     np.testing.assert_allclose(box.clip(np.array([-0.1, 0, 0.1, 0, 0, 0]), outside, LOW, HIGH)[:3], [-0.1, 0, 0.1])
@@ -63,3 +69,12 @@ def test_a_quarter_turn_about_z():
     """Base axes seen from a frame that is turned by -90 degrees: x becomes y."""
     quarter = np.array([0, 0, np.sqrt(0.5), np.sqrt(0.5)])
     np.testing.assert_allclose(turned(np.array([1.0, 0, 0, 0, 1.0, 0]), quarter), [0, 1, 0, -1, 0, 0], atol=1e-12)
+
+
+def test_any_turn_is_that_of_its_rotation_matrix():
+    angle, axis = 0.7, np.array([2.0, -1.0, 2.0]) / 3
+    x, y, z = axis
+    cross = np.array([[0, -z, y], [z, 0, -x], [-y, x, 0]])
+    matrix = np.eye(3) + np.sin(angle) * cross + (1 - np.cos(angle)) * cross @ cross
+    got = turned(OUT, np.array([*axis * np.sin(angle / 2), np.cos(angle / 2)]))
+    np.testing.assert_allclose(got, [*(matrix @ OUT[:3]), *(matrix @ OUT[3:])], atol=1e-12)
