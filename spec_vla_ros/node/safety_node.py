@@ -78,15 +78,24 @@ class SafetyNode(Node):
             start_parameter_services=False,
             parameter_overrides=[Parameter(name, value=value) for name, value in switches.items()],
         )
-        self._frame = setup.frame
-        former = self._namesakes(setup.topic)
-        self._twist = self.create_publisher(TwistStamped, setup.topic, 10)
-        self.simulated = setup.simulated
-        self._command_topic, self._former = setup.topic, former
+        self._frame, self._command_topic, self.simulated = setup.frame, setup.topic, setup.simulated
+        self._join()
+
+    def _join(self) -> None:
+        self._former = self._namesakes()
+        self._twist = self.create_publisher(TwistStamped, self._command_topic, 10)
 
     def gid(self) -> str:
-        """Identifier of our publisher in the graph; empty while the graph does not show it."""
-        new = self._namesakes(self._command_topic) - self._former
+        """Identifier of our publisher in the graph; empty while the graph does not show it. Call it until it is known,
+        and publish nothing before.
+
+        rclpy tells nobody his own. What is new under our name since we joined is ours, unless somebody of that name was
+        discovered in the same moment; then we join once more, and he is there before us.
+        """
+        new = self._namesakes() - self._former
+        if len(new) > 1:
+            self.destroy_publisher(self._twist)
+            self._join()
         return next(iter(new)) if len(new) == 1 else ""
 
     def listeners(self) -> int:
@@ -103,10 +112,10 @@ class SafetyNode(Node):
         self.simulated = active
         self.set_parameters([Parameter("use_sim_time", value=active)])
 
-    def _namesakes(self, topic: str) -> set[str]:
-        """Of our own name: a namesake on another machine is a stranger."""
+    def _namesakes(self) -> set[str]:
+        """Identifiers of the publishers under our name. One on another machine is a stranger all the same."""
         own = (self.get_name(), self.get_namespace())
-        infos = self.get_publishers_info_by_topic(topic)
+        infos = self.get_publishers_info_by_topic(self._command_topic)
         return {bytes(info.endpoint_gid).hex() for info in infos if (info.node_name, info.node_namespace) == own}
 
 
