@@ -54,7 +54,11 @@ def ros():
     from rclpy.signals import SignalHandlerOptions
 
     rclpy.init(args=[], signal_handler_options=SignalHandlerOptions.NO)
+    # rmw_cyclonedds makes a new participant when the last node has gone, whose graph keeps for good who left meanwhile.
+    keeper = rclpy.create_node("keeper") if RUNTIME == "rclpy" else None
     yield rclpy
+    if keeper is not None:
+        keeper.destroy_node()
     rclpy.try_shutdown()
 
 

@@ -165,7 +165,8 @@ class ArmLink:
         return Fault(
             "SECOND_PUBLISHER",
             f"{rivals} other publishers of velocities on {self.topic}; two sources would fight over the arm",
-            "Stop every other publisher of velocity commands; then deactivate and activate.",
+            "Stop every other publisher of velocity commands; then deactivate and activate. A killed process counts "
+            "until the graph forgets it, up to 20 s.",
         )
 
     def look_around(self) -> Fault | None:

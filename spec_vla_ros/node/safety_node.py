@@ -10,6 +10,7 @@ Nothing here may wait: the socket and standard error do not block, and what cann
 from __future__ import annotations
 
 import argparse
+import contextlib
 import ctypes
 import gc
 import json
@@ -163,7 +164,7 @@ class Process:
         self._alone = False  # whether the act node is gone
 
     def on_signal(self, *_: Any) -> None:
-        """Only a note: the loop looks at it at once, because a signal ends its wait."""
+        """Only a note, which the loop looks at before its next tick."""
         self._signalled = True
 
     def run(self) -> None:
@@ -186,6 +187,11 @@ class Process:
             self._tell(now)
             self._look_at_events(now)
         self._tell(time.monotonic(), last=True)
+
+    def despair(self) -> None:
+        """Zero, whatever went wrong in here; the act node starts a successor, which says some more."""
+        if self.loop.wire in (Wire.DRIVING, Wire.LAST_WORDS):
+            self._node.send(np.zeros(6))
 
     def close(self) -> None:
         """Leave the graph."""
@@ -214,7 +220,8 @@ class Process:
             try:
                 newest = Intent.from_bytes(data)
             except IntentError as error:  # what cannot be read cannot be obeyed: the heartbeat stops with it
-                sys.stderr.write(f"ignored: {error}\n")
+                with contextlib.suppress(OSError):  # nobody reads it
+                    sys.stderr.write(f"ignored: {error}\n")
         if newest is None:
             return self._alone  # zero is due now
         if newest.simulated != self._node.simulated:
@@ -298,6 +305,9 @@ def main(args: list[str] | None = None) -> int:
     gc.freeze()
     try:
         process.run()
+    except BaseException:
+        process.despair()
+        raise
     finally:
         process.close()
         rclpy.try_shutdown()

@@ -73,6 +73,8 @@ class World:
         self.camera = lambda: image(self.now())
         self.probe.create_timer(1 / 30, self._film, clock=Clock(clock_type=ClockType.STEADY_TIME))
         self.executor.add_node(self.probe)
+        # A process that a test has killed stays in the graph until its lease is over, and would be a rival.
+        self.until(lambda: not self.probe.count_publishers("/delta_twist_cmds"), 30, "an empty command topic")
 
     def _film(self):
         message = self.camera()

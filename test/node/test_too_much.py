@@ -130,13 +130,15 @@ def test_a_listener_s_name_forges_no_line(rig):
 
     from rig import DRIVING
 
-    one = rig(**DRIVING).activate()
-    one.until_moving()
-    arm, evil = one.node._arm, "arm\n[INFO] [1.0] [act]: all is well"
-    infos = [SimpleNamespace(endpoint_gid=[1] * 16, node_name=evil)]
+    from spec_vla_ros.node.audience import Audience
+
+    one = rig(**DRIVING)
+    evil = "arm\n[INFO] [1.0] [act]: all is well"
+    infos = [SimpleNamespace(endpoint_gid=[1] * 16, node_name=evil, node_namespace="/")]
     one.node.get_subscriptions_info_by_topic = lambda topic: infos
-    arm._departed()
+    audience = Audience("/delta_twist_cmds")
+    assert audience.look(one.node) == ([], [])
     infos.clear()
-    (left,) = arm._departed()
+    _, (left,) = audience.look(one.node)
     assert left.startswith("arm")
     assert left.isprintable()
