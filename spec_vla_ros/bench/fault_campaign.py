@@ -222,6 +222,10 @@ class Campaign:
         trial.problems += self.operator.rearm(planned, answer, known, expected_dead=self._may_be_killed(planned))
         world.repair()
         world.spin(MOVING, lambda: self.operator.answer() in (None, settings.ENDS))
+        again = self.operator.answer()
+        if planned.second is not None and again in planned.answers and again != settings.ENDS:  # it was shown later
+            trial.problems += self.operator.rearm(planned, again, known=True, expected_dead=())
+            world.spin(MOVING, lambda: self.operator.answer() in (None, settings.ENDS))
         world.camera.gap = 0.0
 
     @staticmethod

@@ -88,6 +88,7 @@ class Helpers:
         self._caller: Helper | None = None
         self._orders = 0  # that the caller has yet to answer
         self._burdens: list[Helper] = []
+        self._ending: list[Helper] = []
         self._shared = fault_burdens.SharedMemory()
 
     def begin(self) -> None:
@@ -97,7 +98,7 @@ class Helpers:
     def close(self) -> None:
         """End everything."""
         self._shared.repair()
-        for helper in (*self._burdens, self._caller, self._arm):
+        for helper in (*self._ending, *self._burdens, self._caller, self._arm):
             if helper is not None:
                 helper.end()
 
@@ -105,8 +106,12 @@ class Helpers:
         """Take back what was done to the machine, and let everybody live."""
         self._shared.repair()
         for helper in self._burdens:
-            helper.end()
+            helper.signal("SIGKILL")  # not waited for: to give gigabytes back takes as long as an image may be old
+        self._ending += self._burdens
         self._burdens = []
+        for helper in [helper for helper in self._ending if not helper.alive]:
+            helper.end()
+            self._ending.remove(helper)
         for helper in (self._caller, self._arm):
             if helper is not None:
                 helper.signal("SIGCONT")

@@ -97,8 +97,8 @@ class Unsafe:
 class Monitor:
     """Takes events one by one and keeps what was unsafe in ``unsafe``."""
 
-    def __init__(self, frame: str, period: float) -> None:
-        """``frame``: of the commands. ``period``: s between two velocities."""
+    def __init__(self, frame: str, period: float, step: float) -> None:
+        """``frame``: of the commands. ``period``: s between two velocities. ``step``: s of an action."""
         self.unsafe: list[Unsafe] = []
         self.moving_commands = 0  # velocities that were not zero
         self.commands = 0
@@ -119,7 +119,7 @@ class Monitor:
         self._stopped_at, self._stands = -math.inf, False  # when the act node was suspended, and whether it still is
         self._killed_at: float | None = None
         self._hold_lifted = -math.inf
-        self._motions = Motions(period, self._report, self._kind_at)
+        self._motions = Motions(period, step, self._report, self._kind_at)
 
     @property
     def overshoot(self) -> dict[str, float]:
@@ -138,7 +138,7 @@ class Monitor:
         self._judge_interval(twist)
         values, self._last = np.array(twist.values), twist
         if not values.any():  # NaN counts as motion
-            self._motions.stand(twist.at)
+            self._motions.stand(twist.at, any(0.0 in (limits.linear, limits.angular) for limits in self._limits))
             return
         self.moving_commands += 1
         resumed, self._resumed = self._resumed, -math.inf

@@ -120,9 +120,11 @@ class Operator:
                 world.set_dry_run(False)
             if planned.kind.tempt and planned.second is None:
                 problems += self._tempt()
-            if answer in settings.RELOAD:
+            asked = {answer} if planned.second is None else {answer, *planned.answers}  # the other may be there, too
+            reload = bool(asked & set(settings.RELOAD)) and answer != settings.UNCONFIGURED
+            if reload:
                 self._transition("cleanup")
-            if answer in (*settings.RELOAD, settings.UNCONFIGURED):
+            if reload or answer == settings.UNCONFIGURED:
                 self._transition("configure")
             self._activate()
         return problems

@@ -35,7 +35,7 @@ class Log:
     """Writes a story in order of time, from a node that was activated at 0 s and hears a camera."""
 
     def __init__(self, active=True):
-        self.monitor = Monitor("base_link", 0.01)
+        self.monitor = Monitor("base_link", 0.01, STEP)
         self.now = 0.0
         self.feed(Started(-1.0), Limits(-1.0, 0.04, 0.4, 0.4))
         if active:
@@ -220,7 +220,7 @@ def test_a_good_instruction_lifts_a_hold_and_a_late_report_does_not_bring_it_bac
 def test_an_injected_fault_that_has_no_effect_in_time():
     log = Log()
     log.feed(Injected(0.0, "camera stops", 0.3), Injected(0.0, "camera at 200 Hz", None))
-    log.now = 0.2
+    log.now = 0.25
     assert log.twist().rules() == []
     log.now = 0.32
     log.twist()
@@ -447,9 +447,9 @@ def test_a_sink_may_keep_the_last_velocity_for_its_timeout():
     log = Log().action()
     for _ in range(20):
         log.image().twist()
-    log.now += 0.3
+    log.now += 0.08
     assert log.image().twist(ZERO).settled() == []
-    assert max(log.monitor.overshoot.values()) == pytest.approx(0.45, abs=0.01)
+    assert max(log.monitor.overshoot.values()) == pytest.approx(0.4, abs=0.01)
 
 
 def test_a_motion_that_nobody_announced():
@@ -459,6 +459,29 @@ def test_a_motion_that_nobody_announced():
     log.now = 0.5
     assert log.image().step(announced=False).settled() == ["unannounced"], "its action was over long ago"
     assert Log().step().step(announced=False).settled() == ["unannounced"], "an action moves once"
+
+
+def paused(log, before, pause, after, values=FAST):
+    """One announced step, at zero in its midst."""
+    log.action()
+    for count, velocity in ((before, FAST), (pause, ZERO), (after, values)):
+        for _ in range(count):
+            log.image().twist(velocity)
+    return log.twist(ZERO).settled()
+
+
+def test_a_step_that_pauses_because_a_limit_was_zero_is_one_motion():
+    limits = Limits(0.0, 0.0, 0.4, 0.4, number=1)
+    assert paused(Log().feed(limits), 5, 5, 10) == []
+    assert paused(Log(), 5, 5, 10) == ["unannounced"], "no limit was zero"
+    assert paused(Log().feed(limits), 5, 16, 10) == ["unannounced"], "the step was over"
+    assert paused(Log().feed(limits), 5, 5, 5, (0.0, 0.04, 0.0, 0.0, 0.0, 0.0)) == ["unannounced"], "another one"
+    assert paused(Log().feed(limits), 15, 1, 10) == ["too far"]
+
+
+def test_a_step_that_pauses_and_does_not_go_on_is_judged_too():
+    log = Log().feed(Limits(0.0, 0.0, 0.4, 0.4, number=1))
+    assert log.step(announced=False, ticks=3).settled() == ["unannounced"]
 
 
 def test_a_motion_of_a_dry_run():
