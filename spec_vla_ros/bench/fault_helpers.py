@@ -12,6 +12,7 @@ import selectors
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -85,6 +86,7 @@ class Helpers:
     def __init__(self, namespace: str, spin: Spin, complain: Callable[[str], None]) -> None:
         self._namespace, self._spin, self._complain = namespace, spin, complain
         self._arm: Helper | None = None
+        self.came_at = 0.0  # steady time, when the arm and the node met
         self._caller: Helper | None = None
         self._orders = 0  # that the caller has yet to answer
         self._burdens: list[Helper] = []
@@ -125,6 +127,7 @@ class Helpers:
         if self._arm is not None:
             self._arm.end()
         self._arm = self._start("fault_arm_node", {"CYCLONEDDS_URI": LEASE})
+        self.came_at = time.monotonic()
 
     def signal_arm(self, name: str) -> None:
         """``SIGKILL``, ``SIGSTOP`` or ``SIGCONT``."""

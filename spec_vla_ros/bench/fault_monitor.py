@@ -70,6 +70,7 @@ from .fault_motion import SINK_TIMEOUT, TOLERANCE, Motions, text_of
 
 LIMITS_LAST = 0.1  # s after the answer that a value which was replaced may still be in use
 STAMP = 0.1  # s; a sink refuses what is older
+STARVED = 0.4  # s later, where the machine may be too busy to bring it here
 CLOCK_NEWS = 0.15  # s in which a jump of /clock need not have reached the node
 BLIND = 0.05  # s beyond image_timeout: a tick of the stream and the way here
 MARGIN = 0.01  # s by which messages of two topics may overtake each other
@@ -176,7 +177,8 @@ class Monitor:
         if twist.frame != self._frame:
             self._report(twist.at, "wrong frame", repr(twist.frame))
         low, high = twist.clock
-        off = max(low - twist.stamp, twist.stamp - high)
+        starved = any(injected.late and twist.at - injected.at < injected.late for injected in self._injected)
+        off = max(low - twist.stamp - (STARVED if starved else 0.0), twist.stamp - high)
         news = any(
             injected.kind.startswith("clock jumps") and twist.at - injected.at < CLOCK_NEWS
             for injected in self._injected

@@ -22,6 +22,7 @@ from .fault_process import ActProcess
 START, END = 30.0, 6.0  # s for the process to answer, and to end
 MOVING = 3.0  # s from activation to motion
 LAST_WORDS = 1.5  # s for the child to end after the node
+DISCOVERY = 0.8  # s for node and arm to discover each other; Fast DDS takes long
 ATTEMPTS = 3  # of activation, where the world has just been put in order and the graph may not show it yet
 # The domain may be somebody else's, too, such as that of tests: nothing of theirs may reach this node.
 NAMESPACE = f"/faults_{os.getpid()}"
@@ -92,6 +93,7 @@ class Operator:
         if state != settings.UNCONFIGURED:
             self._child.check()
             raise DemoError(f"the act node said {state!r} after {START:g} s:\n{self._child.tail()}")
+        world.helpers.came_at = time.monotonic()
         self._transition("configure")
         self._activate()
         world.spin(MOVING, lambda: self.answer() is None)
@@ -146,6 +148,8 @@ class Operator:
             raise DemoError(f"{label} failed: {self._message()}")
 
     def _activate(self) -> None:
+        # Whoever has just come must be known: an arm that is discovered after activation is one that has changed.
+        self._world.spin(max(0.0, self._world.helpers.came_at + DISCOVERY - time.monotonic()))
         for attempt in range(ATTEMPTS):
             if self._world.transition("activate"):
                 return

@@ -11,8 +11,8 @@ CLI = "import sys; from spec_vla_ros.cli import main; sys.exit(main())"
 FEW = (
     "camera stops", "stamps 5 s old", "truncated image", "200 instructions in 0.5 s", "blank instruction",
     "policy says NaN", "policy hangs", "parameter storm", "dry run", "second publisher", "arm vanishes",
-    "another arm appears", "arm killed", "transforms cease", "2 000 names asked about", "client without ears", "SIGTERM",
-    "SIGKILL", "both told to end", "safety process killed", "clock stops",
+    "another arm appears", "arm killed", "transforms cease", "2 000 names asked about", "client without ears",
+    "SIGTERM", "SIGKILL", "both told to end", "safety process killed", "clock stops",
 )  # fmt: skip
 COUNT = len(FEW) + 1  # the fault of the clock comes twice in the part with simulated time
 

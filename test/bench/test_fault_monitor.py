@@ -153,6 +153,14 @@ def test_a_stamp_of_another_time(off, rules):
     assert Log().twist(stamp=100.0 + off).rules() == rules
 
 
+def test_a_stamp_may_be_older_where_the_machine_is_kept_busy():
+    log = Log().feed(Injected(0.0, "starved", None, late=2.0))
+    assert log.twist(stamp=99.6).rules() == []
+    assert log.twist(stamp=99.4).twist(stamp=100.2).rules() == ["wrong stamp", "wrong stamp"]
+    log = Log().feed(Injected(-3.0, "starved", None, late=2.0))
+    assert log.twist(stamp=99.6).rules() == ["wrong stamp"], "that is over"
+
+
 def test_a_stamp_is_compared_with_all_that_the_clock_showed_while_the_message_may_have_waited():
     log = Log()
     assert log.twist(stamp=40.0, clock=(40.0, 100.0)).rules() == []
