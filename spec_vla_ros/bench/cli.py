@@ -121,6 +121,13 @@ def _parser() -> argparse.ArgumentParser:
     )
     faults.add_argument("--width", type=int, default=64, help="px of the camera, at most 640 (%(default)s)")
     faults.add_argument("--height", type=int, default=64, help="px, at most 480 (%(default)s)")
+    faults.add_argument(
+        "--pairs",
+        type=float,
+        default=0.25,
+        metavar="SHARE",
+        help="of faults with a second one soon after (%(default)s)",
+    )
     faults.add_argument("--kinds", nargs="+", default=[], metavar="NAME", help="only these, as the table names them")
     faults.set_defaults(run=_faults)
     text = "success on the suites of LIBERO by the protocol of OpenVLA's evaluation"
@@ -265,7 +272,7 @@ def _faults(arguments: argparse.Namespace) -> int:
         names = "\n".join(f"  {kind.name}" for kind in KINDS)
         print(f"spec-vla bench faults: no kind {', '.join(sorted(unknown))}; there are:\n{names}", file=sys.stderr)
         return 2
-    names = ("faults", "seed", "seconds_per_fault", "width", "height", "kinds")
+    names = ("faults", "seed", "seconds_per_fault", "width", "height", "kinds", "pairs")
     rows = measure(Options(**{name: getattr(arguments, name) for name in names}), _say)
     _say(report(rows))
     _write(arguments.json, rows)

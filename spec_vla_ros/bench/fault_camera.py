@@ -87,6 +87,11 @@ class Camera:
         self._offset += round(seconds * 1e9)
         self.tick()
 
+    @property
+    def simulated(self) -> bool:
+        """Whether stamps follow ``/clock``."""
+        return self._simulated is not None
+
     # -- time ----------------------------------------------------------------------------------------------------------
 
     def use_simulated_time(self, active: bool) -> None:

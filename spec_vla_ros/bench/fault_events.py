@@ -2,16 +2,23 @@
 
 All times ``at`` are seconds on this process's steady clock. What was heard on a topic also has ``since``: the last
 moment at which nothing was waiting to be read, so that the message arrived between ``since`` and ``at``.
+
+Two processes are watched: :data:`ACT`, the node, and :data:`SAFETY`, its child that publishes the velocities.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
+ACT, SAFETY, GROUP = "act", "safety", "group"  # whom a signal goes to; GROUP is both at the same moment
+
 
 @dataclass(frozen=True)
 class Twist:
-    """A velocity heard: m/s, rad/s. ``stamp``: s. ``clock``: what the ROS clock showed at least and at most (s)."""
+    """A velocity heard: m/s, rad/s. ``stamp``: s. ``clock``: what the ROS clock showed at least and at most (s).
+
+    ``sent``: when it was published by its stamp, on the steady clock; None where stamps follow simulated time.
+    """
 
     at: float
     since: float
@@ -19,6 +26,12 @@ class Twist:
     frame: str
     stamp: float
     clock: tuple[float, float]
+    sent: float | None = None
+
+    @property
+    def certain(self) -> float:
+        """A moment before which it was not published for certain: a listener that is late proves nothing."""
+        return self.since if self.sent is None else min(self.since, self.sent)
 
 
 @dataclass(frozen=True)
@@ -27,6 +40,11 @@ class Gripper:
 
     at: float
     since: float
+
+    @property
+    def certain(self) -> float:
+        """As of a velocity; there is no stamp."""
+        return self.since
 
 
 @dataclass(frozen=True)
@@ -62,12 +80,21 @@ class Image:
 
 @dataclass(frozen=True)
 class Limits:
-    """The operator asked for these limits: m/s, rad/s, s."""
+    """The operator asked for these limits: m/s, rad/s, s. ``number`` counts the requests."""
 
     at: float
     linear: float
     angular: float
     image_timeout: float
+    number: int = 0
+
+
+@dataclass(frozen=True)
+class InForce:
+    """The node confirmed the limits of this number, and with them all that were asked for before."""
+
+    at: float
+    number: int
 
 
 @dataclass(frozen=True)
@@ -89,31 +116,36 @@ class Answered:
 
 @dataclass(frozen=True)
 class Injected:
-    """A fault was made. ``within``: s after which nothing may move any more; None where motion may go on."""
+    """A fault was made. ``within``: s after which nothing may move any more; None where motion may go on.
+
+    ``late``: s by which the node's own words may be late, because the fault keeps it from its work.
+    """
 
     at: float
     kind: str
     within: float | None
+    late: float = 0.0
 
 
 @dataclass(frozen=True)
 class Signalled:
-    """The process was sent the signal ``name``."""
+    """``whom`` was sent the signal ``name``."""
 
     at: float
     name: str
+    whom: str = ACT
 
 
 @dataclass(frozen=True)
 class Started:
-    """A process was started: nothing may move before it is activated."""
+    """The node was started: nothing may move before it is activated."""
 
     at: float
 
 
 @dataclass(frozen=True)
 class Ended:
-    """The process is gone, and everything that it sent was read."""
+    """Both processes are gone, and everything that was sent has been read."""
 
     at: float
 

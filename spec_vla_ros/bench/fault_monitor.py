@@ -2,14 +2,14 @@
 
 The judge sees the node from outside, as the arm does. It knows nothing of the node's own opinion but what the node
 publishes. Events (:mod:`.fault_events`) come in order of time. A rule that forbids motion after a moment counts a
-message only if it arrived after it for certain; a late listener makes the judge blind for that long (``listener_lag``
-says how long), but never unjust.
+message only if it was published after it for certain; a late listener makes the judge blind for that long
+(``listener_lag`` says how long), but never unjust.
 
 A velocity that is not zero is unsafe (``Unsafe.rule``) when it
 
 * ``not finite``: has a component that is NaN or infinite;
 * ``too fast``: its linear part is longer than ``max_linear_speed`` or its angular part than ``max_angular_speed``,
-  whatever values were in force during the last :data:`LIMITS_LAST` seconds (a step keeps the limit it began with);
+  whatever was asked for until :data:`LIMITS_LAST` s after the node confirmed a later value;
 * ``wrong frame``: is not in ``command_frame``;
 * ``wrong stamp``: its stamp is more than :data:`STAMP` seconds from what the ROS clock showed on arrival, unless
   ``/clock`` has jumped within :data:`CLOCK_NEWS` seconds;
@@ -20,16 +20,18 @@ A velocity that is not zero is unsafe (``Unsafe.rule``) when it
   instruction);
 * ``not active``: arrived before the operator asked for activation, or after deactivation or shutdown was confirmed;
 * ``dry run``: arrived after ``dry_run`` was confirmed and before it was taken back;
-* ``told to stop``: arrived more than :data:`SIGNAL` s after SIGINT or SIGTERM was sent to the process.
+* ``told to stop``: arrived later after a signal to the node than :data:`SIGNAL` says.
 
 What a process was about to send when it was suspended leaves it on SIGCONT, with a stamp for which every sink refuses
-it (older than :data:`SINK_TIMEOUT`). Nobody can prevent that, so the first velocity within :data:`RESUMED` s is not
-judged if its stamp is so old.
+it (older than ``SINK_TIMEOUT``). Nobody can prevent that, so the first velocity within :data:`RESUMED` s is not judged
+if its stamp is so old.
 
 Gripper commands move something, too: the last four rules hold for them as well. Unsafe is further
 
-* ``no zero at the end``: silence of :data:`SILENCE` s, or the end of the process, after a velocity that is not zero,
-  unless the process was killed or suspended;
+* ``gap``: more than :data:`GAP` s between a velocity that is not zero and the next message, on arrival and by their
+  stamps, whatever becomes of the act node. Only a safety process that was itself suspended or killed is excused;
+* ``no zero at the end``: silence of :data:`SILENCE` s, or the end of the processes, after a velocity that is not zero.
+  A killed safety process has a successor, which must say zero within :data:`SUCCESSOR` s;
 * ``too far``: the velocities of one action times the publish period add up to more than its displacement; or more than
   the sink's timeout beyond it as a sink integrates them, each velocity in force until the next one arrives;
 * ``unannounced``: a motion without an action of its direction that was published when it began;
@@ -40,13 +42,14 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from .fault_events import (
+    ACT,
+    GROUP,
     Action,
     Answered,
     Asked,
@@ -55,6 +58,7 @@ from .fault_events import (
     Gripper,
     Idle,
     Image,
+    InForce,
     Injected,
     Limits,
     Shown,
@@ -62,20 +66,23 @@ from .fault_events import (
     Started,
     Twist,
 )
+from .fault_motion import SINK_TIMEOUT, TOLERANCE, Motions, text_of
 
-LIMITS_LAST = 1.0  # s that a value which was replaced may still be in use: set, inferred with, and streamed to the end
-STAMP = 0.05  # s
+LIMITS_LAST = 0.1  # s after the answer that a value which was replaced may still be in use
+STAMP = 0.1  # s; a sink refuses what is older
+STARVED = 0.4  # s later, where the machine may be too busy to bring it here
 CLOCK_NEWS = 0.15  # s in which a jump of /clock need not have reached the node
 BLIND = 0.05  # s beyond image_timeout: a tick of the stream and the way here
 MARGIN = 0.01  # s by which messages of two topics may overtake each other
-SIGNAL = 0.15  # s from a signal to the last velocity of a node that looks for signals every 0.1 s
+# s from a signal to the last velocity. The node looks at its own every 0.1 s, or not at all while something keeps it
+# busy: then its silence stops the arm. Its child looks at once, and at the end of the node as well.
+SIGNAL, SIGNAL_BUSY, SIGNAL_CHILD = 0.15, 0.4, 0.1
+GAP = 0.1  # s; what MoveIt Servo waits before it stops by itself
 SILENCE = 0.5  # s without a message; the stream has one every 0.01 s
-PAIRED = 0.15  # s between a motion's first velocity and the message of its action
-TOLERANCE = 1e-3  # of speeds and displacements
+SUCCESSOR = 2.0  # s until the successor of a killed safety process must be heard; it starts Python and joins the graph
 HOLD_ECHO = 0.2  # s in which a periodic report may still tell of a hold that has just been lifted
-SINK_TIMEOUT = 0.1  # s after which MoveIt Servo stops for want of commands
 RESUMED = 0.1  # s
-UNHEARD = ("SIGKILL", "SIGSTOP")  # the process cannot answer these with a zero
+PROMPT = 0.01  # s of lag up to which the moment of arrival tells something where no stamp does
 
 
 @dataclass(frozen=True)
@@ -88,59 +95,37 @@ class Unsafe:
     kind: str
 
 
-@dataclass
-class _Motion:
-    """Velocities that are not zero, without a zero between them."""
-
-    first: float
-    sum: np.ndarray = field(default_factory=lambda: np.zeros(6))  # velocity times period
-    sunk: np.ndarray = field(default_factory=lambda: np.zeros(6))  # velocity times the time that it was in force
-    last: float = 0.0
-    values: np.ndarray = field(default_factory=lambda: np.zeros(6))
-    suspended: float = 0.0  # s for which its process could not announce it
-
-    def add(self, at: float, values: np.ndarray, period: float) -> None:
-        self.end(at)
-        self.sum += values * period
-        self.last, self.values = at, values
-
-    def belongs_to(self, action: Action) -> bool:
-        """Whether it has the direction of ``action`` and began when that was announced, or in the midst of its step."""
-        if not self.first - action.step_dt - PAIRED <= action.at or action.since > self.first + PAIRED + self.suspended:
-            return False
-        motion = np.array(action.motion)
-        lengths = float(np.linalg.norm(motion) * np.linalg.norm(self.sum))
-        return float(motion @ self.sum) > (1 - TOLERANCE) * lengths > 0
-
-    def end(self, at: float) -> None:
-        self.sunk += self.values * min(max(at - self.last, 0.0), SINK_TIMEOUT)
-
-
 class Monitor:
     """Takes events one by one and keeps what was unsafe in ``unsafe``."""
 
-    def __init__(self, frame: str, period: float) -> None:
-        """``frame``: of the commands. ``period``: s between two velocities."""
+    def __init__(self, frame: str, period: float, step: float) -> None:
+        """``frame``: of the commands. ``period``: s between two velocities. ``step``: s of an action."""
         self.unsafe: list[Unsafe] = []
         self.moving_commands = 0  # velocities that were not zero
         self.commands = 0
         self.listener_lag = 0.0  # s, the longest that a message may have waited to be read
-        self.overshoot: dict[
-            str, float
-        ] = {}  # by kind of fault: of a displacement as a sink integrates it, the largest
-        self._frame, self._period = frame, period
+        self.intervals: dict[
+            str, list[float]
+        ] = {}  # by kind of fault: s from a velocity that moves to the next message
+        self._frame = frame
         self._injected: deque[Injected] = deque([Injected(-math.inf, "", None)], maxlen=8)
         self._forbidden: dict[str, float] = {"not active": -math.inf}  # rule or cause: from when on
         self._limits: deque[Limits] = deque()
+        self._confirmed: deque[InForce] = deque()
         self._captured = -math.inf
         self._last: Twist | None = None  # the newest velocity, until silence after it was judged
         self._activating = False
-        self._silenced = False  # killed or suspended; what was on its way may still be heard
-        self._resumed = self._suspended_at = -math.inf
+        self._excused = -math.inf  # until when the safety process cannot say zero; what was on its way may be heard
+        self._resumed = -math.inf
+        self._stopped_at, self._stands = -math.inf, False  # when the act node was suspended, and whether it still is
+        self._killed_at: float | None = None
         self._hold_lifted = -math.inf
-        self._motion: _Motion | None = None
-        self._motions: deque[_Motion] = deque()
-        self._actions: deque[Action] = deque()
+        self._motions = Motions(period, step, self._report, self._kind_at)
+
+    @property
+    def overshoot(self) -> dict[str, float]:
+        """By kind of fault: of a displacement as a sink integrates it, the largest."""
+        return self._motions.overshoot
 
     def feed(self, event: Any) -> None:
         """Take one event."""
@@ -151,27 +136,40 @@ class Monitor:
     def _on_twist(self, twist: Twist) -> None:
         self.commands += 1
         self.listener_lag = max(self.listener_lag, twist.at - twist.since)
+        self._judge_interval(twist)
         values, self._last = np.array(twist.values), twist
         if not values.any():  # NaN counts as motion
-            if self._motion is not None:
-                self._motion.end(twist.at)
-                self._motions.append(self._motion)
-                self._motion = None
+            self._motions.stand(twist.at, any(0.0 in (limits.linear, limits.angular) for limits in self._limits))
             return
         self.moving_commands += 1
         resumed, self._resumed = self._resumed, -math.inf
         if twist.at - resumed < RESUMED and twist.clock[0] - twist.stamp > SINK_TIMEOUT:
             return
         self._judge_velocity(twist, values)
-        self._judge_moment(twist, f"velocity {_text(values)}")
-        if self._motion is None:
-            self._motion = _Motion(twist.at)
-        self._motion.add(twist.at, values, self._period)
+        self._judge_moment(twist, f"velocity {text_of(values)}")
+        self._motions.move(twist.at, values)
+
+    def _judge_interval(self, twist: Twist) -> None:
+        last = self._last
+        if last is None or not any(last.values) or last.at < self._excused:
+            return
+        arrived, kind = twist.since - last.at, self._kind_at(last.at)
+        if twist.sent is not None and last.sent is not None:
+            interval = twist.sent - last.sent
+            certain = min(arrived, interval)
+        else:
+            interval, certain = twist.at - last.at, arrived
+            if max(twist.at - twist.since, last.at - last.since) > PROMPT:
+                interval = 0.0
+        if interval > 0:
+            self.intervals.setdefault(kind, []).append(interval)
+        if certain > GAP:
+            self._report(twist.at, "gap", f"{certain:.3f} s after a velocity of {text_of(last.values)}")
 
     def _judge_velocity(self, twist: Twist, values: np.ndarray) -> None:
         if not np.isfinite(values).all():
-            self._report(twist.at, "not finite", _text(values))
-        linear, angular = self._bound("linear", twist.at), self._bound("angular", twist.at)
+            self._report(twist.at, "not finite", text_of(values))
+        linear, angular = self._bound("linear", twist.certain), self._bound("angular", twist.certain)
         for part, limit, unit in ((values[:3], linear, "m/s"), (values[3:], angular, "rad/s")):
             speed = float(np.linalg.norm(part))
             if speed > limit * (1 + TOLERANCE):
@@ -179,18 +177,22 @@ class Monitor:
         if twist.frame != self._frame:
             self._report(twist.at, "wrong frame", repr(twist.frame))
         low, high = twist.clock
-        off = max(low - twist.stamp, twist.stamp - high)
-        news = self._injected[-1].kind.startswith("clock jumps") and twist.at - self._injected[-1].at < CLOCK_NEWS
+        starved = any(injected.late and twist.at - injected.at < injected.late for injected in self._injected)
+        off = max(low - twist.stamp - (STARVED if starved else 0.0), twist.stamp - high)
+        news = any(
+            injected.kind.startswith("clock jumps") and twist.at - injected.at < CLOCK_NEWS
+            for injected in self._injected
+        )
         if off > STAMP and not news:
             self._report(twist.at, "wrong stamp", f"{off:.3f} s off")
-        age, timeout = twist.since - self._captured, self._bound("image_timeout", twist.at)
+        age, timeout = twist.certain - self._captured, self._bound("image_timeout", twist.certain)
         if age > timeout + BLIND:
             self._report(twist.at, "blind", f"the newest good image was {age:.3f} s old, allowed are {timeout:.3f} s")
 
     def _judge_moment(self, message: Twist | Gripper, what: str) -> None:
         for cause, moment in self._forbidden.items():
-            if message.since > moment + MARGIN:
-                rule = "after a fault" if cause in ("fault", "deadline", "hold") else cause
+            if message.certain > moment + MARGIN:
+                rule = "after a fault" if cause in ("fault", "deadline", "hold") else cause.partition(":")[0]
                 self._report(message.at, rule, f"{what}, {message.at - moment:.3f} s after it was forbidden ({cause})")
                 break
 
@@ -198,7 +200,7 @@ class Monitor:
         self._judge_moment(gripper, "gripper command")
 
     def _on_action(self, action: Action) -> None:
-        self._actions.append(action)
+        self._motions.announce(action)
 
     def _on_shown(self, shown: Shown) -> None:
         if shown.latched:
@@ -214,10 +216,13 @@ class Monitor:
     def _on_limits(self, limits: Limits) -> None:
         self._limits.append(limits)
 
+    def _on_inforce(self, confirmed: InForce) -> None:
+        self._confirmed.append(confirmed)
+
     def _on_asked(self, asked: Asked) -> None:
         if asked.what == "activate" and "not active" in self._forbidden:
             self._activating = True
-            self._permit("not active", "fault", "deadline", "hold")
+            self._permit("not active", "fault", "deadline", "hold", "told to stop: child")
         elif asked.what == "instruction":
             self._hold_lifted = asked.at
             self._permit("hold", "deadline")
@@ -236,79 +241,68 @@ class Monitor:
 
     def _on_injected(self, injected: Injected) -> None:
         self._injected.append(injected)
+        self._motions.late = injected.late
         if injected.within is not None:
             self._forbid("deadline", injected.at + injected.within)
 
     def _on_signalled(self, signalled: Signalled) -> None:
-        if signalled.name in UNHEARD:
-            self._silenced, self._suspended_at = True, signalled.at
-        elif signalled.name == "SIGCONT":
-            for motion in (*self._motions, *([self._motion] if self._motion else [])):
-                if motion.last > self._suspended_at - PAIRED:
-                    motion.suspended += signalled.at - self._suspended_at
-            self._silenced, self._last, self._resumed = False, None, signalled.at
+        name, at = signalled.name, signalled.at
+        acts, childs = signalled.whom in (ACT, GROUP), signalled.whom != ACT
+        if name == "SIGSTOP":
+            if acts:
+                self._stopped_at, self._stands = at, True
+            self._excused = math.inf if childs else self._excused
+        elif name == "SIGCONT":
+            if acts and self._stands:
+                self._motions.excuse(self._stopped_at, at - self._stopped_at)
+                self._stands = False
+            if childs:
+                self._excused, self._last, self._resumed = at, None, at
+        elif name == "SIGKILL" and childs:
+            self._excused = math.inf if acts else at + SUCCESSOR
         else:
-            self._forbid("told to stop", signalled.at + SIGNAL)
+            busy = SIGNAL_BUSY if self._injected[-1].late or at - self._stopped_at < 1.0 else SIGNAL
+            cause = "told to stop" if acts else "told to stop: child"  # which has a successor
+            self._forbid(cause, at + (SIGNAL_CHILD if childs or name == "SIGKILL" else busy))
+        if name == "SIGKILL" and acts:
+            self._killed_at = at
 
     def _on_started(self, started: Started) -> None:
         self._forbidden = {"not active": started.at}
-        self._last, self._motion, self._silenced = None, None, False
+        self._last, self._excused, self._killed_at, self._stands = None, -math.inf, None, False
+        self._motions.forget()
         self._captured = -math.inf
 
     def _on_ended(self, ended: Ended) -> None:
         self._judge_end(ended.at, "the process has ended")
-        self._motion = self._last = None
-        self._settle(math.inf)
+        self._last = None
+        self._motions.forget()
+        self._motions.settle(math.inf, self._killed_at)
 
     def _on_deaf(self, deaf: Deaf) -> None:
         del deaf
-        self._last = self._motion = None
+        self._last = None
+        self._motions.forget()
 
     def _on_idle(self, idle: Idle) -> None:
-        if self._last is not None and idle.at - self._last.at > SILENCE:
+        if self._last is not None and idle.at - self._last.at > SILENCE and idle.at > self._excused:
             self._judge_end(idle.at, f"nothing for {idle.at - self._last.at:.2f} s")
             self._last = None
-        if not self._silenced:  # the announcement may be on its way since before
-            self._settle(idle.at)
+        if not self._stands:  # the announcement may be on its way since before
+            self._motions.settle(idle.at)
 
     # -- bookkeeping ---------------------------------------------------------------------------------------------------
 
     def _judge_end(self, at: float, why: str) -> None:
-        if self._last is not None and any(self._last.values) and not self._silenced:
-            self._report(at, "no zero at the end", f"{why}, the last velocity is {_text(self._last.values)}")
-
-    def _settle(self, now: float) -> None:
-        """Compare the motions that are over with the actions that announced them."""
-        while self._motions and self._motions[0].last + self._motions[0].suspended < now - 2 * PAIRED:
-            motion = self._motions.popleft()
-            while self._actions and self._actions[0].at < motion.first - self._actions[0].step_dt - PAIRED:
-                self._actions.popleft()
-            action = next((action for action in self._actions if motion.belongs_to(action)), None)
-            if action is None:
-                self._report(motion.last, "unannounced", f"motion {_text(motion.sum)} without an action")
-                continue
-            self._actions.remove(action)
-            if not action.commanded:
-                self._report(motion.last, "uncommanded", f"motion {_text(motion.sum)} of an action of a dry run")
-            self._judge_displacement(motion, action)
-
-    def _judge_displacement(self, motion: _Motion, action: Action) -> None:
-        for part, unit in ((slice(3), "m"), (slice(3, 6), "rad")):
-            allowed, nominal, sunk = (
-                float(np.linalg.norm(vector[part])) for vector in (np.array(action.motion), motion.sum, motion.sunk)
-            )
-            if allowed > 0:
-                kind = self._kind_at(motion.last)
-                self.overshoot[kind] = max(self.overshoot.get(kind, 0.0), sunk / allowed - 1)
-            late = allowed * (action.step_dt + SINK_TIMEOUT) / action.step_dt
-            for value, limit, how in ((nominal, allowed, "sent"), (sunk, late, "integrated")):
-                if value > limit * (1 + TOLERANCE) + 1e-9:
-                    self._report(motion.last, "too far", f"{value:.6f} {unit} {how}, the action has {allowed:.6f}")
+        if self._last is not None and any(self._last.values) and at > self._excused:
+            self._report(at, "no zero at the end", f"{why}, the last velocity is {text_of(self._last.values)}")
 
     def _bound(self, name: str, at: float) -> float:
-        """The largest value that may be in force: what was asked for lately, and the last one before."""
-        while len(self._limits) > 1 and self._limits[1].at < at - LIMITS_LAST:
-            self._limits.popleft()
+        """The largest value that may be in force at ``at``: the newest confirmed one and all asked for since."""
+        while self._confirmed and self._confirmed[0].at < at - LIMITS_LAST:
+            number = self._confirmed.popleft().number
+            while len(self._limits) > 1 and self._limits[0].number < number:
+                self._limits.popleft()
         return max((getattr(limits, name) for limits in self._limits), default=0.0)
 
     def _forbid(self, cause: str, moment: float) -> None:
@@ -323,7 +317,3 @@ class Monitor:
 
     def _kind_at(self, at: float) -> str:
         return next((injected.kind for injected in reversed(self._injected) if injected.at <= at), "")
-
-
-def _text(values: Sequence[float] | np.ndarray) -> str:
-    return "(" + " ".join(f"{value:.4g}" for value in values) + ")"

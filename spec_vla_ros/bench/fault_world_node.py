@@ -24,7 +24,7 @@ RUNTIME = ensure_rclpy()  # before the first import of rclpy or of a message pac
 import rclpy
 from builtin_interfaces.msg import Time
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
-from geometry_msgs.msg import TwistStamped
+from geometry_msgs.msg import TransformStamped, TwistStamped
 from lifecycle_msgs.msg import Transition
 from lifecycle_msgs.srv import ChangeState, GetState
 from rclpy.clock import Clock, ClockType
@@ -38,18 +38,21 @@ from rclpy.signals import SignalHandlerOptions
 from rosgraph_msgs.msg import Clock as ClockMessage
 from sensor_msgs.msg import Image
 from std_msgs.msg import Float64, String
+from tf2_msgs.msg import TFMessage
 
 from spec_vla_ros.motion.rotation import rotation_vector
 from spec_vla_ros.msg import DeltaAction
 from spec_vla_ros.sim.servo import ServoInput
 
 from . import fault_events as events
-from . import fault_kinds as kinds
 from . import fault_monitor as judge
+from . import fault_settings as settings
 from .fault_camera import CLOCK_PERIOD, Camera
+from .fault_helpers import Helpers
 
 RIVAL = "rival"  # frame of the rival's commands, by which the ear knows them; our sink refuses them as any other would
 ANSWER = 5.0  # s for a service to answer
+TRANSFORM_PERIOD = 0.05  # s
 POLL = 0.002  # s that a spin waits; only a spin that finds nothing proves that nothing was waiting
 IN_FORCE = {"max_linear_speed": "linear", "max_angular_speed": "angular", "image_timeout": "image_timeout"}
 
@@ -64,17 +67,22 @@ class FaultWorld(Node):
         self.control: dict[str, str] = {}  # newest diagnostics of the act node, with "level" and "message"
         self.complaints: list[str] = []  # what else was wrong with the node's answers
         self.last_moving, self.first_zero = 0.0, 0.0  # steady time: newest velocity that is not zero, first zero after
-        self.send_signal: Callable[[int], None] = lambda number: None  # to the act node's process
+        self.send_signal: Callable[[int, str], None] = lambda number, whom: None  # to the act node or its child
+        self.block_log: Callable[[], None] = lambda: None
+        self.read_log: Callable[[], None] = lambda: None
         self.position = np.zeros(6)  # m, rad; where the arm is
-        self.servo = ServoInput(kinds.FRAME)
+        self.servo = ServoInput(settings.FRAME)
         self._advanced = self._idle = time.monotonic()
         self._turns, self._due, self._order = 0, [], itertools.count()
-        self._limits = {"linear": 0.0, "angular": 0.0, "image_timeout": 0.0}
+        self._limits, self._asked = {"linear": 0.0, "angular": 0.0, "image_timeout": 0.0}, 0
         self._steady = Clock(clock_type=ClockType.STEADY_TIME)
         self._clock_publisher = self.create_publisher(ClockMessage, "clock", 10)
         make = partial(self.create_publisher, Image, "image", qos_profile_sensor_data)
         self.camera = Camera(self, make, Image, monitor.feed, size)
         self._clock_timer = self.steady_timer(CLOCK_PERIOD, self.publish_clock)
+        self._transforms = self.create_publisher(TFMessage, "tf", 10)
+        self._transform_timer = self.steady_timer(TRANSFORM_PERIOD, self._publish_transform)
+        self._has_transforms = True
         self._instructions = self.create_publisher(String, "instruction", 300)
         self._ears: list[Any] = []
         self._others = (
@@ -87,14 +95,17 @@ class FaultWorld(Node):
         self._rival_context = Context()  # a participant of its own, as another program's
         rclpy.init(args=[], context=self._rival_context, signal_handler_options=SignalHandlerOptions.NO)
         self._rival_node = Node("rival", context=self._rival_context, namespace=namespace)
+        self._second_arm: Any = None
         self._rival: Any = None
         self._rival_timer: Any = None
         self._executor_ = SingleThreadedExecutor()
         self._executor_.add_node(self)
+        self.helpers = Helpers(namespace, self.spin, self.complain)
         self.join_arm()
 
     def close(self) -> None:
         """Leave the graph."""
+        self.helpers.close()
         self._executor_.shutdown()
         self._rival_node.destroy_node()
         self._rival_context.try_shutdown()
@@ -121,9 +132,9 @@ class FaultWorld(Node):
         began = time.monotonic()
         self.spin(1.0, lambda: self._idle > began)
 
-    def later(self, seconds: float, action: Callable[[], Any]) -> None:
-        """Do ``action`` in ``seconds``, while spinning."""
-        heapq.heappush(self._due, (time.monotonic() + seconds, next(self._order), action))
+    def later(self, seconds: float, action: Callable[[], Any], always: bool = False) -> None:
+        """Do ``action`` in ``seconds``, while spinning; ``always``: or when everything is repaired before."""
+        heapq.heappush(self._due, (time.monotonic() + seconds, next(self._order), action, always))
 
     def steady_timer(self, period: float, callback: Callable[[], None]) -> Any:
         """A timer that no ROS clock can stop."""
@@ -142,6 +153,20 @@ class FaultWorld(Node):
         self.turned()
         if (now := self.camera.tick()) is not None:
             self._clock_publisher.publish(ClockMessage(clock=self.stamp(now)))
+
+    def _publish_transform(self) -> None:
+        self.turned()
+        if self._has_transforms:
+            message = TransformStamped(child_frame_id=settings.TOOL)
+            message.header.frame_id, message.header.stamp = settings.FRAME, self.stamp(self.camera.now_ns())
+            place = message.transform.translation
+            place.x, place.y, place.z = map(float, self.position[:3])
+            message.transform.rotation.w = 1.0
+            self._transforms.publish(TFMessage(transforms=[message]))
+
+    def keep_transforms(self) -> None:
+        """Tell nobody any more where the tool is."""
+        self._has_transforms = False
 
     # -- the arm -------------------------------------------------------------------------------------------------------
 
@@ -186,7 +211,8 @@ class FaultWorld(Node):
             self.last_moving, self.first_zero = now, 0.0
         elif not self.first_zero:
             self.first_zero = now
-        self.monitor.feed(events.Twist(now, self._idle, values, frame, stamp * 1e-9, clock))
+        sent = None if self.camera.simulated else min(now, now - (time.time() - stamp * 1e-9))
+        self.monitor.feed(events.Twist(now, self._idle, values, frame, stamp * 1e-9, clock, sent))
 
     def _on_gripper(self, message: Float64) -> None:
         del message
@@ -208,7 +234,7 @@ class FaultWorld(Node):
             self.control = {pair.key: pair.value for pair in status.values}
             self.control |= {"level": str(status.level[0]), "message": status.message}
             fault, latched = self.control.get("fault", ""), status.level == DiagnosticStatus.ERROR
-            if self.control.get("state") == "active" and fault and (latched or fault in kinds.HOLDS):
+            if self.control.get("state") == "active" and fault and (latched or fault in settings.HOLDS):
                 self.monitor.feed(events.Shown(time.monotonic(), fault, latched))
 
     # -- the operator --------------------------------------------------------------------------------------------------
@@ -253,20 +279,25 @@ class FaultWorld(Node):
         """A process starts, with the parameters of the campaign."""
         self.control = {}
         self.monitor.feed(events.Started(time.monotonic()))
-        self._bound("linear", kinds.MAX_LINEAR)
-        self._bound("angular", kinds.MAX_ANGULAR)
-        self._bound("image_timeout", kinds.IMAGE_TIMEOUT)
+        self._bound("linear", settings.MAX_LINEAR)
+        self._bound("angular", settings.MAX_ANGULAR)
+        self._bound("image_timeout", settings.IMAGE_TIMEOUT)
+        self.monitor.feed(events.InForce(time.monotonic(), self._asked))
 
     def set_parameter(self, name: str, value: Any, good: bool) -> Any:
         """Set one parameter without waiting; complains if the node does not take a good or takes a bad value."""
-        if good and name in IN_FORCE:
+        bounds = good and name in IN_FORCE
+        if bounds:
             self._bound(IN_FORCE[name], value)
+        number = self._asked
         self.turned()
         future = self._parameter_client.set_parameters([Parameter(name, value=value)])
 
         def check(done: Any) -> None:
             self.turned()
             result = done.result().results[0]
+            if bounds and result.successful:
+                self.monitor.feed(events.InForce(time.monotonic(), number))
             if result.successful != good:
                 self.complain(f"{name} = {value!r} was {'refused' if good else 'accepted'}: {result.reason}")
 
@@ -290,7 +321,8 @@ class FaultWorld(Node):
 
     def _bound(self, name: str, value: float) -> None:
         self._limits[name] = value
-        self.monitor.feed(events.Limits(time.monotonic(), **self._limits))
+        self._asked += 1
+        self.monitor.feed(events.Limits(time.monotonic(), **self._limits, number=self._asked))
 
     def _ask(self, client: Any, request: Any) -> Any:
         future = client.call_async(request)
@@ -307,10 +339,25 @@ class FaultWorld(Node):
             message.header.frame_id = RIVAL
             self._rival_timer = self.steady_timer(0.02, lambda: self._rival.publish(message))
 
+    def second_arm(self) -> None:
+        """Another arm begins to listen, in the midst of it."""
+        self._second_arm = self._rival_node.create_subscription(
+            TwistStamped, "delta_twist_cmds", lambda message: None, 1, raw=True
+        )
+
     def repair(self) -> None:
         """Take back whatever was injected."""
-        self._due.clear()
+        due, self._due = sorted(self._due), []
+        for _, _, action, always in due:
+            if always:  # what was suspended goes on now
+                action()
         self.camera.repair()
+        self.helpers.repair()
+        self.read_log()
+        self._has_transforms = True
+        if self._second_arm is not None:
+            self._rival_node.destroy_subscription(self._second_arm)
+            self._second_arm = None
         self.join_arm()
         if self._rival_timer is not None:
             self.destroy_timer(self._rival_timer)

@@ -1,0 +1,146 @@
+"""Motions as an arm saw them, compared with the actions that announced them. Part of :mod:`.fault_monitor`."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from .fault_events import Action
+
+PAIRED = 0.15  # s between a motion's first velocity and the message of its action
+TOLERANCE = 1e-3  # of speeds and displacements
+SHOWN = 3  # actions that a report lists
+SINK_TIMEOUT = 0.1  # s after which MoveIt Servo stops for want of commands
+
+Report = Callable[[float, str, str], None]  # when, the rule, and what was seen
+
+
+@dataclass
+class Motion:
+    """Velocities that are not zero, without a zero between them. ``late``: s by which its announcement may be late."""
+
+    first: float
+    late: float = 0.0
+    sum: np.ndarray = field(default_factory=lambda: np.zeros(6))  # velocity times period
+    sunk: np.ndarray = field(default_factory=lambda: np.zeros(6))  # velocity times the time that it was in force
+    last: float = 0.0
+    values: np.ndarray = field(default_factory=lambda: np.zeros(6))
+    paused: bool = False  # at zero because of a limit of zero; the same step may go on
+
+    def add(self, at: float, values: np.ndarray, period: float) -> None:
+        """One more velocity, for ``period`` s."""
+        self.end(at)
+        self.sum += values * period
+        self.last, self.values, self.paused = at, values, False
+
+    def belongs_to(self, action: Action) -> bool:
+        """Whether it has the direction of ``action`` and began when that was announced, or in the midst of its step."""
+        if not self.first - action.step_dt - PAIRED <= action.at or action.since > self.first + PAIRED + self.late:
+            return False
+        motion = np.array(action.motion)
+        lengths = float(np.linalg.norm(motion) * np.linalg.norm(self.sum))
+        return float(motion @ self.sum) > (1 - TOLERANCE) * lengths > 0
+
+    def end(self, at: float) -> None:
+        """The newest velocity is in force until ``at``, or until the sink gives up."""
+        self.sunk += self.values * min(max(at - self.last, 0.0), SINK_TIMEOUT)
+
+
+class Motions:
+    """Takes velocities and actions, and reports motions that nobody announced or that went too far."""
+
+    def __init__(self, period: float, step: float, report: Report, kind_at: Callable[[float], str]) -> None:
+        """``period``: s between two velocities. ``step``: s of an action's motion.
+
+        ``kind_at``: name of the fault that was injected last before a time.
+        """
+        self.overshoot: dict[str, float] = {}  # by kind: of a displacement as a sink integrates it, the largest
+        self.late = 0.0  # s, of motions from now on and of the one under way
+        self._period, self._step, self._report, self._kind_at = period, step, report, kind_at
+        self._motion: Motion | None = None
+        self._over: deque[Motion] = deque()
+        self._actions: deque[Action] = deque()
+
+    def move(self, at: float, values: np.ndarray) -> None:
+        """A velocity that is not zero."""
+        if self._motion is not None and self._motion.paused and not self._goes_on(at, values):
+            self._close()
+        if self._motion is None:
+            self._motion = Motion(at)
+        self._motion.late = max(self._motion.late, self.late)
+        self._motion.add(at, values, self._period)
+
+    def stand(self, at: float, pause: bool = False) -> None:
+        """A velocity that is zero. ``pause``: perhaps because of a limit that is zero."""
+        if self._motion is None:
+            return
+        if not self._motion.paused:
+            self._motion.end(at)
+            self._motion.values, self._motion.paused = np.zeros(6), True
+        if not pause:
+            self._close()
+
+    def _goes_on(self, at: float, values: np.ndarray) -> bool:
+        """Whether this is still the motion that has paused."""
+        lengths = float(np.linalg.norm(values) * np.linalg.norm(self._motion.sum))
+        return at < self._motion.first + self._step and float(values @ self._motion.sum) > (1 - TOLERANCE) * lengths
+
+    def _close(self) -> None:
+        self._over.append(self._motion)
+        self._motion = None
+
+    def forget(self) -> None:
+        """What is under way is not heard to its end."""
+        self._motion = None
+
+    def announce(self, action: Action) -> None:
+        """An action was published."""
+        self._actions.append(action)
+
+    def excuse(self, since: float, late: float) -> None:
+        """What moved after ``since`` may be announced ``late`` s later: nobody could."""
+        for motion in (*self._over, *([self._motion] if self._motion else [])):
+            if motion.last > since - PAIRED:
+                motion.late += late
+
+    def settle(self, now: float, dead_since: float | None = None) -> None:
+        """Compare what is over with the actions. ``dead_since``: who announces actions does not live any more."""
+        if self._motion is not None and self._motion.paused and now > self._motion.first + self._step:
+            self._close()
+        while self._over and self._over[0].last + self._over[0].late < now - 2 * PAIRED:
+            motion = self._over.popleft()
+            while self._actions and self._actions[0].at < motion.first - self._actions[0].step_dt - PAIRED:
+                self._actions.popleft()
+            action = next((action for action in self._actions if motion.belongs_to(action)), None)
+            if action is not None:
+                self._actions.remove(action)
+                self._compare(motion, action)
+            elif dead_since is None or motion.last < dead_since - PAIRED:
+                near = ", ".join(
+                    f"{text_of(a.motion)} {a.at - motion.first:+.3f} s" for a in list(self._actions)[:SHOWN]
+                )
+                detail = f"motion {text_of(motion.sum)} within {motion.last - motion.first:.3f} s without an action"
+                self._report(motion.last, "unannounced", f"{detail}; announced were: {near or 'none'}")
+
+    def _compare(self, motion: Motion, action: Action) -> None:
+        if not action.commanded:
+            self._report(motion.last, "uncommanded", f"motion {text_of(motion.sum)} of an action of a dry run")
+        for part, unit in ((slice(3), "m"), (slice(3, 6), "rad")):
+            allowed, nominal, sunk = (
+                float(np.linalg.norm(vector[part])) for vector in (np.array(action.motion), motion.sum, motion.sunk)
+            )
+            if allowed > 0:
+                kind = self._kind_at(motion.last)
+                self.overshoot[kind] = max(self.overshoot.get(kind, 0.0), sunk / allowed - 1)
+            late = allowed * (action.step_dt + SINK_TIMEOUT) / action.step_dt
+            for value, limit, how in ((nominal, allowed, "sent"), (sunk, late, "integrated")):
+                if value > limit * (1 + TOLERANCE) + 1e-9:
+                    self._report(motion.last, "too far", f"{value:.6f} {unit} {how}, the action has {allowed:.6f}")
+
+
+def text_of(values: Sequence[float] | np.ndarray) -> str:
+    """A vector for people."""
+    return "(" + " ".join(f"{value:.4g}" for value in values) + ")"

@@ -1,0 +1,71 @@
+"""The plan of a fault campaign, and what is right for a pair of faults."""
+
+import pytest
+
+from spec_vla_ros.bench.fault_kinds import KINDS, Kind
+from spec_vla_ros.bench.fault_plan import APART, PAIR_SLACK, Planned, plan
+from spec_vla_ros.bench.fault_settings import ENDS, GOES_ON
+
+STOPS = Kind("stops", str, ("IMAGE_STALE",), 0.5)
+BEARABLE = Kind("bearable", str, (GOES_ON,), else_=("NODE_SILENT",))
+SLOWLY = Kind("slowly", str, ("IMAGE_FROZEN",), 2.0, prompt=False)
+FATAL = Kind("fatal", str, (ENDS,))
+
+
+def pair(first, second):
+    return Planned(0, first, False, 0, second, 0.1)
+
+
+def test_the_plan_is_the_same_for_the_same_seed_and_has_every_kind():
+    first, again, other = plan(300, 7, pairs=0.25), plan(300, 7, pairs=0.25), plan(300, 8, pairs=0.25)
+    assert first == again != other
+    assert {planned.kind.name for planned in first} == {kind.name for kind in KINDS}
+    assert all(planned.sim_time for planned in first if any(kind.sim_time for kind in planned.kinds))
+    assert len({planned.seed for planned in first}) == 300
+
+
+def test_the_share_of_pairs():
+    assert not any(planned.second for planned in plan(300, 7))
+    assert all(planned.second for planned in plan(300, 7, pairs=1.0))
+    some = [planned for planned in plan(300, 7, pairs=0.25) if planned.second]
+    assert 40 < len(some) < 110
+    assert all(planned.second is not planned.kind for planned in some)
+    assert all(0.0 <= planned.after <= APART for planned in some)
+    assert len({planned.second.name for planned in some}) > 20
+
+
+def test_one_kind_alone_makes_no_pairs():
+    assert [planned.kinds for planned in plan(3, 7, (STOPS,), pairs=1.0)] == [(STOPS,)] * 3
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "answers"),
+    [
+        (STOPS, None, {"IMAGE_STALE"}),
+        (STOPS, SLOWLY, {"IMAGE_STALE", "IMAGE_FROZEN"}),
+        (STOPS, BEARABLE, {"IMAGE_STALE", "NODE_SILENT"}),
+        (BEARABLE, STOPS, {"IMAGE_STALE", "NODE_SILENT"}),
+        (BEARABLE, None, {GOES_ON}),
+        (BEARABLE, BEARABLE, {GOES_ON, "NODE_SILENT"}),
+        (STOPS, FATAL, {ENDS}),
+        (FATAL, BEARABLE, {ENDS}),
+    ],
+)
+def test_what_a_pair_may_be_answered_with(first, second, answers):
+    assert set(pair(first, second).answers) == answers
+
+
+def test_deadlines_of_a_pair():
+    assert pair(STOPS, None).within(STOPS) == 0.5
+    assert pair(STOPS, BEARABLE).within(STOPS) == 0.5 + PAIR_SLACK
+    assert pair(STOPS, BEARABLE).within(BEARABLE) is None
+    assert pair(SLOWLY, None).within(SLOWLY) == 2.0
+    assert pair(SLOWLY, STOPS).within(SLOWLY) is None, "the other one may put it off"
+
+
+def test_names_of_kinds_are_unique_and_every_latched_fault_has_a_deadline():
+    names = [kind.name for kind in KINDS]
+    assert len(set(names)) == len(names)
+    for kind in KINDS:
+        may_move = {GOES_ON, ENDS} & set(kind.answers)
+        assert (kind.within is None) == bool(may_move), kind.name
