@@ -16,7 +16,7 @@ from pathlib import Path
 SHARE, LARGEST = 0.7, 6 * 10**9  # of the memory that is available, and bytes
 CHUNK = 64 * 1024 * 1024  # bytes that are touched between two looks at standard input
 SHARED = Path("/dev/shm")  # noqa: S108 - what DDS implementations use
-LEFT, LARGEST_SHARED, SHARE_OF_SHARED = 4 * 1024 * 1024, 10**9, 0.9  # bytes that stay free, bytes that are taken, part
+LEFT, LARGEST_SHARED = 4 * 1024 * 1024, 10**9  # bytes that stay free, and that are taken at most
 
 
 def memory_to_take() -> int:
@@ -32,10 +32,11 @@ def why_no_shared_memory(folder: Path = SHARED) -> str:
         usage = os.statvfs(folder)
     except OSError as error:
         return str(error)
-    free, size = usage.f_bavail * usage.f_frsize, usage.f_blocks * usage.f_frsize
-    most = min(LARGEST_SHARED, int(SHARE_OF_SHARED * size))
-    if free - LEFT > most:
-        return f"{folder} has {free / 1e6:.0f} MB free, at most {most / 1e6:.0f} MB are filled"
+    free = usage.f_bavail * usage.f_frsize
+    if free - LEFT > LARGEST_SHARED:
+        return f"{folder} has {free / 1e6:.0f} MB free, at most {LARGEST_SHARED / 1e6:.0f} MB are filled"
+    if free <= LEFT:
+        return f"{folder} has only {free / 1e6:.0f} MB free"
     return ""
 
 

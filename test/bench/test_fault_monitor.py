@@ -137,6 +137,12 @@ def test_a_confirmed_limit_does_not_hide_one_that_was_asked_for_later():
     assert log.image().twist().rules() == []
 
 
+def test_a_confirmed_limit_stays_until_a_later_one_is_confirmed():
+    log = Log().feed(Limits(0.0, 0.04, 0.4, 0.4, number=1), Limits(0.0, 0.02, 0.4, 0.4, number=2), InForce(0.0, 1))
+    log.now = 0.3
+    assert log.image().twist().rules() == []
+
+
 def test_a_velocity_that_was_sent_before_a_limit_was_lowered():
     log = Log().feed(Limits(0.0, 0.02, 0.4, 0.4, number=1), InForce(0.0, 1))
     log.now = 0.3
@@ -318,6 +324,14 @@ def test_a_gap_that_the_stamps_do_not_have_is_the_listeners():
     assert log.image().twist(sent=0.01, lag=0.001).rules() == []
     log.now = 0.6
     assert log.image().twist(sent=0.55).rules() == ["gap"]
+
+
+def test_a_velocity_that_came_late_leaves_no_gap_at_the_arm():
+    log = Log()
+    log.now = 0.25
+    log.image().action().twist(sent=0.0)
+    log.now = 0.3
+    assert log.image().twist(sent=0.299).rules() == []
 
 
 def test_a_late_listener_sees_no_gap_that_may_be_its_own():
