@@ -110,12 +110,12 @@ class Report:
     """The loop to the node.
 
     ``at``: when. ``run``: as last heard. ``on_wire``: velocities are being published, the last zeros included.
-    ``step``: number of the newest step that was looked at, ``accepted``: whether it was begun, ``moving``: whether it
-    is under way. ``zero_at``: when the first zero after it was sent. ``fault``: latched by the loop. ``listeners``:
-    matched subscriptions. ``newcomers``: how often one more came while driving. ``at_wall``: meetings with the box.
-    ``intervals``: ms between two velocities during the last second or so: median, p99, largest; empty if there were
-    none. ``ready``: the publisher exists; ``gid``: its identifier in the graph, hexadecimal, if known. ``priority``:
-    how the process is scheduled.
+    ``step``: number of the newest step that was looked at, ``accepted``: whether it was begun, ``commanded``: and an
+    arm was told so (these stay known when the run is over), ``moving``: whether it is under way. ``zero_at``: when the
+    first zero after it was sent. ``fault``: latched by the loop. ``listeners``: matched subscriptions. ``newcomers``:
+    how often one more came while driving. ``at_wall``: meetings with the box. ``intervals``: ms between two velocities
+    during the last second or so: median, p99, largest; empty if there were none. ``ready``: the publisher exists;
+    ``gid``: its identifier in the graph, hexadecimal, if known. ``priority``: how the process is scheduled.
     """
 
     at: float
@@ -123,6 +123,7 @@ class Report:
     on_wire: bool = False
     step: int = 0
     accepted: bool = False
+    commanded: bool = False
     moving: bool = False
     zero_at: float = 0.0
     fault: Fault | None = None

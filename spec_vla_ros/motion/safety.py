@@ -53,7 +53,7 @@ class SafetyLoop:
         self._intent = Intent(at=0.0)
         self._silent_at = 0.0  # when the last words are said
         self._leaving = False
-        self._step, self._accepted, self._zero_at = 0, False, 0.0
+        self._step, self._accepted, self._commanded, self._zero_at = 0, False, False, 0.0
         self._moving = False  # whether the step's first zero has still to be said
         self._listeners: int | None = None  # at the last tick
         self._newcomers, self._zero_until = 0, 0.0
@@ -66,8 +66,10 @@ class SafetyLoop:
             self.leave(now)
         if intent.run != former.run:
             self._stream.stop()
-            self._step, self._accepted, self._moving = 0, False, False
+            self._moving = False
             self._watchdog.arm(now)
+            if intent.run:
+                self._step, self._accepted, self._commanded = 0, False, False
         if intent.run and intent.commanding and not self._leaving:
             if self.wire is Wire.SILENT or self.wire is Wire.LAST_WORDS:
                 self._stream.stop()  # of a dry run
@@ -81,7 +83,7 @@ class SafetyLoop:
         if intent.step is None:
             self._stream.stop()
             if intent.steps > self._step:  # taken back before it came here
-                self._step, self._accepted, self._zero_at = intent.steps, False, now
+                self._step, self._accepted, self._commanded, self._zero_at = intent.steps, False, False, now
         elif intent.step.number > self._step:
             return self._begin(intent.step, now) or moved
         return moved and not self._stream.live
@@ -94,6 +96,11 @@ class SafetyLoop:
             self._say_zeros(now)
         elif self.wire is Wire.SILENT:
             self.wire = Wire.OVER
+
+    def hold(self, now: float) -> None:
+        """Nothing moves and no step begins for the next :data:`ZERO_FIRST` s."""
+        self._stream.stop()
+        self._zero_until = now + ZERO_FIRST
 
     def tick(self, now: float, listeners: int) -> np.ndarray | None:
         """The (6,) twist to publish at ``now``, in the command frame; None where nothing may be said.
@@ -125,6 +132,7 @@ class SafetyLoop:
             on_wire=self.wire in (Wire.DRIVING, Wire.LAST_WORDS),
             step=self._step,
             accepted=self._accepted,
+            commanded=self._commanded,
             moving=self._moving,
             zero_at=self._zero_at,
             fault=self._watchdog.fault,
@@ -147,6 +155,7 @@ class SafetyLoop:
             and now - step.made_at <= STALE_STEP
             and now >= self._zero_until
         )
+        self._commanded = self._accepted and self.wire is Wire.DRIVING
         if not self._accepted:
             self._stream.stop()
             return False
@@ -157,8 +166,7 @@ class SafetyLoop:
     def _greet(self, listeners: int, now: float) -> None:
         """Whoever starts to listen in the midst of it hears zero first: a motion under way is broken off."""
         if self._listeners is not None and listeners > self._listeners:
-            self._stream.stop()
-            self._zero_until = now + ZERO_FIRST
+            self.hold(now)
             self._newcomers += 1
         self._listeners = listeners
 

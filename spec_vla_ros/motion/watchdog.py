@@ -62,6 +62,16 @@ class Limits:
     angular: float = 0.0
 
 
+def silent(seconds: float, limits: Limits) -> Fault:
+    """The fault of a node that has not said a word for ``seconds``."""
+    return Fault(
+        "NODE_SILENT",
+        f"the node has said nothing for {seconds:.2f} s, heartbeat_timeout is {limits.heartbeat:.2f} s",
+        "Find out what kept the node (a starved or suspended process, a huge request, a log that nobody reads); then "
+        "deactivate and activate.",
+    )
+
+
 @dataclass(frozen=True)
 class Signs:
     """Signs of life, in steady time. ``captured_at``: of the newest image, None before the first one.
@@ -101,13 +111,7 @@ class Watchdog:
 
     def _aged(self, now: float, signs: Signs, limits: Limits) -> Fault | None:
         if now - signs.heard_at > limits.heartbeat:
-            return Fault(
-                "NODE_SILENT",
-                f"the node has said nothing for {now - signs.heard_at:.2f} s, heartbeat_timeout is "
-                f"{limits.heartbeat:.2f} s",
-                "Find out what kept the node (a starved or suspended process, a huge request, a log that nobody "
-                "reads); then deactivate and activate.",
-            )
+            return silent(now - signs.heard_at, limits)
         if signs.captured_at is None:
             if now - self._armed_at > limits.first_image:
                 return Fault(

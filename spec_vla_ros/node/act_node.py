@@ -33,6 +33,7 @@ from std_msgs.msg import String
 
 from spec_vla_ros.errors import SpecVlaError, StoppedError
 from spec_vla_ros.motion.clock_watch import ClockWatch
+from spec_vla_ros.motion.intent import Report
 from spec_vla_ros.motion.watchdog import Fault
 from spec_vla_ros.msg import DecodeStats, DeltaAction
 from spec_vla_ros.policy_types import Policy
@@ -74,7 +75,7 @@ class ActNode(LifecycleNode):
         self._instruction_set: str | None = None  # a value of the parameter that has yet to take effect
         self._window = diagnostics.DecodeWindow()
         self._announced: Action | None = None  # an action that the safety loop has yet to take up
-        self._newcomers = 0
+        self._newcomers, self._own_publishers = 0, set()
         parameters.declare(self)
         ParameterServices(self)  # instead of rclpy's, which know no bounds
         guard_labels(self)
@@ -105,9 +106,8 @@ class ActNode(LifecycleNode):
             fixed = parameters.read_fixed(self)
             if unused := parameters.ignored(self):
                 self.get_logger().warning(unused)
-            self._arm = ArmLink(
-                self, fixed, functools.partial(self._wake, self._heard)
-            )  # its process starts while the model is loaded
+            wake = functools.partial(self._wake, self._heard)
+            self._arm = ArmLink(self, fixed, self._own_publishers, wake)  # its process starts while the model is loaded
             self._load(fixed)
             step_dt = loading.step_dt(fixed, self._worker.description)
             self._arm.wait_ready(self._stop.is_set)
@@ -229,8 +229,10 @@ class ActNode(LifecycleNode):
             if self._cycle is not None:
                 self._cycle.stop()
         finally:  # whatever else goes wrong
-            if self._arm is not None and not self._arm.wait_stopped() and not self._stop.is_set():
-                self.get_logger().error("the safety process has not confirmed the last zero")
+            if self._arm is not None:
+                if not self._arm.wait_stopped() and not self._stop.is_set():
+                    self.get_logger().error("the safety process has not confirmed the last zero")
+                self._announce(self._arm.report)
 
     def _release(self, wait: float = 2.0) -> None:
         """Drop the publishers and the policy. ``wait``: s that the worker gets to free the GPU."""
@@ -300,7 +302,7 @@ class ActNode(LifecycleNode):
         limits = parameters.read_limits(self)
         if fault := self._clock_watch.check(now, self.get_clock().now().nanoseconds, self._simulated(), limits.image):
             self._cycle.trip(fault)
-        if fault := self._arm.safety.trouble(now):
+        if fault := self._arm.stalled(now) or self._arm.safety.trouble(now):
             self._cycle.trip(fault)
         if self._dry_run():
             self._arm.disengage()
@@ -330,13 +332,8 @@ class ActNode(LifecycleNode):
             return
         report = self._arm.report
         ended = self._cycle.hear(report)
-        if (
-            (action := self._announced) is not None
-            and report.step >= action.step.number
-            and report.run == self._cycle.run
-        ):
-            self._announced = None
-            self._announce(action, report.accepted)
+        if report.run == self._cycle.run:
+            self._announce(report)
         if report.newcomers != self._newcomers:
             self._newcomers = report.newcomers
             self._look_around()
@@ -380,17 +377,20 @@ class ActNode(LifecycleNode):
             self._report()
         self._infer_if_due()
 
-    def _announce(self, action: Action, accepted: bool) -> None:
-        """The safety loop has begun the step of ``action``, or has not: now the gripper, and what the action was."""
-        # Not where there was a reason to stop, or the dry run has just ended: the gripper would move alone.
-        commanded = accepted and self._arm.commanding and self._cycle.fault is None
-        if commanded:
+    def _announce(self, report: Report) -> None:
+        """Once the safety loop has looked at the step of an action: what the action was, and now the gripper."""
+        action = self._announced
+        if action is None or report.step < action.step.number:
+            return
+        self._announced = None
+        # Not where there is a reason to stop: the gripper would move alone.
+        if report.commanded and self._arm.commanding and self._cycle.fault is None:
             command = self._cycle.gripper.command(action.outcome.request.tunables.gripper_invert)
             if command is not None and (fault := self._arm.command_gripper(command)):
                 self._fail(fault)
         age = action.step.made_at - action.outcome.request.captured_at
         frame, width = self._fixed.base_frame, self._worker.bin_width
-        message = conversions.action_message(DeltaAction, action, commanded, frame)
+        message = conversions.action_message(DeltaAction, action, report.commanded, frame)
         self._publishers_["action"].publish(message)
         self._publishers_["stats"].publish(conversions.stats_message(DecodeStats, action, frame, age, width))
         self._window.add(action.outcome)

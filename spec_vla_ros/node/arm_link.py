@@ -17,7 +17,7 @@ from sensor_msgs.msg import JointState
 from spec_vla_ros.errors import PoseError, StoppedError
 from spec_vla_ros.motion.intent import Intent, Report
 from spec_vla_ros.motion.safety import LAST_WORDS
-from spec_vla_ros.motion.watchdog import Fault
+from spec_vla_ros.motion.watchdog import Fault, silent
 
 from .audience import Audience
 from .cycle import Cycle, State
@@ -39,8 +39,10 @@ class ArmLink:
     Commanding begins with :meth:`engage` and ends with :meth:`stop`; in a dry run it never begins.
     """
 
-    def __init__(self, node: Any, fixed: Fixed, on_news: Callable[[], None]) -> None:
-        """``on_news`` is called by another thread when the safety loop has something to say. Returns before that is
+    def __init__(self, node: Any, fixed: Fixed, mine: set[str], on_news: Callable[[], None]) -> None:
+        """``mine``: identifiers of the node's publishers of velocities, those of dead processes included; grows.
+
+        ``on_news`` is called by another thread when the safety loop has something to say. Returns before that is
         ready: :meth:`wait_ready`. Raises ``ValueError`` for what a parameter asks for and this machine does not have.
         """
         self._node, self._on_news = node, on_news
@@ -51,6 +53,7 @@ class ArmLink:
             topic=self.topic,
             frame=fixed.command_frame or fixed.base_frame,
             rate=fixed.publish_rate,
+            clock=node.resolve_topic_name("/clock"),
             simulated=node.get_parameter("use_sim_time").value,
         )
         self.space = Space(node, fixed) if Space.needed(fixed) else None
@@ -65,7 +68,8 @@ class ArmLink:
         self._audience = Audience(self.topic)
         self._engaged_at = 0.0
         self._joints_at: float | None = None
-        self._mine: set[str] = set()  # identifiers of our publishers, those of dead processes included
+        self._mine = mine
+        self._told_at: float | None = None  # when the safety loop last heard of us since activation
         self.safety = SafetyLink(self._setup, on_news)
 
     @property
@@ -76,8 +80,7 @@ class ArmLink:
     @property
     def rivals(self) -> int:
         """Other publishers of velocities on the same topic."""
-        if self.report.gid:
-            self._mine.add(self.report.gid)
+        self._mine.add(self.report.gid)
         infos = self._node.get_publishers_info_by_topic(self.topic)
         return sum(bytes(info.endpoint_gid).hex() not in self._mine for info in infos)
 
@@ -104,7 +107,7 @@ class ArmLink:
             self.commanding, self.ready, self._engaged_at, self._joints_at = True, False, now, None
             self._audience = Audience(self.topic)
             self._gripper.begin()
-            self._audience.look(self._node)
+            self._audience.look(self._node, now)
             if self.servo is not None:
                 self.servo.switch()
             if fault := self.rival_fault():
@@ -120,6 +123,14 @@ class ArmLink:
         was, self.commanding, self.ready = self.commanding, False, False
         return was
 
+    def stalled(self, now: float) -> Fault | None:
+        """A fault if this node has been kept from its heartbeat; ask before the ages of others are judged.
+
+        Whoever stood still finds everybody else's last word old.
+        """
+        limits, told_at = read_limits(self._node), self._told_at
+        return None if told_at is None or now - told_at <= limits.heartbeat else silent(now - told_at, limits)
+
     def tell(self, cycle: Cycle, simulated: bool) -> None:
         """Tell the safety loop what is wanted now; this is the heartbeat."""
         pose = None
@@ -130,9 +141,10 @@ class ArmLink:
                 if cycle.state is State.MOVING:
                     cycle.trip(Fault.of(error))
         box = read_box(self._node) if self._boxed else None
+        self._told_at = time.monotonic()
         self.safety.send(
             Intent(
-                at=time.monotonic(),
+                at=self._told_at,
                 run=cycle.run,
                 commanding=self.commanding,
                 step=cycle.step,
@@ -151,6 +163,7 @@ class ArmLink:
     def wait_stopped(self) -> bool:
         """End commanding: returns once the last zero has gone, and whether it has."""
         self.disengage()
+        self._told_at = None
         self.safety.send(Intent(at=time.monotonic()))
         return self.safety.wait(lambda report: report.run == 0 and not report.on_wire, LAST_WORDS + ANSWER)
 
@@ -173,7 +186,7 @@ class ArmLink:
         """What is wrong around the arm while the node commands it, or None. A few times per second."""
         if fault := self.rival_fault() or self._gripper.trouble():
             return fault
-        came, left = self._audience.look(self._node)
+        came, left = self._audience.look(self._node, time.monotonic())
         if left:
             return Fault("ARM_GONE", f"{', '.join(left)} no longer listens on {self.topic}", GONE)
         if came:
@@ -184,7 +197,8 @@ class ArmLink:
     def renew(self) -> None:
         """Put a successor in the place of a safety loop that has ended; it begins with zeros if there was motion."""
         driving = self.report.on_wire
-        died, self._mine = self.safety, self._mine | {self.report.gid}
+        self._mine.add(self.report.gid)
+        died = self.safety
         if died.report.ready:  # one that never came would not come again either
             setup = Setup(**{**self._setup.__dict__, "zero_first": SUCCESSOR if driving else 0.0})
             self.safety = SafetyLink(setup, self._on_news)

@@ -8,6 +8,7 @@ from typing import Any
 
 from spec_vla_ros.foreign_text import sentence
 
+SETTLING = 2.0  # s that discovery takes at most on a network that works
 NAME = 80  # characters of a remote node's name
 # Whole names: an arm's driver that is called rqt_arm_driver is no rqt. Hidden ones are ros2's own command line.
 TOOLS = re.compile(
@@ -30,24 +31,29 @@ class Audience:
 
     topic: str
     arms: dict[str, str] = field(default_factory=dict)  # by identifier: the name of the node
-    met: bool = False  # whether there has ever been an arm
-    _looked: bool = False
+    met_at: float | None = None  # steady time at which the first arm was seen
 
-    def look(self, node: Any) -> tuple[list[str], list[str]]:
-        """Names of arms that came although one was there already, and of those that have left, since the last look."""
+    def look(self, node: Any, now: float) -> tuple[list[str], list[str]]:
+        """Names of arms that came while another was there, and of those that have left, since the last look.
+
+        Who is discovered within :data:`SETTLING` s of the first arm was there with it. An arm that has left but is
+        there under the same name was restarted, and what left is its ghost.
+        """
         infos = {bytes(info.endpoint_gid).hex(): info for info in node.get_subscriptions_info_by_topic(self.topic)}
         arms = {}
         for gid, info in infos.items():
-            if gid in self.arms and self.arms[gid] != UNKNOWN:
+            if self.arms.get(gid, UNKNOWN) != UNKNOWN:
                 arms[gid] = self.arms[gid]
             elif not is_tool(info.node_name, _published(node, info)):
                 arms[gid] = sentence(info.node_name, NAME)
-        came = [name for gid, name in arms.items() if gid not in self.arms and name != UNKNOWN]
-        came += [name for gid, name in arms.items() if self.arms.get(gid) == UNKNOWN != name]
-        left = [name for gid, name in self.arms.items() if gid not in infos]
-        had_met, self.arms = self.met and self._looked, arms
-        self.met, self._looked = self.met or any(name != UNKNOWN for name in arms.values()), True
-        return sorted(came) if had_met else [], sorted(left)
+        known = {gid: name for gid, name in arms.items() if name != UNKNOWN}
+        came = [name for gid, name in known.items() if self.arms.get(gid, UNKNOWN) == UNKNOWN]
+        left = [name for gid, name in self.arms.items() if gid not in infos and name not in known.values()]
+        if self.met_at is None and known:
+            self.met_at = now
+        self.arms = arms
+        settled = self.met_at is not None and now - self.met_at > SETTLING
+        return sorted(came) if settled else [], sorted(left)
 
 
 def _published(node: Any, info: Any) -> list[str]:

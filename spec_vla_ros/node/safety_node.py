@@ -51,10 +51,10 @@ MCL = 1 | 2 | 4  # mlockall(2): current, future, on fault
 
 @dataclass(frozen=True)
 class Setup:
-    """What the act node decides. ``topic``: full name. ``frame``: of the velocities. ``rate``: Hz.
+    """What the act node decides.
 
-    ``simulated``: stamps follow ``/clock``. ``zero_first``: s of zeros to begin with, because a predecessor has died
-    while it was driving.
+    ``topic``: full name. ``frame``: of the velocities. ``rate``: Hz. ``clock``: full name of ``/clock``, which stamps
+    follow if ``simulated``. ``zero_first``: s of zeros to begin with, because a predecessor has died while driving.
     """
 
     name: str
@@ -62,6 +62,7 @@ class Setup:
     topic: str
     frame: str
     rate: float
+    clock: str = "/clock"
     simulated: bool = False
     zero_first: float = 0.0
 
@@ -75,6 +76,7 @@ class SafetyNode(Node):
             setup.name,
             namespace=setup.namespace,
             use_global_arguments=False,
+            cli_args=["--ros-args", "-r", f"/clock:={setup.clock}"],
             enable_rosout=False,
             start_parameter_services=False,
             parameter_overrides=[Parameter(name, value=value) for name, value in switches.items()],
@@ -107,6 +109,10 @@ class SafetyNode(Node):
         """Publish ``twist`` (6,), m/s and rad/s, stamped now by the ROS clock: sinks compare it with their own."""
         stamp = self.get_clock().now().to_msg()
         self._twist.publish(conversions.twist_message(TwistStamped, twist, stamp, self._frame))
+
+    def clockless(self) -> bool:
+        """Whether time is simulated and ``/clock`` has yet to say it: no arm could tell how old our velocities are."""
+        return self.simulated and self.get_clock().now().nanoseconds == 0
 
     def simulate(self, active: bool) -> None:
         """Follow ``/clock``, or do not any more."""
@@ -232,6 +238,8 @@ class Process:
         return self._alone or os.getppid() != self._parent
 
     def _tick(self, now: float) -> None:
+        if self._node.clockless():
+            self.loop.hold(now)
         twist = self.loop.tick(now, self._node.listeners())
         if twist is None and now < self._zero_until:
             twist = np.zeros(6)

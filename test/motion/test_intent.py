@@ -31,7 +31,9 @@ def test_an_intent_arrives_as_it_was_sent_to_the_last_bit(intent):
 
 
 def test_a_report_arrives_as_it_was_sent():
-    report = Report(1.0, 2, True, 3, True, True, 0.5, FULL.fault, 4, 5, 6, (10.0, 10.1, 12.0), True, "0a", "normal")
+    report = Report(
+        1.0, 2, True, 3, True, True, True, 0.5, FULL.fault, 4, 5, 6, (10.0, 10.1, 12.0), True, "0a", "normal"
+    )
     assert Report.from_bytes(report.to_bytes()) == report
 
 

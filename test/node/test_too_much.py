@@ -122,23 +122,3 @@ def test_the_services_are_the_six_of_a_node(ask):
         "describe_parameters", "get_parameter_types", "get_parameters", "list_parameters", "set_parameters",
         "set_parameters_atomically",
     ]  # fmt: skip
-
-
-def test_a_listener_s_name_forges_no_line(rig):
-    """Whoever leaves the command topic is named in the fault."""
-    from types import SimpleNamespace
-
-    from rig import DRIVING
-
-    from spec_vla_ros.node.audience import Audience
-
-    one = rig(**DRIVING)
-    evil = "arm\n[INFO] [1.0] [act]: all is well"
-    infos = [SimpleNamespace(endpoint_gid=[1] * 16, node_name=evil, node_namespace="/")]
-    one.node.get_subscriptions_info_by_topic = lambda topic: infos
-    audience = Audience("/delta_twist_cmds")
-    assert audience.look(one.node) == ([], [])
-    infos.clear()
-    _, (left,) = audience.look(one.node)
-    assert left.startswith("arm")
-    assert left.isprintable()
