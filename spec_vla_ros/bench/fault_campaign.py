@@ -146,6 +146,8 @@ class Campaign:
         self.operator.ready(planned.sim_time, lambda: self._look_for_unasked(trial, last))
         if any(kind.calls for kind in planned.kinds):
             world.helpers.meet()
+        driven = max(kind.driven for kind in planned.kinds)
+        world.spin(max(0.0, world.driven_since + driven - time.monotonic()))
         world.spin(rng.uniform(0.0, CYCLE))
         self._look_for_unasked(trial, last)
         world.camera.gap, trial.began = 0.0, time.monotonic()

@@ -27,6 +27,7 @@ from .fault_settings import (
     INFERENCE_TIMEOUT,
     LOOK,
     POSE_TIMEOUT,
+    SETTLING,
     SLACK,
     STEP_DT,
     UNCONFIGURED,
@@ -42,7 +43,7 @@ class Kind:
     ``late``: s by which the node's own words may be late, because the fault keeps it from its work. ``calls``: needs
     the rude client. ``else_``: answers that are right, too, where another fault is there. ``impossible``: why it cannot
     be made here, empty if it can. ``prompt``: takes effect in time whatever else there is. ``mute``: the node cannot
-    say anything before the cause is gone.
+    say anything before the cause is gone. ``driven``: s for which the node must have driven its arm before.
     """
 
     name: str
@@ -58,6 +59,7 @@ class Kind:
     impossible: Callable[[], str] = str
     prompt: bool = True
     mute: bool = False
+    driven: float = 0.0
 
     @property
     def patience(self) -> float:
@@ -124,7 +126,8 @@ KINDS: tuple[Kind, ...] = (
         "second publisher", lambda world, rng: world.rival(rng), ("SECOND_PUBLISHER",), LOOK + 0.1 + SLACK, tempt=True
     ),
     Kind("arm vanishes", lambda world, rng: world.leave_arm(), ("ARM_GONE",), LOOK + 0.1 + SLACK),
-    Kind("another arm appears", lambda world, rng: world.second_arm(), ("ARM_CHANGED",), LOOK + 0.1 + SLACK),
+    Kind("another arm appears", lambda world, rng: world.second_arm(), ("ARM_CHANGED",), LOOK + 0.1 + SLACK,
+         driven=SETTLING + 0.5),
     Kind("arm killed", lambda world, rng: world.helpers.signal_arm("SIGKILL"), ("ARM_GONE",), ARM_TIMEOUT + SLACK),
     Kind("arm suspended", lambda world, rng: world.helpers.signal_arm("SIGSTOP"), ("ARM_GONE",), ARM_TIMEOUT + SLACK),
     Kind("transforms cease", lambda world, rng: world.keep_transforms(), ("POSE_UNKNOWN",), POSE_TIMEOUT + SLACK),
@@ -164,8 +167,8 @@ KINDS: tuple[Kind, ...] = (
          else_=STARVED),
     Kind("processors starved", lambda world, rng: world.helpers.starve(1.5), (GOES_ON, *STARVED), lasts=(0.8, 1.2),
          late=2.0),
-    Kind("log that nobody reads", make.block_log, ("NODE_SILENT",), HEARTBEAT_TIMEOUT + SLACK, lasts=(0.6, 0.9),
-         late=4.0, mute=True),
+    # rclpy's C code waits for the reader of its log, the embedded runtime does not.
+    Kind("log that nobody reads", make.block_log, OR_SILENT, lasts=(0.6, 0.9), late=4.0, mute=True),
     Kind("shared memory full", lambda world, rng: world.helpers.fill_shared_memory(), (GOES_ON,), lasts=(0.5, 1.0),
          impossible=why_no_shared_memory),
     # Simulated time.

@@ -13,6 +13,7 @@ MAX_LINEAR, MAX_ANGULAR = 0.04, 0.4  # m/s, rad/s; the script asks for 0.05 and 
 PUBLISH_RATE = 100.0  # Hz
 FRAME, TOOL = "base_link", "tool"
 SLACK = 0.25  # s; a tick, an image, the way to the node, and a pause of a machine with two cores
+SETTLING = 2.0  # s after the first arm in which others are taken as having been there with it
 LOOK = 0.2  # s between two looks of the node at the graph
 FRAME_TIME = 1 / 30  # s between two images
 

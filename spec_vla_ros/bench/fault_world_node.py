@@ -66,6 +66,7 @@ class FaultWorld(Node):
         self.monitor = monitor
         self.control: dict[str, str] = {}  # newest diagnostics of the act node, with "level" and "message"
         self.complaints: list[str] = []  # what else was wrong with the node's answers
+        self.driven_since = 0.0  # steady time at which driving the arm was last asked for
         self.last_moving, self.first_zero = 0.0, 0.0  # steady time: newest velocity that is not zero, first zero after
         self.send_signal: Callable[[int, str], None] = lambda number, whom: None  # to the act node or its child
         self.block_log: Callable[[], None] = lambda: None
@@ -255,6 +256,7 @@ class FaultWorld(Node):
     def transition(self, label: str) -> bool | None:
         """Ask for a transition and wait for the answer; None if there is none."""
         self.drain()
+        self.driven_since = time.monotonic()
         self.monitor.feed(events.Asked(time.monotonic(), label))
         future = self._ask(self._change_state, ChangeState.Request(transition=Transition(label=label)))
         if not self.spin(ANSWER, future.done):
@@ -307,8 +309,9 @@ class FaultWorld(Node):
     def set_dry_run(self, active: bool) -> None:
         """Switch the dry run on or off and wait for the answer."""
         self.drain()
+        self.driven_since = time.monotonic()
         if not active:
-            self.monitor.feed(events.Asked(time.monotonic(), "dry run off"))
+            self.monitor.feed(events.Asked(self.driven_since, "dry run off"))
         answered = self.spin(ANSWER, self.set_parameter("dry_run", active, True).done)
         if not answered:
             self.complain(f"no answer to dry_run = {active} in {ANSWER:g} s")
