@@ -45,7 +45,7 @@ def test_an_intent_that_says_nothing_but_the_time_asks_for_nothing():
     """The farewell of a deactivated node is such a one."""
     intent = Intent(at=1.0)
     assert (intent.run, intent.steps) == (0, 0), "not active"
-    assert not (intent.commanding or intent.simulated or intent.needs_pose or intent.leave)
+    assert (intent.commanding, intent.simulated, intent.needs_pose, intent.leave) == (False,) * 4
     wanted = (intent.step, intent.fault, intent.captured_at, intent.busy_since, intent.box, intent.pose)
     assert wanted == (None,) * 6
     assert (intent.limits.linear, intent.limits.angular, intent.limits.pose) == (0.0, 0.0, 0.0)
@@ -53,7 +53,7 @@ def test_an_intent_that_says_nothing_but_the_time_asks_for_nothing():
 
 def test_before_the_loop_has_said_anything_it_is_taken_to_do_nothing():
     report = Report(at=0.0)
-    assert not (report.ready or report.on_wire or report.accepted or report.moving)
+    assert (report.ready, report.on_wire, report.accepted, report.moving) == (False,) * 4
     assert (report.run, report.step, report.zero_at) == (0, 0, 0.0)
     assert (report.fault, report.intervals, report.gid, report.priority) == (None, (), "", "")
     assert (report.listeners, report.newcomers, report.at_wall) == (0, 0, 0)
