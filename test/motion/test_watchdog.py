@@ -138,6 +138,7 @@ def test_an_exception_that_quotes_a_megabyte_still_says_what_to_do():
     said = str(Fault.of(ValueError("x" * 1_000_000)))
     assert len(said) < 2000
     assert said.endswith("restart the process.")
+    assert str(Fault("NAME", "x" * 1001, "do")) == f"NAME: {'x' * 1000}... -- do"
     endless = str(Fault("NAME", "x" * 1_000_000, "y" * 1_000_000))
     assert len(endless) < 2010
 

@@ -580,7 +580,7 @@ def test_every_start_is_a_run_of_its_own_and_reports_of_another_are_ignored():
     report = table.loop.report(table.now)
     table.cycle.start(table.now)
     assert table.cycle.run == first + 1
-    table.cycle.hear(replace(report, fault=Fault("OLD", "of an earlier run", "none")))
+    assert not table.cycle.hear(replace(report, fault=Fault("OLD", "of an earlier run", "none")))
     assert table.cycle.fault is None
 
 
