@@ -37,11 +37,12 @@ import pytest
 from mutations import Mutation, mutations_of
 
 MOTION, DECODING = "spec_vla_ros/motion", "test/decoding"
+MOTION_FILES = (
+    *("clock_watch", "data_sets", "gripper", "intent", "limits"),
+    *("rotation", "safety", "stream", "watchdog", "workspace"),
+)
 TARGETS = {
-    **{
-        f"{MOTION}/{name}.py": ("test/motion",)
-        for name in ("clock_watch", "data_sets", "gripper", "limits", "rotation", "stream", "watchdog", "workspace")
-    },
+    **{f"{MOTION}/{name}.py": ("test/motion",) for name in MOTION_FILES},
     "spec_vla_ros/decoding/acceptance.py": (f"{DECODING}/test_acceptance.py",),
     "spec_vla_ros/decoding/decoder.py": (f"{DECODING}/test_decoding_steps.py",),
     "spec_vla_ros/node/cycle.py": ("test/node/test_cycle.py",),

@@ -101,7 +101,7 @@ class Intent:
                     pose.at,
                 )
             return Intent(**raw)
-        except (TypeError, ValueError) as error:
+        except (TypeError, ValueError, OverflowError) as error:
             raise IntentError(f"not an intent: {error}") from error
 
 
@@ -148,7 +148,7 @@ class Report:
                 raw["fault"] = Fault(**raw["fault"])
             raw["intervals"] = tuple(raw["intervals"])
             return Report(**raw)
-        except (TypeError, ValueError) as error:
+        except (TypeError, ValueError, OverflowError) as error:
             raise IntentError(f"not a report: {error}") from error
 
 
@@ -163,13 +163,10 @@ def _pack(message: Intent | Report) -> bytes:
 
 
 def _unpack(data: bytes, kind: type) -> dict:
-    def refuse(text: str) -> float:
-        raise IntentError(f"{text} is not finite")
-
     if len(data) > LARGEST:
         raise IntentError(f"a message of {len(data)} bytes, {LARGEST} are allowed")
     try:
-        raw = json.loads(data, parse_constant=refuse)
+        raw = json.loads(data, parse_constant=_finite, parse_float=_finite)
     except IntentError:
         raise
     except (ValueError, RecursionError) as error:
@@ -177,6 +174,12 @@ def _unpack(data: bytes, kind: type) -> dict:
     if not isinstance(raw, dict) or raw.keys() != {one.name for one in fields(kind)}:
         raise IntentError(f"not a message of the kind {kind.__name__}")
     return raw
+
+
+def _finite(text: str) -> float:
+    if not math.isfinite(value := float(text)):  # 1e999 is a number to JSON
+        raise IntentError(f"{text} is not finite")
+    return value
 
 
 def _vector(values: Sequence[float], size: int) -> tuple[float, ...]:

@@ -17,7 +17,8 @@ LAST_WORDS :data:`LAST_WORDS` s of zeros                   SILENT, or OVER
 
 from __future__ import annotations
 
-from enum import Enum
+import math
+from enum import Enum, auto
 
 import numpy as np
 
@@ -37,10 +38,10 @@ STALE_STEP = 0.25  # s from the decision to the first velocity; what is older wa
 class Wire(Enum):
     """What is on the wire; see the module."""
 
-    SILENT = "silent"
-    DRIVING = "driving"
-    LAST_WORDS = "last words"
-    OVER = "over"
+    SILENT = auto()
+    DRIVING = auto()
+    LAST_WORDS = auto()
+    OVER = auto()
 
 
 class SafetyLoop:
@@ -56,7 +57,7 @@ class SafetyLoop:
         self._step, self._accepted, self._commanded, self._zero_at = 0, False, False, 0.0
         self._moving = False  # whether the step's first zero has still to be said
         self._listeners: int | None = None  # at the last tick
-        self._newcomers, self._zero_until = 0, 0.0
+        self._newcomers, self._zero_until = 0, -math.inf
 
     def take(self, intent: Intent, now: float) -> bool:
         """Act on ``intent`` from the next tick on; returns whether that is due now: a step begins, or motion ends."""
@@ -91,7 +92,6 @@ class SafetyLoop:
     def leave(self, now: float) -> None:
         """The node is gone or wants to go, or a signal asks for the end: zeros, then :attr:`Wire.OVER`."""
         self._leaving = True
-        self._stream.stop()
         if self.wire is Wire.DRIVING:
             self._say_zeros(now)
         elif self.wire is Wire.SILENT:

@@ -26,35 +26,32 @@ class StepStream:
         if not period > 0:
             raise ValueError(f"the period must be positive, got {period} s")
         self.period = period
-        self._twist = np.zeros(6)
-        self._step_dt = 0.0
-        self._started: float | None = None
-        self._live = False
+        self.stop()
 
     @property
     def live(self) -> bool:
         """Whether a step is waiting for its first tick or under way. False from the tick that returned zero on."""
-        return self._live
+        return self._step is not None
 
     def start(self, twist: np.ndarray, step_dt: float) -> None:
         """Stream ``twist`` (6,) for ``step_dt`` seconds from the next tick on. A step under way is replaced."""
-        self._twist = np.array(twist, dtype=np.float64)
-        self._step_dt = float(step_dt)
-        self._started = None
-        self._live = True
+        self.stop()
+        self._step = (np.array(twist, dtype=np.float64), float(step_dt))
 
     def stop(self) -> None:
         """Forget the step: every following tick is zero."""
-        self._live = False
+        self._step: tuple[np.ndarray, float] | None = None  # twist and s
+        self._started: float | None = None  # its first tick
 
     def tick(self, now: float) -> np.ndarray:
         """(6,) twist to publish at ``now``; the first tick after :meth:`start` begins the step."""
-        if not self._live:
+        if self._step is None:
             return np.zeros(6)
+        twist, step_dt = self._step
         if self._started is None:
             self._started = now
-        left = (self._step_dt - (now - self._started)) / self.period  # periods
+        left = (step_dt - (now - self._started)) / self.period  # periods
         if left < _SNAP:
-            self._live = False
+            self.stop()
             return np.zeros(6)
-        return self._twist * min(1.0, left)
+        return twist * min(1.0, left)

@@ -6,6 +6,7 @@ and must never decide whether an arm keeps moving.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 from spec_vla_ros.errors import SpecVlaError
@@ -46,18 +47,18 @@ class Fault:
 
 @dataclass(frozen=True)
 class Limits:
-    """How old things may get (s), and how fast the tool may move.
+    """How old things may get (s), and how fast the tool may move. What nobody has set allows nothing.
 
     ``image``: age of the newest image. ``first_image``: wait for the first image after arming, because cameras start
     later than nodes. ``inference``: one inference; a worker that takes longer counts as hung. ``heartbeat``: without a
     word of the node. ``pose``: age of a transform that is needed. ``linear``: m/s, ``angular``: rad/s.
     """
 
-    image: float = 0.5
-    first_image: float = 5.0
-    inference: float = 5.0
-    heartbeat: float = 0.25
-    pose: float = 0.5
+    image: float = 0.0
+    first_image: float = 0.0
+    inference: float = 0.0
+    heartbeat: float = 0.0
+    pose: float = 0.0
     linear: float = 0.0
     angular: float = 0.0
 
@@ -85,15 +86,14 @@ class Signs:
 
 
 class Watchdog:
-    """Watches ages; the first fault is latched until :meth:`arm` is called again."""
+    """Watches ages; the first fault is latched until :meth:`arm` is called again. Nothing is waited for before that."""
 
     def __init__(self) -> None:
-        self.fault: Fault | None = None
-        self._armed_at = 0.0
+        self.arm(-math.inf)
 
     def arm(self, now: float) -> None:
         """Forget the fault. The only way out of one; call it on activation."""
-        self.fault = None
+        self.fault: Fault | None = None
         self._armed_at = now
 
     def trip(self, fault: Fault) -> bool:

@@ -107,36 +107,34 @@ class Cycle:
         """``step_dt``: s of one action."""
         self.step_dt = step_dt
         self.state = State.STOPPED
-        self.fault: Fault | None = None  # latched until :meth:`start`
         self.limit, self.gripper, self.counters = SpeedLimit(), GripperSwitch(), Counters()
+        self.run = 0  # number of the start
+        self.busy_since: float | None = None  # when the worker was given its request
+        self._request: Request | None = None  # what the worker has, even if nobody wants the answer
+        self._fresh = True  # whether the instruction has changed since the last request
+        self._standstill_at = 0.0  # images captured from here on count
+        self._restart_stillness()
+        self._forget()
+
+    def _forget(self) -> None:
+        """What belongs to one run."""
+        self.fault: Fault | None = None  # latched until :meth:`start`
         self.instruction = ""
         self.refused: Fault | None = None  # why the last instruction was refused; the arm holds until a good one
         self.step: Step | None = None  # what the arm shall do; None = stand still
-        self.captured_at: float | None = None  # of the newest image
-        self.busy_since: float | None = None  # when the worker was given its request
-        self._request: Request | None = None  # what the worker has, even if nobody wants the answer
-        self._frame: Frame | None = None
-        self._standstill_at = 0.0  # images captured from here on count
-        self._wording, self._answered = 0, 0  # number of the instruction; of the one that the last request was about
-        self._skipped = 0
         self.steps = 0  # decided since the start
-        self.run = 0  # number of the start
+        self.captured_at: float | None = None  # of the newest image
+        self._frame: Frame | None = None
+        self._skipped = 0
         self._fingerprint: int | None = None  # of the image of the last action that the arm was told to carry out
-        self._travelled = np.zeros(2)  # m and rad that the arm was told since the image changed, or since it counted
-        self._unchanged = 0  # motions in a row that left the image as it was
         self._changes: deque[float] = deque(maxlen=FLOOD)  # when the instruction changed
 
     def start(self, now: float) -> None:
         """Forget everything of an earlier run, faults included. Images captured from ``now`` on count."""
-        self.fault = self.refused = None
+        self._forget()
         self.gripper.reset()
-        self.instruction = ""
-        self._wording += 1
-        self._frame = self.step = self.captured_at = None
-        self._standstill_at, self._skipped, self.steps = now, 0, 0
+        self._standstill_at = now
         self.run += 1
-        self._fingerprint, self._unchanged, self._travelled = None, 0, np.zeros(2)
-        self._changes.clear()
         busy = self._request is not None  # deactivated during an inference that still runs: it may be hanging
         self.busy_since = now if busy else None
         self._go(Event.START_BUSY if busy else Event.START_FREE)
@@ -179,8 +177,7 @@ class Cycle:
             )
         self._changes.append(now)
         self.instruction, self.refused = cleaned, refused
-        self._wording += 1
-        self.step = None
+        self._fresh, self.step = True, None
         self._go(Event.INSTRUCT)
         return True
 
@@ -194,10 +191,10 @@ class Cycle:
             self._skipped += 1
             return
         if self._frame is not None:
+            self._skipped += 1
             if frame.captured_at < self._frame.captured_at:
                 return
             self.counters.overwritten += 1
-            self._skipped += 1
         self._frame = frame
 
     def next_request(self, now: float, tunables: Callable[[], Tunables]) -> Request | None:
@@ -213,10 +210,10 @@ class Cycle:
             header=frame.header,
             instruction=self.instruction,
             tunables=tunables(),
-            fresh=self._answered != self._wording,
+            fresh=self._fresh,
             frames_skipped=self._skipped,
         )
-        self._answered, self._skipped, self.busy_since = self._wording, 0, now
+        self._fresh, self._skipped, self.busy_since = False, 0, now
         self._go(Event.REQUEST)
         return self._request
 
@@ -227,15 +224,14 @@ class Cycle:
         ``commanding``: the arm hears the step, so that the next image must differ.
         """
         self._request = self.busy_since = None
-        state, error = self.state, outcome.error
-        if error is not None and not isinstance(error, InstructionError) and state is not State.ABANDONED:
+        error, action = outcome.error, None
+        if error is not None and not isinstance(error, InstructionError) and self.state is not State.ABANDONED:
             self.trip(Fault.of(error))
-        action = None
-        if state is not State.THINKING:
-            self.counters.dropped += self.state is state
-        elif isinstance(error, InstructionError):
+        elif self.state is not State.THINKING:
+            self.counters.dropped += 1
+        elif error is not None:
             self.instruction, self.refused = "", Fault.of(error)
-        elif error is None:
+        else:
             action = self._act(outcome, now, commanding)
         self._go(Event.NOTHING if action is None else Event.ACTION)
         return action
@@ -255,6 +251,10 @@ class Cycle:
     def _go(self, event: Event) -> None:
         self.state = TRANSITIONS[self.state][event]
 
+    def _restart_stillness(self) -> None:
+        self._unchanged = 0  # motions in a row that left the image as it was
+        self._travelled = np.zeros(2)  # m and rad that the arm was told since the image changed, or since it counted
+
     def _frozen(self, outcome: Outcome) -> bool:
         """Whether the camera has shown the same pixels for too many motions; trips then.
 
@@ -262,7 +262,7 @@ class Cycle:
         that are too short to be seen add up to one that is not: an arm that is driven slowly must not escape this.
         """
         if outcome.fingerprint is None or outcome.fingerprint != self._fingerprint:
-            self._unchanged, self._travelled = 0, np.zeros(2)
+            self._restart_stillness()
         elif (self._travelled > SEEN).any():
             self._unchanged, self._travelled = self._unchanged + 1, np.zeros(2)
             self.counters.unchanged += 1
@@ -283,14 +283,14 @@ class Cycle:
             if self._frozen(outcome):
                 return None
             tunables, values = outcome.request.tunables, np.asarray(outcome.result.values, dtype=np.float64)
-            twist = step_twist(values[:6], tunables.action_scale, self.step_dt)
+            twist = step_twist(values[:-1], tunables.action_scale, self.step_dt)
             twist, factor = self.limit.apply(twist, tunables.max_linear_speed, tunables.max_angular_speed)
-            self.gripper.decide(float(values[6]), tunables.gripper_threshold, tunables.gripper_hysteresis)
+            self.gripper.decide(float(values[-1]), tunables.gripper_threshold, tunables.gripper_hysteresis)
         except BaseException as error:  # noqa: BLE001 - what the policy said cannot be carried out
             self.trip(Fault.of(error))
             return None
         self._fingerprint = outcome.fingerprint if commanding else None
-        self._travelled += self.step_dt * np.array([np.linalg.norm(twist[:3]), np.linalg.norm(twist[3:])])
+        self._travelled += self.step_dt * np.linalg.norm(twist.reshape(2, 3), axis=1)
         self.steps += 1
         self.step = Step(self.steps, tuple(twist.tolist()), self.step_dt, now)
         return Action(outcome, factor, self.step)

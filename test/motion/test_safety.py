@@ -5,11 +5,12 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from spec_vla_ros.motion.intent import Intent, Pose, Step
-from spec_vla_ros.motion.safety import LAST_WORDS, STALE_STEP, ZERO_FIRST, SafetyLoop, Wire
+from spec_vla_ros.motion.intent import Intent, Pose, Report, Step
+from spec_vla_ros.motion.safety import SafetyLoop, Wire
 from spec_vla_ros.motion.watchdog import Fault, Limits
 
 PERIOD, STEP_DT = 0.01, 0.2
+LAST_WORDS, ZERO_FIRST, STALE_STEP = 0.25, 0.2, 0.25  # s, as documented
 LIMITS = Limits(image=0.5, first_image=3.0, inference=2.0, heartbeat=0.25, pose=0.4, linear=0.5, angular=2.0)
 TWIST = (0.1, -0.2, 0.05, 0.3, 0.0, -0.1)
 
@@ -58,11 +59,15 @@ def moving(bench=None):
 
 
 def is_moving(said):
-    return all(twist is not None and twist.any() for twist in said)
+    return all(twist is not None and twist.shape == (6,) and twist.any() for twist in said)
 
 
 def is_zero(said):
-    return all(twist is not None and not twist.any() for twist in said)
+    return all(twist is not None and twist.shape == (6,) and not twist.any() for twist in said)
+
+
+def test_before_it_is_told_anything_it_has_nothing_to_report():
+    assert SafetyLoop(PERIOD).report(7.0) == Report(at=7.0)
 
 
 def test_a_step_is_streamed_for_its_time_between_zeros():
@@ -107,12 +112,37 @@ def test_the_report_says_when_the_step_began_and_when_zero_came():
     assert bench.report.zero_at == at
 
 
+def test_a_heartbeat_in_mid_step_asks_for_no_velocity_out_of_turn():
+    bench = moving()
+    assert not bench.tell()
+
+
+def test_steps_are_counted_from_one():
+    bench = Bench()
+    assert not bench.step(0)
+    assert is_zero(bench.ticks(3))
+    bench.step(1)
+    bench.ticks(30)
+    bench.tell(run=2, step=None, steps=0)
+    assert not bench.step(0)
+    assert is_zero(bench.ticks(3))
+
+
 @pytest.mark.parametrize("wants", [{"commanding": False}, {"run": 0}, {"run": 0, "commanding": False}])
 def test_nothing_is_said_unless_the_node_is_active_and_commands(wants):
     bench = Bench(**wants)
     bench.step()
     assert bench.ticks(30) == [None] * 30
     assert not bench.report.on_wire
+
+
+def test_a_node_that_is_not_active_begins_no_step_and_is_not_watched():
+    bench = Bench(run=0)
+    bench.step()
+    assert (bench.report.step, bench.report.accepted, bench.report.moving) == (1, False, False)
+    bench.beating = bench.filming = False
+    bench.ticks(400)
+    assert bench.report.fault is None
 
 
 def test_a_dry_run_takes_its_time_and_says_nothing():
@@ -142,11 +172,35 @@ def test_the_end_of_commanding_is_zero_for_as_long_as_an_arm_waits(change):
     bench.tell(**change, step=None)
     said = bench.ticks(round(LAST_WORDS / PERIOD) + 5)
     words = [twist for twist in said if twist is not None]
-    assert LAST_WORDS > 0.1
     assert is_zero(words)
     assert len(words) * PERIOD == pytest.approx(LAST_WORDS, abs=2 * PERIOD)
     assert said[-1] is None
     assert bench.loop.wire is Wire.SILENT
+
+
+def test_the_last_words_are_over_on_time():
+    bench = moving()
+    bench.now = 64.0
+    bench.tell(run=0, step=None)
+    for at, said in ((64.24, True), (64.25, False)):
+        assert (bench.loop.tick(at, 1) is not None) is said
+
+
+def test_the_end_of_commanding_ends_the_step():
+    bench = moving()
+    bench.tell(commanding=False)
+    at = bench.now
+    bench.ticks(1)
+    assert not bench.report.moving
+    assert bench.report.zero_at == at
+
+
+def test_a_dry_run_that_follows_at_once_is_not_heard_in_the_last_words():
+    bench = moving()
+    bench.tell(commanding=False)
+    assert bench.step(2)
+    assert is_zero(bench.ticks(10))
+    assert bench.report.moving, "in thought"
 
 
 def test_activation_while_the_last_words_are_said_begins_at_zero():
@@ -159,11 +213,13 @@ def test_activation_while_the_last_words_are_said_begins_at_zero():
     assert is_moving(bench.ticks(5))
 
 
-def test_a_new_run_does_not_go_on_with_the_step_of_the_former():
+@pytest.mark.parametrize("step", [None, Step(0, TWIST, STEP_DT, 50.0)])
+def test_a_new_run_does_not_go_on_with_the_step_of_the_former(step):
     bench = moving()
-    bench.tell(run=2, step=None, steps=0)
+    bench.tell(run=2, step=step, steps=0)
+    report = bench.report
+    assert (report.run, report.step, report.accepted, report.moving) == (2, 0, False, False)
     assert is_zero(bench.ticks(5))
-    assert (bench.report.step, bench.report.moving, bench.report.run) == (0, False, 2)
 
 
 def test_a_node_that_falls_silent_in_mid_step():
@@ -218,6 +274,15 @@ def test_what_is_taken_back_ends_at_the_next_tick():
     assert not bench.tell(step=None), "there is nothing to end"
 
 
+def test_the_report_of_a_step_that_was_taken_back_stands():
+    bench = moving()
+    bench.tell(step=None)
+    at = bench.now
+    bench.ticks(5)
+    assert (bench.report.step, bench.report.accepted, bench.report.moving) == (1, True, False)
+    assert bench.report.zero_at == at
+
+
 def test_a_step_that_was_taken_back_unseen_counts_as_over():
     bench = Bench()
     bench.ticks(3)
@@ -226,13 +291,19 @@ def test_a_step_that_was_taken_back_unseen_counts_as_over():
     assert bench.report.zero_at == bench.now
 
 
-@pytest.mark.parametrize(("age", "begins"), [(STALE_STEP - 0.001, True), (STALE_STEP + 0.001, False)])
+@pytest.mark.parametrize(("age", "begins"), [(STALE_STEP, True), (STALE_STEP + 0.001, False)])
 def test_a_step_that_waited_for_a_suspended_process_is_refused(age, begins):
     bench = Bench()
-    bench.ticks(3)
     assert bench.step(age=age) is begins
     assert bench.report.accepted is begins
     assert is_moving(bench.ticks(3)) is begins
+
+
+def test_a_step_that_is_refused_ends_the_one_before_it():
+    bench = moving()
+    assert bench.step(2, age=1.0), "zero is due now"
+    assert not bench.report.accepted
+    assert is_zero(bench.ticks(3))
 
 
 def test_a_lower_speed_limit_acts_at_the_next_tick_and_keeps_the_direction():
@@ -286,13 +357,16 @@ def test_velocities_are_turned_into_the_command_frame():
         {"pose": None},
         {"pose": Pose(None, None, 50.0)},
         {"pose": Pose((0.5, 0.0, 0.5), (np.nan, 0.0, 0.0, 1.0), 50.0)},
+        {"pose": Pose((np.nan, 0.0, 0.5), None, 50.0)},
     ],
 )
 def test_an_unknown_place_stops_the_arm(change):
     bench = placed(moving())
     bench.tell(**change)
+    at = bench.now
+    assert is_zero(bench.ticks(1))
+    assert (bench.report.fault.name, bench.report.moving, bench.report.zero_at) == ("POSE_UNKNOWN", False, at)
     assert is_zero(bench.ticks(3))
-    assert bench.report.fault.name == "POSE_UNKNOWN"
 
 
 def test_a_place_that_gets_old_stops_the_arm():
@@ -303,6 +377,19 @@ def test_a_place_that_gets_old_stops_the_arm():
     bench.ticks(1)
     assert is_zero(bench.ticks(3))
     assert bench.report.fault.name == "POSE_UNKNOWN"
+
+
+def test_a_place_may_be_as_old_as_the_limit():
+    bench = placed(Bench(limits=replace(LIMITS, pose=0.5)), age=0.5)
+    bench.step()
+    assert is_moving(bench.ticks(1))
+    assert is_zero(bench.ticks(1))
+
+
+def test_a_place_whose_age_nobody_has_limited_is_too_old():
+    bench = placed(Bench(limits=replace(LIMITS, pose=Limits().pose)), age=0.01)
+    bench.step()
+    assert is_zero(bench.ticks(1))
 
 
 def test_a_place_that_never_changes_does_not_get_old():
@@ -339,6 +426,46 @@ def test_no_step_begins_while_a_newcomer_hears_its_zeros():
     assert not bench.step(2)
     assert not bench.report.accepted
     assert is_zero(bench.ticks(30))
+
+
+def test_the_zeros_for_a_newcomer_are_over_on_time():
+    bench = moving()
+    bench.now, bench.listeners = 64.0, 2
+    bench.ticks(1)
+    bench.now = 64.0 + ZERO_FIRST - 0.001
+    assert not bench.step(2)
+    bench.now = 64.0 + ZERO_FIRST
+    assert bench.step(3)
+
+
+def test_the_report_counts_who_listens_while_driving():
+    bench = Bench(listeners=3)
+    assert bench.report.listeners == 0, "nobody has counted yet"
+    bench.ticks(1)
+    assert bench.report.listeners == 3
+
+
+def test_whoever_comes_in_a_dry_run_breaks_nothing_off():
+    bench = Bench(commanding=False)
+    bench.ticks(1)
+    bench.step()
+    bench.ticks(3)
+    bench.listeners = 2
+    bench.ticks(3)
+    assert bench.report.moving
+    assert bench.report.newcomers == 0
+
+
+def test_whoever_came_between_two_activations_is_no_newcomer():
+    bench = moving()
+    bench.tell(run=0, step=None)
+    bench.ticks(60)
+    bench.listeners = 2
+    bench.tell(run=2, steps=0)
+    bench.ticks(1)
+    assert bench.step()
+    assert is_moving(bench.ticks(3))
+    assert bench.report.newcomers == 0
 
 
 def test_the_first_arm_that_comes_hears_zero_first():
@@ -386,6 +513,16 @@ def test_the_end_of_the_node_is_zeros_and_then_the_end_of_the_loop(end):
 
 
 @pytest.mark.parametrize("end", [gone, told_to_leave])
+def test_an_end_on_purpose_is_no_fault(end):
+    """Whoever is gone is not missed while the last words are said."""
+    bench = moving(Bench(limits=replace(LIMITS, heartbeat=0.1)))
+    end(bench)
+    bench.beating = False
+    bench.ticks(20)
+    assert bench.report.fault is None
+
+
+@pytest.mark.parametrize("end", [gone, told_to_leave])
 def test_a_loop_that_was_silent_ends_without_a_word(end):
     bench = Bench(run=0)
     bench.ticks(1)
@@ -398,7 +535,8 @@ def test_after_a_signal_no_intent_starts_anything_any_more():
     """Ctrl-C reaches this process first; the node still beats."""
     bench = moving()
     bench.loop.leave(bench.now)
-    bench.step(2)
+    assert not bench.step(2)
+    assert not bench.report.accepted
     assert is_zero(bench.ticks(10))
     bench.tell(run=5, step=None, steps=0)
     bench.step(1)

@@ -132,6 +132,14 @@ def test_the_caller_cannot_change_a_step_afterwards():
     assert stream.tick(0.01)[0] == 1.0
 
 
+def test_a_step_that_replaces_another_begins_at_its_own_first_tick():
+    stream = StepStream(0.01)
+    stream.start(np.ones(6), 0.05)
+    stream.tick(0.0)
+    stream.start(np.full(6, 2.0), 0.05)
+    assert [t[0] for t in ideal_ticks(stream, 6, start=0.04)] == pytest.approx([2.0] * 5 + [0.0])
+
+
 @pytest.mark.parametrize("period", [0.0, -0.01, math.nan])
 def test_a_period_that_is_not_positive_is_refused(period):
     with pytest.raises(ValueError, match="period"):

@@ -3,10 +3,12 @@
 import math
 from dataclasses import replace
 
+import pytest
+
 from spec_vla_ros.errors import InstructionError, NonActionTokenError, SpecVlaError
 from spec_vla_ros.motion.watchdog import Fault, Limits, Signs, Watchdog
 
-LIMITS = Limits(image=0.5, first_image=3.0, inference=2.0)
+LIMITS = Limits(image=0.5, first_image=3.0, inference=2.0, heartbeat=0.25)
 
 
 def seen(captured_at=None, busy_since=None, heard_at=math.inf):
@@ -105,6 +107,40 @@ def test_limits_may_change_while_running():
     dog = armed()
     assert dog.check(0.4, seen(0.0), LIMITS) is None
     assert dog.check(0.4, seen(0.0), replace(LIMITS, image=0.3)).name == "IMAGE_STALE"
+
+
+@pytest.mark.parametrize(
+    ("signs", "name"),
+    [
+        (seen(9.99, heard_at=9.99), "NODE_SILENT"),
+        (seen(None), "NO_IMAGE"),
+        (seen(9.99), "IMAGE_STALE"),
+        (seen(10.0, 9.99), "WORKER_HUNG"),
+    ],
+)
+def test_a_limit_that_nobody_has_set_leaves_no_time(signs, name):
+    assert armed(9.99).check(10.0, signs, Limits()).name == name
+
+
+def test_before_it_is_armed_nothing_is_waited_for():
+    assert Watchdog().check(0.1, seen(), LIMITS).name == "NO_IMAGE"
+
+
+@pytest.mark.parametrize("error", [MemoryError(), RuntimeError("CUDA Out of Memory. Tried to allocate 2 GiB")])
+def test_memory_that_ran_out_is_named_whoever_ran_out_of_it(error):
+    fault = Fault.of(error)
+    assert fault.name == "OUT_OF_MEMORY"
+    assert fault.detail == f"{type(error).__name__}: {error}"
+    assert "int8" in fault.remedy
+
+
+def test_an_exception_that_quotes_a_megabyte_still_says_what_to_do():
+    said = str(Fault.of(ValueError("x" * 1_000_000)))
+    assert len(said) < 2000
+    assert said.endswith("restart the process.")
+    assert str(Fault("NAME", "x" * 1001, "do")) == f"NAME: {'x' * 1000}... -- do"
+    endless = str(Fault("NAME", "x" * 1_000_000, "y" * 1_000_000))
+    assert len(endless) < 2010
 
 
 def test_named_errors_become_their_fault_with_their_remedy():

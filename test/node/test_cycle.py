@@ -10,14 +10,14 @@ from spec_vla_ros.errors import InstructionError
 from spec_vla_ros.motion.intent import Intent
 from spec_vla_ros.motion.safety import SafetyLoop
 from spec_vla_ros.motion.watchdog import Fault, Limits
-from spec_vla_ros.node.cycle import TRANSITIONS, Cycle, Event, Frame, State
+from spec_vla_ros.node.cycle import ACTION_DIM, TRANSITIONS, Cycle, Event, Frame, State
 from spec_vla_ros.node.parameters import Tunables
 from spec_vla_ros.node.worker import Outcome
 from spec_vla_ros.policy import ScriptedPolicy
 from spec_vla_ros.policy_types import DecodeSettings
 
 ROOT = Path(__file__).parents[2]
-LIMITS = Limits(image=0.5, first_image=3.0, inference=2.0, linear=0.5, angular=2.0)
+LIMITS = Limits(image=0.5, first_image=3.0, inference=2.0, heartbeat=0.25, linear=0.5, angular=2.0)
 TUNABLES = Tunables(DecodeSettings(), 1.0, 0.5, 2.0, 0.5, 0.1, False)
 IMAGE = np.zeros((4, 4, 3), dtype=np.uint8)
 FORWARD = [0.02, 0, 0, 0, 0, 0, 1.0]
@@ -28,7 +28,10 @@ class Table:
 
     def __init__(self, *steps, **changes):
         self.cycle, self.loop, self.now = Cycle(0.2), SafetyLoop(0.01), 100.0
-        self.policy = ScriptedPolicy(list(steps) or [FORWARD])
+        steps = list(steps) or [FORWARD]
+        dimensions = {len(step) for step in steps if not isinstance(step, Exception)} or {7}
+        self.policy = ScriptedPolicy(steps, *dimensions)
+        self.ended = []  # what the cycle answered to each report
         self.tunables = Tunables(**{**TUNABLES.__dict__, **changes})
         self.fingerprint = None  # of the images
         self.cycle.start(self.now)
@@ -71,7 +74,7 @@ class Table:
         for _ in range(count):
             self.tell()
             twists.append(self.loop.tick(self.now, 1))
-            self.cycle.hear(self.loop.report(self.now))
+            self.ended.append(self.cycle.hear(self.loop.report(self.now)))
             self.now += 0.01
         return np.array(twists)
 
@@ -201,6 +204,15 @@ def test_the_same_instruction_again_changes_nothing():
     assert not table.cycle.instruct("<s>", table.now)
 
 
+def test_an_instruction_that_is_refused_while_the_arm_holds_is_said_and_taken_back():
+    table = Table()
+    table.cycle.instruct("", table.now)
+    assert table.cycle.instruct("</s>", table.now)
+    assert table.cycle.refused.name == "INSTRUCTION_INVALID"
+    assert table.cycle.instruct("", table.now)
+    assert table.cycle.refused is None
+
+
 def test_a_change_of_instruction_while_the_worker_thinks_drops_the_answer():
     table = Table()
     table.frame()
@@ -269,13 +281,43 @@ def test_an_answer_after_a_fault_is_dropped():
 
 @pytest.mark.parametrize(
     ("step", "fault"),
-    [([np.nan] * 7, "NON_FINITE"), (KeyError("x"), "WORKER_EXCEPTION"), ([0.0] * 8, "WORKER_EXCEPTION")],
+    [
+        ([np.nan] * 7, "NON_FINITE"),
+        (KeyError("x"), "WORKER_EXCEPTION"),
+        ([0.0] * (ACTION_DIM + 1), "WORKER_EXCEPTION"),
+        ([0.0] * (ACTION_DIM - 1), "WORKER_EXCEPTION"),
+    ],
 )
 def test_an_answer_that_is_no_action_is_a_fault(step, fault):
     table = Table(step)
     assert table.act() is None
     assert table.cycle.fault.name == fault
     assert not table.ticks(5).any()
+
+
+def test_an_answer_of_the_dimensions_that_are_asked_of_a_policy_is_an_action():
+    assert Table([0.0] * ACTION_DIM).act() is not None
+
+
+def test_the_end_of_a_step_is_said_once():
+    table = Table()
+    table.act()
+    table.ticks(30)
+    assert table.ended == [False] * 20 + [True] + [False] * 9
+
+
+def test_a_report_of_the_step_before_does_not_end_the_one_that_the_loop_has_not_heard_of():
+    table = Table()
+    table.act()
+    table.ticks(22)
+    table.frame()
+    request = table.request()
+    report = table.loop.report(table.now)
+    result = table.policy.infer(request.image(), request.instruction, request.tunables.decode)
+    assert table.cycle.conclude(Outcome(request, result, None, 0.05), table.now) is not None
+    assert not table.cycle.hear(report)
+    assert table.cycle.state is State.MOVING
+    assert table.ticks(20).any(1).all()
 
 
 def test_an_instruction_refused_by_the_policy_is_no_fault():
@@ -368,9 +410,11 @@ def test_a_turn_goes_through_its_states():
 
 def test_before_it_is_started_it_looks_at_nothing():
     cycle = Cycle(0.2)
+    heartbeat = (cycle.step, cycle.fault, cycle.refused, cycle.captured_at, cycle.busy_since)
+    assert heartbeat == (None,) * 5
     cycle.observe(Frame(lambda: IMAGE, 1.0, None))
     assert cycle.next_request(1.0, lambda: TUNABLES) is None
-    assert (cycle.step, cycle.state, cycle.instruction) == (None, State.STOPPED, "")
+    assert (cycle.run, cycle.steps, cycle.state, cycle.instruction) == (0, 0, State.STOPPED, "")
 
 
 # -- what stops it --------------------------------------------------------------------------------------------------
@@ -390,6 +434,22 @@ def test_more_instructions_than_any_operator_gives():
     assert not table.ticks(5).any()
 
 
+def test_twenty_instructions_within_a_second_are_not_too_many():
+    table = Table()  # has had its first
+    flood(table, 19, 0.9)
+    assert table.cycle.fault is None
+    table.cycle.instruct("and one more", table.now + 0.95)
+    assert table.cycle.fault.name == "INSTRUCTION_FLOOD"
+
+
+def test_the_second_of_a_flood_begins_with_the_first_of_its_instructions():
+    table = Table()
+    table.now += 0.5
+    flood(table, 19, 0.1)
+    table.cycle.instruct("a second after the first", table.now + 0.5)
+    assert table.cycle.fault is None
+
+
 def test_as_many_instructions_in_a_longer_time_are_an_operator_in_a_hurry():
     table = Table()
     flood(table, 40, 2.5)
@@ -405,9 +465,9 @@ def test_after_a_new_start_the_flood_is_forgotten():
     assert table.cycle.fault is None
 
 
-def same_image_turns(table, turns):
+def same_image_turns(table, turns, checksum=7):
     """So many actions on an image that never changes; returns the actions."""
-    table.fingerprint = 7
+    table.fingerprint = checksum
     actions = []
     for _ in range(turns):
         actions.append(table.act())
@@ -440,7 +500,11 @@ def test_one_changed_image_begins_the_count_again():
     [
         ([0.0004, 0, 0, 0, 0, 0, 1.0], 3, False),
         ([0.0004, 0, 0, 0, 0, 0, 1.0], 7, True),  # 3 of them are 1.2 mm, and so are 3 more
+        ([0.0006, 0, 0, 0, 0, 0, 1.0], 4, False),
+        ([0, 0, 0.02, 0, 0, 0, 1.0], 3, True),
         ([0, 0, 0, 0.004, 0, 0, 1.0], 7, True),
+        ([0, 0, 0, 0.004, 0, 0, 1.0], 4, False),
+        ([0, 0, 0, 0, 0, 0.006, 1.0], 4, False),
         ([0, 0, 0, 0, 0, 0, 1.0], 9, False),
     ],
 )
@@ -457,24 +521,31 @@ def test_an_unchanged_image_is_right_where_nothing_moves_or_nobody_asks(changes)
     assert table.cycle.fault is None
 
 
-def test_in_a_dry_run_the_image_may_stay_as_it_is():
+def test_an_image_without_a_checksum_is_not_taken_for_the_one_before():
     table = Table(*[FORWARD] * 6, frozen_image_steps=1)
-    table.fingerprint = 7
+    assert all(same_image_turns(table, 6, None))
+    assert table.cycle.fault is None
+
+
+@pytest.mark.parametrize("checksum", [7, 0])
+def test_in_a_dry_run_the_image_may_stay_as_it_is(checksum):
+    table = Table(*[FORWARD] * 6, frozen_image_steps=1)
     for _ in range(6):
         table.frame()
         request = table.request()
         result = table.policy.infer(request.image(), request.instruction, request.tunables.decode)
-        assert table.cycle.conclude(Outcome(request, result, None, 0.05, 7), table.now, commanding=False)
+        assert table.cycle.conclude(Outcome(request, result, None, 0.05, checksum), table.now, commanding=False)
         table.ticks(22)
     assert table.cycle.fault is None
 
 
-def test_a_new_start_forgets_how_often_the_image_was_the_same():
+@pytest.mark.parametrize("checksum", [7, 0])
+def test_a_new_start_forgets_how_often_the_image_was_the_same(checksum):
     table = Table(*[FORWARD] * 9, frozen_image_steps=2)
-    same_image_turns(table, 2)
+    same_image_turns(table, 2, checksum)
     table.cycle.start(table.now)
     table.cycle.instruct("go", table.now)
-    assert all(same_image_turns(table, 2))
+    assert all(same_image_turns(table, 2, checksum))
     assert table.cycle.fault is None
 
 
@@ -509,7 +580,7 @@ def test_every_start_is_a_run_of_its_own_and_reports_of_another_are_ignored():
     report = table.loop.report(table.now)
     table.cycle.start(table.now)
     assert table.cycle.run == first + 1
-    table.cycle.hear(replace(report, fault=Fault("OLD", "of an earlier run", "none")))
+    assert not table.cycle.hear(replace(report, fault=Fault("OLD", "of an earlier run", "none")))
     assert table.cycle.fault is None
 
 
@@ -558,6 +629,27 @@ def test_counters_tell_what_became_of_images_and_answers():
     table.answer(request)
     assert counters.dropped == 1
     assert table.cycle.busy_since is None
+
+
+def test_every_image_that_was_not_used_counts_as_skipped_also_one_that_came_out_of_order():
+    table = Table()
+    table.frame(table.now + 0.02)
+    table.frame(table.now + 0.06)
+    table.frame(table.now + 0.04)
+    assert table.request().frames_skipped == 2
+
+
+def test_an_answer_that_came_too_late_is_dropped_and_one_that_failed_is_a_fault():
+    table = Table(MemoryError("of the GPU"), FORWARD)
+    for dropped in (0, 1):
+        table.frame()
+        request = table.request()
+        table.cycle.stop()
+        assert table.answer(request) is None
+        assert (table.cycle.fault is None) is bool(dropped)
+        assert table.cycle.counters.dropped == dropped
+        table.cycle.start(table.now)
+        table.cycle.instruct("go", table.now)
 
 
 def test_the_newest_image_is_what_counts_for_its_age_whatever_the_order():
