@@ -95,7 +95,9 @@ class SafetyLink:
         remedy = "Read the log above; deactivate, cleanup and configure start a new one."
         if self.gone:
             return Fault("SAFETY_LOOP_GONE", f"the safety process has ended ({self._how()})", remedy)
-        if self.report.ready and now - self.report.at > SILENCE:
+        if not self.report.ready:
+            return Fault("SAFETY_LOOP_SILENT", "the safety process has not started yet", "Try again in a moment.")
+        if now - self.report.at > SILENCE:
             detail = f"the safety process has said nothing for {now - self.report.at:.2f} s"
             return Fault("SAFETY_LOOP_SILENT", detail, remedy)
         return None
