@@ -39,11 +39,12 @@ class Kind:
     """One kind of fault. ``inject(world, rng)`` makes it; the world's ``repair`` takes it back.
 
     ``lasts``: s for which the cause stays, drawn between the two; a fault that is latched stays at least until it is
-    shown. ``sim_time``: needs a node with ``use_sim_time``. ``tempt``: activation while the cause is there is refused.
-    ``late``: s by which the node's own words may be late, because the fault keeps it from its work. ``calls``: needs
-    the rude client. ``else_``: answers that are right, too, where another fault is there. ``impossible``: why it cannot
-    be made here, empty if it can. ``prompt``: takes effect in time whatever else there is. ``mute``: the node cannot
-    say anything before the cause is gone. ``driven``: s for which the node must have driven its arm before.
+    shown. ``sim_time``: needs a node with ``use_sim_time``, ``real_time``: one without. ``tempt``: activation while the
+    cause is there is refused. ``late``: s by which the node's own words may be late, because the fault keeps it from
+    its work. ``calls``: needs the rude client. ``else_``: answers that are right, too, where another fault is there.
+    ``impossible``: why it cannot be made here, empty if it can. ``prompt``: takes effect in time whatever else there
+    is. ``mute``: the node cannot say anything before the cause is gone. ``driven``: s for which the node must have
+    driven its arm before.
     """
 
     name: str
@@ -52,6 +53,7 @@ class Kind:
     within: float | None = None
     lasts: tuple[float, float] = (0.0, 0.3)
     sim_time: bool = False
+    real_time: bool = False
     tempt: bool = False
     late: float = 0.0
     calls: bool = False
@@ -130,7 +132,8 @@ KINDS: tuple[Kind, ...] = (
          driven=SETTLING + 0.5),
     Kind("arm killed", lambda world, rng: world.helpers.signal_arm("SIGKILL"), ("ARM_GONE",), ARM_TIMEOUT + SLACK),
     Kind("arm suspended", lambda world, rng: world.helpers.signal_arm("SIGSTOP"), ("ARM_GONE",), ARM_TIMEOUT + SLACK),
-    Kind("transforms cease", lambda world, rng: world.keep_transforms(), ("POSE_UNKNOWN",), POSE_TIMEOUT + SLACK),
+    Kind("transforms cease", lambda world, rng: world.keep_transforms(), ("POSE_UNKNOWN",), POSE_TIMEOUT + SLACK,
+         real_time=True),
     # Whoever calls its services.
     Kind("2 000 names asked about", make.names(2_000), ANYWAY, **BUSY),
     Kind("20 000 names asked about", make.names(20_000), OR_SILENT, **BUSY),

@@ -75,8 +75,11 @@ def plan(count: int, seed: int, kinds: tuple[Kind, ...] = KINDS, pairs: float = 
         fault, second = rng.getrandbits(32), None
         if rng.random() < pairs and any(not other.sim_time and other is not kind for other in kinds):
             second = next((other for other in seconds if other is not kind), None)
+        sim_time = (sim_time or kind.sim_time) and not kind.real_time
+        if sim_time and second is not None and second.real_time:
+            second = None
         after = 0.0 if second is None else rng.uniform(0.0, APART)
-        planned.append(Planned(number, kind, sim_time or kind.sim_time, fault, second, after))
+        planned.append(Planned(number, kind, sim_time, fault, second, after))
     return planned
 
 

@@ -69,3 +69,9 @@ def test_names_of_kinds_are_unique_and_every_latched_fault_has_a_deadline():
     for kind in KINDS:
         may_move = {GOES_ON, ENDS} & set(kind.answers)
         assert (kind.within is None) == bool(may_move), kind.name
+
+
+def test_what_needs_the_real_clock_does_not_happen_to_a_node_with_a_simulated_one():
+    """Transforms are not asked for there: their absence would be no fault, and the judge would call motion unsafe."""
+    for planned in plan(2000, 5, pairs=0.5):
+        assert not (planned.sim_time and any(kind.real_time for kind in planned.kinds))
