@@ -72,12 +72,11 @@ def plan(count: int, seed: int, kinds: tuple[Kind, ...] = KINDS, pairs: float = 
     for number in range(count):
         sim_time = number % BLOCK < SIMULATED and any(kind.sim_time for kind in kinds)
         kind = next(clocks if sim_time and number % 2 == 0 else anything, None) or next(clocks)
-        fault, second = rng.getrandbits(32), None
-        if rng.random() < pairs and any(not other.sim_time and other is not kind for other in kinds):
-            second = next((other for other in seconds if other is not kind), None)
         sim_time = (sim_time or kind.sim_time) and not kind.real_time
-        if sim_time and second is not None and second.real_time:
-            second = None
+        fault, second = rng.getrandbits(32), None
+        others = [one for one in kinds if not one.sim_time and one is not kind and not (sim_time and one.real_time)]
+        if rng.random() < pairs and others:
+            second = next(one for one in seconds if one in others)
         after = 0.0 if second is None else rng.uniform(0.0, APART)
         planned.append(Planned(number, kind, sim_time, fault, second, after))
     return planned

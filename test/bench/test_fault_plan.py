@@ -75,3 +75,8 @@ def test_what_needs_the_real_clock_does_not_happen_to_a_node_with_a_simulated_on
     """Transforms are not asked for there: their absence would be no fault, and the judge would call motion unsafe."""
     for planned in plan(2000, 5, pairs=0.5):
         assert not (planned.sim_time and any(kind.real_time for kind in planned.kinds))
+
+
+def test_a_plan_of_two_kinds_that_cannot_be_a_pair_ends():
+    chosen = tuple(kind for kind in KINDS if kind.name in ("transforms cease", "clock stops"))
+    assert not any(planned.second for planned in plan(100, 1, chosen, pairs=1.0) if planned.sim_time)
