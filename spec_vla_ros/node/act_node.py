@@ -85,8 +85,7 @@ class ActNode(LifecycleNode):
 
         self._steady = Clock(clock_type=ClockType.STEADY_TIME)
         self._beat_timer = self._look_timer = None
-        self._clock_watch = ClockWatch()
-        self._arm: ArmLink | None = None
+        self._arm, self._clock_watch = None, ClockWatch()
         self._publishers_: dict[str, Any] = {}
         self._answered = self.create_guard_condition(self._on_answer)
         self._heard = self.create_guard_condition(self._on_news)
@@ -131,8 +130,8 @@ class ActNode(LifecycleNode):
     def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Start streaming, unless somebody else commands the arm."""
         time.sleep(max(0.0, self._born + DISCOVERY - time.monotonic()))
-        fault = self._arm.safety.trouble(time.monotonic())
-        if fault := fault or (None if self._dry_run() else self._arm.rival_fault()):
+        rival = None if self._dry_run() else self._arm.rival_fault()
+        if fault := self._arm.safety.trouble(time.monotonic()) or rival:
             return self._refuse("activate refused", fault)
         result = super().on_activate(state)
         self._cycle.start(time.monotonic())
@@ -230,9 +229,10 @@ class ActNode(LifecycleNode):
                 self._cycle.stop()
         finally:  # whatever else goes wrong
             if self._arm is not None:
-                if not self._arm.wait_stopped() and not self._stop.is_set():
-                    self.get_logger().error("the safety process has not confirmed the last zero")
+                self._arm.wait_stopped()
                 self._announce(self._arm.report)
+                if not self._arm.wait_silent() and not self._stop.is_set():
+                    self.get_logger().error("the safety process has not confirmed the last zero")
 
     def _release(self, wait: float = 2.0) -> None:
         """Drop the publishers and the policy. ``wait``: s that the worker gets to free the GPU."""

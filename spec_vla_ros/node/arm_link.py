@@ -161,10 +161,14 @@ class ArmLink:
         )
 
     def wait_stopped(self) -> bool:
-        """End commanding: returns once the last zero has gone, and whether it has."""
+        """End commanding: returns once the safety loop has said the first zero, and whether it has."""
         self.disengage()
         self._told_at = None
         self.safety.send(Intent(at=time.monotonic()))
+        return self.safety.wait(lambda report: report.run == 0, ANSWER)
+
+    def wait_silent(self) -> bool:
+        """Returns once the safety loop has said the last zero, and whether it has."""
         return self.safety.wait(lambda report: report.run == 0 and not report.on_wire, LAST_WORDS + ANSWER)
 
     def command_gripper(self, command: float) -> Fault | None:

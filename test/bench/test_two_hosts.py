@@ -197,7 +197,7 @@ def test_a_link_that_goes_down_stops_the_arm_and_nothing_moves_until_somebody_ar
 @pytest.mark.usefixtures("link")
 @pytest.mark.parametrize("name", ["peers", "peers-only"])
 def test_without_multicast_hosts_find_each_other_by_name(name):
-    row = two_hosts.run(two_hosts.ROWS[name], seconds=1.5)
+    row = two_hosts.run(two_hosts.ROWS[name], seconds=3.0)
     assert row["frames_received"] > 0
     assert row["actions"] > 0
 
