@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import random
 import signal
@@ -217,6 +218,9 @@ class Operator:
         """Take note of the end of both processes; returns how the act node ended."""
         child, world = self._child, self._world
         world.repair()
+        for pid in child.members():  # one that was suspended cannot hear that the other is gone
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGCONT)
         if not world.spin(LAST_WORDS, lambda: not child.members()):
             world.complain(f"{LAST_WORDS:g} s after the end of the act node its child still runs")
         world.drain()

@@ -16,7 +16,7 @@ from .clock import Clock
 from .exceptions import InvalidHandle
 from .messages import Message
 from .qos import QoSProfile
-from .wire import take_cdr, write_cdr
+from .wire import matched, take_cdr, write_cdr
 
 if TYPE_CHECKING:
     from .node import Node
@@ -86,7 +86,7 @@ class Publisher(Entity):
 
     def get_subscription_count(self) -> int:
         """Matched subscriptions."""
-        return len(self._writer.get_matched_subscriptions())
+        return len(matched(self._writer.get_matched_subscriptions))
 
     def wait_for_all_acked(self, timeout: Any = None) -> bool:
         """Wait until every reliable reader has everything. False after ``timeout`` (Duration)."""
@@ -134,7 +134,7 @@ class Subscription(Entity):
 
     def get_publisher_count(self) -> int:
         """Matched publishers."""
-        return len(self._reader.get_matched_publications())
+        return len(matched(self._reader.get_matched_publications))
 
     def warn_of_incompatible_peers(self) -> None:
         """One line when a publisher's quality of service does not match; otherwise the topic is just silent."""

@@ -23,7 +23,7 @@ from . import bounds, cdr
 from .endpoints import ANY, Entity
 from .qos import QoSProfile
 from .task import Future
-from .wire import parse_user_data, take_cdr, write_cdr
+from .wire import matched, parse_user_data, take_cdr, write_cdr
 
 if TYPE_CHECKING:
     from .node import Node
@@ -140,7 +140,7 @@ class Service(Entity):
             self._complain(f"a reply of '{self.srv_name}' was dropped: a client does not take what it asked for")
 
     def _listens(self, client: str) -> bool:
-        handles = self._writer.get_matched_subscriptions()
+        handles = matched(self._writer.get_matched_subscriptions)
         known = self._listeners
         self._listeners = {
             handle: known[handle] if handle in known else _client_id(self._writer.get_matched_subscription_data(handle))
@@ -197,8 +197,10 @@ class Client(Entity):
 
     def service_is_ready(self) -> bool:
         """Is there a server whose request reader and reply writer are both matched?"""
-        readers = [self._writer.get_matched_subscription_data(h) for h in self._writer.get_matched_subscriptions()]
-        writers = [self._reader.get_matched_publication_data(h) for h in self._reader.get_matched_publications()]
+        readers = [
+            self._writer.get_matched_subscription_data(h) for h in matched(self._writer.get_matched_subscriptions)
+        ]
+        writers = [self._reader.get_matched_publication_data(h) for h in matched(self._reader.get_matched_publications)]
         ids = [{_server_id(e) for e in side if e is not None} for side in (readers, writers)]
         if ids[0] == {None} or ids[1] == {None}:
             return bool(ids[0] and ids[1])

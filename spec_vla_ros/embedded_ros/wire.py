@@ -8,10 +8,12 @@ field lists stay true, because Cyclone announces them as type information.
 from __future__ import annotations
 
 import atexit
+import contextlib
 import os
 import re
 import threading
 import weakref
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
@@ -45,6 +47,7 @@ _OFF = (
     "<General><AllowMulticast>false</AllowMulticast></General><Discovery><ParticipantIndex>none</ParticipantIndex>"
     "<Tag>spec_vla_ros_off_{pid}</Tag></Discovery>"
 )
+MANY = 100  # times that a list of peers is asked for while it grows
 _domains: dict[int, Domain] = {}
 _raw_types: dict[str, type[IdlStruct]] = {}
 _participants: weakref.WeakSet[DomainParticipant] = weakref.WeakSet()
@@ -213,6 +216,17 @@ class Wire:
 def write_cdr(writer: DataWriter, cdr: bytes) -> None:
     """Send finished CDR bytes."""
     writer.write(writer.topic.data_type(cdr))
+
+
+def matched(ask: Callable[[], list[int]]) -> list[int]:
+    """Handles of the peers that ``ask`` (a method of a reader or writer) lists.
+
+    cyclonedds counts them first and lists them afterwards; one that is discovered in between is an IndexError.
+    """
+    for _ in range(MANY):
+        with contextlib.suppress(IndexError):
+            return ask()
+    return []
 
 
 def take_cdr(reader: DataReader) -> tuple[bytes, Any] | None:

@@ -130,8 +130,7 @@ class ActNode(LifecycleNode):
     def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Start streaming, unless somebody else commands the arm."""
         time.sleep(max(0.0, self._born + DISCOVERY - time.monotonic()))
-        rival = None if self._dry_run() else self._arm.rival_fault()
-        if fault := self._arm.safety.trouble(time.monotonic()) or rival:
+        if fault := self._arm.wait_activatable(self._dry_run()):
             return self._refuse("activate refused", fault)
         result = super().on_activate(state)
         self._cycle.start(time.monotonic())

@@ -28,6 +28,7 @@ from .safety_node import Setup
 from .servo_link import ServoLink
 from .space import Space
 
+AGAIN = 5.0  # s that activation waits for a safety loop that is starting
 ANSWER = 0.5  # s for the safety loop to follow
 SUCCESSOR = 1.0  # s of zeros from the successor of a safety loop that died: it has to be discovered first
 GONE = "Check the arm's driver or MoveIt Servo and the network; then deactivate and activate."
@@ -96,6 +97,11 @@ class ArmLink:
             raise StoppedError("asked to end while the safety process starts")
         if not ready:
             raise RuntimeError(f"the safety process did not start: {self.safety.last_line()}")
+
+    def wait_activatable(self, dry_run: bool) -> Fault | None:
+        """What speaks against activation; a successor of a safety loop that died may still be on its way."""
+        self.safety.wait(lambda report: report.ready, AGAIN)
+        return self.safety.trouble(time.monotonic()) or (None if dry_run else self.rival_fault())
 
     def engage(self, now: float, patience: float) -> Fault | None:
         """Begin commanding, or go on; a fault if somebody else commands or the arm does not become ready.

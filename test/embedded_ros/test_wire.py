@@ -195,3 +195,18 @@ def test_asking_the_graph_again_and_again_costs_no_memory(make_node):
     for _ in range(3000):
         assert node.count_publishers("/clock") == 1
     assert resident() - before < 1500, "KiB; it was 7000"
+
+
+def test_a_peer_that_is_discovered_while_peers_are_listed_raises_nothing():
+    """cyclonedds counts, then lists: one more in between ended the process that streams velocities."""
+    from spec_vla_ros.embedded_ros.wire import matched
+
+    answers = iter([IndexError("invalid index"), [1, 2]])
+
+    def ask():
+        answer = next(answers)
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    assert matched(ask) == [1, 2]
