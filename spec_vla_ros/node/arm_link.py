@@ -145,7 +145,7 @@ class ArmLink:
                 pose = self.space.pose()
             except PoseError as error:
                 if cycle.state is State.MOVING:
-                    cycle.trip(Fault.of(error))
+                    cycle.trip(self.stalled(time.monotonic()) or Fault.of(error))
         box = read_box(self._node) if self._boxed else None
         self._told_at = time.monotonic()
         self.safety.send(
