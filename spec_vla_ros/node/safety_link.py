@@ -7,6 +7,7 @@ the next heartbeat repeats it.
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import os
 import re
@@ -134,7 +135,10 @@ class SafetyLink:
         while True:
             try:
                 data = self._link.recv(LARGEST + 1)
-            except OSError:
+            except OSError as error:
+                if error.errno in (errno.ENOMEM, errno.ENOBUFS):  # says nothing about the process
+                    time.sleep(WATCH)
+                    continue
                 data = b""
             if not data:
                 break

@@ -216,10 +216,10 @@ class Process:
         for _ in range(BURST):
             try:
                 data = self._link.recv(LARGEST + 1)
-            except BlockingIOError:
-                break
-            except OSError:
+            except ConnectionError:
                 data = b""
+            except OSError:  # nothing there, or no memory for it just now: the heartbeat decides
+                break
             if not data:
                 self._alone = True
                 break
