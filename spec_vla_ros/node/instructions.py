@@ -33,10 +33,12 @@ class Instructions:
         )  # whose copy has yet to come, and since when
         self._only_best_effort: deque[tuple[int, float]] = deque(maxlen=DEPTH)
         self.subscriptions = tuple(
-            node.create_subscription(String, "instruction", heard, QoSProfile(depth=DEPTH, reliability=reliability))
-            for heard, reliability in (
-                (self.on_reliable, ReliabilityPolicy.RELIABLE),
-                (self.on_best_effort, ReliabilityPolicy.BEST_EFFORT),
+            node.create_subscription(
+                String, "instruction", heard, QoSProfile(depth=DEPTH, reliability=reliability), **more
+            )
+            for heard, reliability, more in (
+                (self.on_reliable, ReliabilityPolicy.RELIABLE, _without_warning()),
+                (self.on_best_effort, ReliabilityPolicy.BEST_EFFORT, {}),
             )
         )
 
@@ -52,6 +54,15 @@ class Instructions:
             return
         self._only_best_effort.append((hash(message.data), time.monotonic()))
         self._callback(message)
+
+
+def _without_warning() -> dict[str, Any]:
+    """Else the log would say of a best-effort publisher that nothing is received from it, which the other one does."""
+    try:
+        from rclpy.event_handler import SubscriptionEventCallbacks
+    except ImportError:  # on Humble the line stays
+        return {}
+    return {"event_callbacks": SubscriptionEventCallbacks(incompatible_qos=lambda event: None)}
 
 
 def _take(waiting: deque[tuple[int, float]], text: str) -> bool:
