@@ -57,7 +57,7 @@ def given_to(full_name: str, arguments: Sequence[str]) -> Iterator[Given]:
     A file that cannot be read is not told here: the runtime has refused it.
     """
     inside = False
-    for word, value in zip(arguments, [*arguments[1:], ""], strict=True):
+    for word, value in zip(arguments, [*arguments, ""][1:], strict=True):
         if word in ("--ros-args", "--"):
             inside = word == "--ros-args"
         elif inside and word in ("-p", "--param"):

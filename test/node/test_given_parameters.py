@@ -83,6 +83,11 @@ def test_the_section_of_another_node_is_not_looked_at(tmp_path):
     assert from_file(tmp_path, text, "-p", "other:x:=1", "-p", "act:y:=1")[-1].name == "y"
 
 
+@pytest.mark.parametrize("arguments", [[], ["x"], ["--ros-args"], ["--ros-args", "--", "-p", "x:=1"]])
+def test_a_process_that_was_given_nothing(arguments):
+    assert list(given_to("/act", arguments)) == []
+
+
 def test_a_file_that_the_runtime_refuses_is_not_refused_twice():
     assert list(given_to("/act", ["--ros-args", "--params-file", "/nowhere.yaml"])) == []
     assert list(given_to("/act", ["--ros-args", "-p"])) == [Given("", True, "the command line")]
