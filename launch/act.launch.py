@@ -54,6 +54,14 @@ ARGUMENTS = (
 ACTION_PARTS = ("send_goal", "cancel_goal", "get_result", "feedback", "status")
 
 
+def parameter_file(text):
+    """The path that ``text`` means, if there is such a file; launch would start the node on its defaults."""
+    path = Path(text).expanduser()
+    if text and not path.is_file():
+        raise RuntimeError(f"params_file:={text}: there is no such file")
+    return str(path) if text else ""
+
+
 def arm_file(arm, folder):
     """The YAML file that the argument ``arm`` means, or None; raises for a name that is neither there nor a path."""
     if not arm:
@@ -105,7 +113,7 @@ def start(context):
     given = {name: LaunchConfiguration(name).perform(context) for name in ARGUMENTS}
     config = Path(get_package_share_directory("spec_vla_ros"), "config")
     arm = arm_file(given["arm"], config / "arms")
-    files = [given["params_file"] or str(config / "act.yaml"), *([str(arm)] if arm else [])]
+    files = [parameter_file(given["params_file"]) or str(config / "act.yaml"), *([str(arm)] if arm else [])]
     single = {
         parameter: typed(name, kind, given[name]) for name, (parameter, kind, _) in PARAMETERS.items() if given[name]
     }

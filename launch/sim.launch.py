@@ -26,11 +26,19 @@ ARGUMENTS = {
 SMALL_CHECKPOINT = "tabletop"
 
 
+def parameter_file(text):
+    """The path that ``text`` means, if there is such a file; else the arm would be up before act.launch.py refuses."""
+    path = Path(text).expanduser()
+    if text and not path.is_file():
+        raise RuntimeError(f"params_file:={text}: there is no such file")
+    return str(path) if text else ""
+
+
 def start(context):
     """Start both nodes; the act node waits for the first image."""
     share = Path(get_package_share_directory("spec_vla_ros"))
     given = {name: LaunchConfiguration(name).perform(context) for name in ARGUMENTS}
-    given["params_file"] = given["params_file"] or str(share / "config" / "sim.yaml")
+    given["params_file"] = parameter_file(given["params_file"]) or str(share / "config" / "sim.yaml")
     given["model"] = given["model"] or str(share / "models" / SMALL_CHECKPOINT)
     clock = given["use_sim_time"].lower() == "true"
     arm = Node(

@@ -19,6 +19,9 @@ from .errors import ImageError
 from .foreign_text import shortened
 
 MAX_SIDE = 16384  # px; a larger image is a corrupt header
+NO_PICTURE = "a depth image is not a picture"
+_JPEG, _PNG = b"\xff\xd8", b"\x89PNG\r\n\x1a\n"
+_START_OF_SCAN, _END_OF_IMAGE = 0xDA, b"\xff\xd9"
 
 
 @dataclass(frozen=True)
@@ -64,9 +67,7 @@ def check_image(message: Any) -> _Layout:
     """
     layout = LAYOUTS.get(message.encoding)
     if layout is None:
-        hint = ""
-        if re.fullmatch(r"(16UC1|32FC1|64FC1)", message.encoding):
-            hint = " (a depth image is not a picture)"
+        hint = f" ({NO_PICTURE})" if is_depth(message.encoding) else ""
         raise ImageError(
             f"unsupported encoding {shortened(message.encoding)}{hint}; supported: {', '.join(sorted(LAYOUTS))}"
         )
@@ -99,33 +100,85 @@ def rgb_from_image(message: Any) -> np.ndarray:
     return np.ascontiguousarray(_to_8_bit(pixels)[..., list(layout.order)])
 
 
+def is_depth(encoding: str) -> bool:
+    """Whether an encoding is of distances: OpenCV's types of one channel, except that of 8 bits without a sign."""
+    return encoding != "8UC1" and re.fullmatch(r"(8|16|32|64)[USF]C1", encoding) is not None
+
+
+def stated_encoding(form: str) -> str:
+    """What the format of a CompressedImage says of the image before it was compressed; "" if nothing.
+
+    Transports write "rgb8; jpeg compressed bgr8", other drivers only "jpeg".
+    """
+    before, semicolon, _ = form.partition(";")
+    return before.strip() if semicolon or before.strip() in LAYOUTS or is_depth(before.strip()) else ""
+
+
 def check_compressed(message: Any) -> None:
     """Check what can be checked of a sensor_msgs/CompressedImage without decoding it. Raises :class:`ImageError`.
 
-    OpenCV decodes a cut-off JPEG to a picture that is grey from the cut on, without an error; so its end is looked at.
+    OpenCV decodes a cut-off JPEG to a picture that is grey from the cut on, without an error; so its end is looked for.
     """
-    if "compressedDepth" in message.format:
-        raise ImageError(f"format {shortened(message.format)}: a depth image is not a picture")
-    data = message.data
-    if not len(data):
+    if "compressedDepth" in message.format or is_depth(stated_encoding(message.format)):
+        raise ImageError(f"format {shortened(message.format)}: {NO_PICTURE}")
+    if not len(message.data):
         raise ImageError(f"an empty image of format {shortened(message.format)}")
-    start, end = bytes(data[:4]), bytes(data[-64:])
-    whole = {b"\xff\xd8": b"\xff\xd9", b"\x89P": b"IEND"}.get(start[:2])
-    if whole is not None and whole not in end:  # a driver may pad the end
+    data = bytes(message.data)
+    ends = {_JPEG: _jpeg_ends, _PNG[:2]: _png_ends}.get(data[:2])
+    if ends is not None and not ends(data):
         raise ImageError(
             f"truncated: {len(data)} bytes of format {shortened(message.format)} without the end of the picture"
+        )
+    # Only a statement tells a grey picture of 16 bits from a depth image, and transports make one.
+    if data.startswith(_PNG) and data[24:26] == b"\x10\x00" and not stated_encoding(message.format):
+        raise ImageError(
+            f"format {shortened(message.format)}: a PNG of one channel with 16 bits may be a depth image; a picture "
+            "says 'mono16; png compressed'"
         )
 
 
 def rgb_from_compressed(message: Any) -> np.ndarray:
-    """(H, W, 3) uint8 RGB of a sensor_msgs/CompressedImage (JPEG or PNG). Raises :class:`ImageError`."""
+    """(H, W, 3) uint8 RGB of a sensor_msgs/CompressedImage (JPEG or PNG). Raises :class:`ImageError`.
+
+    A stated Bayer pattern is demosaiced if the file has one channel. "compressed rgb8" behind the semicolon says that
+    the channels were handed to the encoder in that order, which takes the first for blue.
+    """
     check_compressed(message)
     cv2 = _opencv("compressed images")
+    layout = LAYOUTS.get(stated_encoding(message.format))
+    mosaic = layout is not None and isinstance(layout.order, str) and "Bayer" in layout.order
     data = np.frombuffer(message.data, dtype=np.uint8)
-    picture = cv2.imdecode(data, cv2.IMREAD_COLOR) if data.size else None
+    picture = cv2.imdecode(data, cv2.IMREAD_ANYDEPTH | cv2.IMREAD_ANYCOLOR if mosaic else cv2.IMREAD_COLOR)
     if picture is None:
         raise ImageError(f"cannot decode {data.size} bytes of format {shortened(message.format)}")
+    if mosaic and picture.ndim == 2:  # else the driver has demosaiced before it compressed
+        return _by_opencv(layout.order, picture[..., None])
+    picture = _to_8_bit(picture)
+    if re.search(r";.*compressed\s+rgb", message.format):
+        return np.ascontiguousarray(picture)
     return np.ascontiguousarray(picture[..., ::-1])
+
+
+def _jpeg_ends(data: bytes) -> bool:
+    """Whether an end comes after the picture has begun; drivers pad behind it, and a thumbnail before has its own."""
+    at = 2
+    while at + 4 <= len(data) and data[at] == 0xFF:
+        if data[at + 1] == 0xFF:  # a fill byte
+            at += 1
+            continue
+        if data[at + 1] == _START_OF_SCAN:
+            break
+        at += 2 + int.from_bytes(data[at + 2 : at + 4], "big")
+    return data.find(_END_OF_IMAGE, at) >= 0
+
+
+def _png_ends(data: bytes) -> bool:
+    at = len(_PNG)
+    while at + 12 <= len(data):
+        if data[at + 4 : at + 8] == b"IEND":
+            return True
+        at += 12 + int.from_bytes(data[at : at + 4], "big")
+    return False
 
 
 def _to_8_bit(pixels: np.ndarray) -> np.ndarray:

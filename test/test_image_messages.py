@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from spec_vla_ros.errors import ImageError
-from spec_vla_ros.image_messages import LAYOUTS, check_image, rgb_from_compressed, rgb_from_image
+from spec_vla_ros.image_messages import LAYOUTS, check_compressed, check_image, rgb_from_compressed, rgb_from_image
 
 RNG = np.random.default_rng(7)
 RGB = RNG.integers(0, 256, (6, 8, 3), dtype=np.uint8)
@@ -169,3 +169,94 @@ def test_a_broken_compressed_image_is_refused(kind, data):
     pytest.importorskip("cv2")
     with pytest.raises(ImageError):
         rgb_from_compressed(SimpleNamespace(format=kind, data=array.array("B", data)))
+
+
+def compressed(form, data):
+    return SimpleNamespace(format=form, data=array.array("B", bytes(data)))
+
+
+def encoded(pixels, suffix=".png"):
+    """A file of what OpenCV takes for BGR, or for grey."""
+    return pytest.importorskip("cv2").imencode(suffix, pixels)[1].tobytes()
+
+
+@pytest.mark.parametrize(
+    "form", ["16UC1; png compressed", "32FC1; png compressed 32FC1", "16UC1;png", "32FC1", "16SC1; "]
+)
+def test_a_compressed_depth_image_is_refused_by_name(form):
+    """It drove the arm as a dark grey picture."""
+    depth = np.full((8, 8), 1200, dtype=np.uint16)
+    for function in (check_compressed, rgb_from_compressed):
+        with pytest.raises(ImageError, match=f"{form.strip()}.*: a depth image is not a picture"):
+            function(compressed(form, encoded(depth)))
+
+
+@pytest.mark.parametrize("form", ["png", "", "tiff"])
+def test_grey_of_sixteen_bits_is_a_picture_only_where_it_says_so(form):
+    grey = np.full((8, 8), 200 * 256 + 7, dtype=np.uint16)
+    with pytest.raises(ImageError, match="may be a depth image"):
+        check_compressed(compressed(form, encoded(grey)))
+    assert (rgb_from_compressed(compressed("mono16; png compressed mono16", encoded(grey))) == 200).all()
+
+
+@pytest.mark.parametrize("suffix", [".png", ".jpg"])
+@pytest.mark.parametrize("pattern", ["rggb", "bggr", "gbrg", "grbg"])
+def test_a_compressed_bayer_image_is_demosaiced(pattern, suffix):
+    """It was shown to the model as a grey chessboard."""
+    colour = {"r": 200, "g": 100, "b": 50}
+    mosaic = np.tile(np.array([colour[letter] for letter in pattern], dtype=np.uint8).reshape(2, 2), (8, 8))
+    kind = {".png": "png", ".jpg": "jpeg"}[suffix]
+    sent = compressed(f"bayer_{pattern}8; {kind} compressed ", encoded(mosaic, suffix))
+    rgb = rgb_from_compressed(sent)
+    np.testing.assert_allclose(rgb[4:-4, 4:-4].reshape(-1, 3).mean(0), [200, 100, 50], atol=2)
+    deep = compressed(f"bayer_{pattern}16; png compressed ", encoded(mosaic.astype(np.uint16) * 256))
+    np.testing.assert_allclose(rgb_from_compressed(deep)[4:-4, 4:-4].reshape(-1, 3).mean(0), [200, 100, 50], atol=1)
+
+
+def test_a_bayer_camera_whose_driver_has_demosaiced_is_not_demosaiced_again():
+    sent = compressed("bayer_rggb8; png compressed bgr8", encoded(RGB[..., ::-1]))
+    np.testing.assert_array_equal(rgb_from_compressed(sent), RGB)
+
+
+@pytest.mark.parametrize(
+    "form", ["rgb8; png compressed rgb8", "bgr8; png compressed rgb8", "rgb8;png compressed  rgb8"]
+)
+def test_a_stated_channel_order_is_honoured(form):
+    """As compressed_image_transport reads it: the encoder was handed red where it takes blue."""
+    np.testing.assert_array_equal(rgb_from_compressed(compressed(form, encoded(RGB))), RGB)
+
+
+@pytest.mark.parametrize(
+    "form", ["rgb8; png compressed bgr8", "bgr8; png compressed bgr8", "png", "rgb8", "", "rgb8; png"]
+)
+def test_without_a_statement_the_file_is_what_its_standard_says(form):
+    np.testing.assert_array_equal(rgb_from_compressed(compressed(form, encoded(RGB[..., ::-1]))), RGB)
+
+
+@pytest.mark.parametrize("padding", [bytes(65), bytes(5000), b"\xff" * 300])
+@pytest.mark.parametrize("suffix", [".jpg", ".png"])
+def test_padding_behind_the_end_of_a_picture_is_accepted(suffix, padding):
+    """Buffers of one size, as V4L2 has them; more than 64 bytes were called truncated."""
+    whole = encoded(RGB, suffix)
+    plain = rgb_from_compressed(compressed(suffix[1:], whole))
+    np.testing.assert_array_equal(rgb_from_compressed(compressed(suffix[1:], whole + padding)), plain)
+
+
+@pytest.mark.parametrize("suffix", [".jpg", ".png"])
+def test_a_picture_that_was_cut_off_is_refused_padded_or_not(suffix):
+    whole = encoded(np.repeat(RGB, 20, axis=0), suffix)
+    last = {".jpg": 1, ".png": 6}[suffix]
+    for cut in (3, 20, len(whole) // 2, len(whole) - last):
+        for padding in (b"", bytes(500)):
+            with pytest.raises(ImageError, match="truncated"):
+                check_compressed(compressed(suffix[1:], whole[:cut] + padding))
+
+
+def test_the_end_of_a_thumbnail_is_not_the_end_of_the_picture():
+    whole = encoded(np.repeat(RGB, 20, axis=0), ".jpg")
+    thumbnail = encoded(RGB, ".jpg")
+    segment = b"\xff\xe1" + (len(thumbnail) + 2).to_bytes(2, "big") + thumbnail
+    inside = whole[:2] + b"\xff" + segment + whole[2:]  # a fill byte, too
+    check_compressed(compressed("jpeg", inside))
+    with pytest.raises(ImageError, match="truncated"):
+        check_compressed(compressed("jpeg", inside[: len(inside) // 2 + len(segment) // 2]))

@@ -110,10 +110,12 @@ def test_an_argument_that_is_not_given_does_not_override_the_file():
 
 
 @pytest.mark.usefixtures("stand_ins")
-def test_what_is_given_comes_last_and_has_its_type():
-    node = act(dry_run="false", instruction="yes", draft="/heads", step_dt="1", log_level="debug", params_file="a.yaml")
+def test_what_is_given_comes_last_and_has_its_type(tmp_path):
+    (tmp_path / "a.yaml").touch()
+    mine = str(tmp_path / "a.yaml")
+    node = act(dry_run="false", instruction="yes", draft="/heads", step_dt="1", log_level="debug", params_file=mine)
     assert node.parameters == [
-        "a.yaml",
+        mine,
         {"dry_run": False, "instruction": (str, "yes"), "draft_heads": (str, "/heads"), "step_dt": 1.0},
     ], "yes is a word, no bool; 1 is a time, no integer"
     assert node.arguments == ["--ros-args", "--log-level", "debug"]
@@ -290,6 +292,24 @@ def test_what_cannot_be_replayed_is_refused_with_a_reason(bag, tmp_path):
     with pytest.raises(RuntimeError, match="image:= is missing"):
         replay(bag=str(tmp_path / "single.mcap"))
     assert replay(bag=str(tmp_path / "single.mcap"), image="/cam")[1]["image"] == "/cam"
+
+
+# -- a file of parameters that is not there
+
+
+@pytest.mark.usefixtures("stand_ins")
+@pytest.mark.parametrize("name", ["act.launch.py", "sim.launch.py"])
+def test_a_file_of_parameters_that_is_not_there_is_refused(name, tmp_path):
+    """launch warns in a line among many, and the node starts on its defaults."""
+    with pytest.raises(RuntimeError, match=r"params_file:=/nonexistent\.yaml: there is no such file"):
+        load(name).start({"params_file": "/nonexistent.yaml"})
+    with pytest.raises(RuntimeError, match="there is no such file"):
+        load(name).start({"params_file": str(tmp_path)})
+
+
+@pytest.mark.usefixtures("stand_ins")
+def test_a_replay_hands_the_file_of_parameters_to_the_launch_file_that_checks_it(bag):
+    assert replay(bag=bag(camera="Image"), params_file="/nonexistent.yaml")[1]["params_file"] == "/nonexistent.yaml"
 
 
 # -- the same with the real launch

@@ -68,17 +68,28 @@ def test_every_message_field_is_explained():
 
 def test_every_ros_package_that_is_imported_is_declared():
     declared = tags("depend", "exec_depend", "buildtool_depend") | {"spec_vla_ros"}
+    assert_declared([*SOURCES, *(ROOT / "launch").glob("*.py")], declared)
+
+
+def test_every_ros_package_that_tests_import_is_declared():
+    """std_srvs was not, and rosdep did not install it."""
+    declared = tags("depend", "exec_depend", "buildtool_depend", "test_depend") | {"spec_vla_ros"}
+    assert_declared((ROOT / "test").rglob("*.py"), declared)
+
+
+def assert_declared(paths, declared):
     imported = set()
-    for path in [*SOURCES, *(ROOT / "launch").glob("*.py")]:
+    for path in paths:
         if "embedded_ros" in path.parts:
-            continue  # stands in for them
+            continue  # stands in for them, and its tests run on nothing else
         for node in ast.walk(ast.parse(path.read_text())):
             names = [node.module] if isinstance(node, ast.ImportFrom) and not node.level else []
             names += [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
             imported |= {name.split(".")[0] for name in names if name}
     ros = {
         name for name in imported
-        if name in {"rclpy", "launch", "launch_ros", "ament_index_python"} or name.endswith(("_msgs", "_interfaces"))
+        if name in {"rclpy", "launch", "launch_ros", "ament_index_python"}
+        or name.endswith(("_msgs", "_srvs", "_interfaces"))
     }  # fmt: skip
     assert ros <= declared, f"missing in package.xml: {sorted(ros - declared)}"
 
@@ -179,6 +190,17 @@ def test_pre_commit_uses_the_pinned_linter():
 def test_files_stay_readable():
     """One file, one idea; whoever needs more than 450 lines has two ideas."""
     assert [path.name for path in SOURCES if len(path.read_text().splitlines()) > 450] == []
+
+
+def test_colcon_stays_out_of_every_environment_that_the_documentation_makes():
+    """It ran the setup.py of foreign packages in there."""
+    made = 0
+    for page in [ROOT / "README.md", *(ROOT / "docs").glob("*.md")]:
+        for line in page.read_text().splitlines():
+            if command := re.search(r"python3 -m venv .*?([\w./]+) &&", line):
+                made += 1
+                assert f"touch {command.group(1)}/COLCON_IGNORE" in line, page.name
+    assert made >= 3
 
 
 def test_nothing_refers_to_one_machine():

@@ -57,7 +57,7 @@ class RosArgs:
         for pattern, values in self.parameters:
             by_pattern.setdefault(pattern, {}).update(values)
         for pattern, values in by_pattern.items():
-            if _matches(pattern, full_name):
+            if matches(pattern, full_name):
                 found.update(values)
         return found
 
@@ -94,7 +94,8 @@ def expand(name: str, node_name: str, namespace: str) -> str:
     return name if name.startswith("/") else f"{namespace.rstrip('/')}/{name}"
 
 
-def _matches(pattern: str, full_name: str) -> bool:
+def matches(pattern: str, full_name: str) -> bool:
+    """Whether a section of a parameter file is for the node "/ns/name"."""
     pattern = pattern if pattern.startswith("/") else f"/{pattern}"
     parts, names = pattern.strip("/").split("/"), full_name.strip("/").split("/")
 

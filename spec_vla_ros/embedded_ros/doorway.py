@@ -31,6 +31,7 @@ SURFACE: dict[str, list[tuple[str, tuple[str, ...]]]] = {
     "rclpy.constants": [("spinning", ("S_TO_NS",))],
     "rclpy.context": [("context", ("Context",))],
     "rclpy.duration": [("clock", ("Duration",))],
+    "rclpy.event_handler": [("event_handler", ("SubscriptionEventCallbacks",))],
     "rclpy.exceptions": [
         (
             "exceptions",

@@ -13,6 +13,7 @@ from spec_vla_ros.foreign_text import sentence
 
 from . import bounds, cdr
 from .clock import Clock
+from .event_handler import SubscriptionEventCallbacks
 from .exceptions import InvalidHandle
 from .messages import Message
 from .qos import QoSProfile
@@ -113,10 +114,11 @@ class Subscription(Entity):
 
     def __init__(
         self, node: Node, cls: type[Message], topic: str, callback: Callable[[Any], None], qos: QoSProfile,
-        callback_group: Any, raw: bool,
+        callback_group: Any, raw: bool, events: SubscriptionEventCallbacks,
     ) -> None:  # fmt: skip
         super().__init__(node, callback_group)
         self.msg_type, self._topic, self.qos_profile, self.callback, self.raw = cls, topic, qos, callback, raw
+        self._events = events
         self._reader = node.context.wire.reader(f"rt{topic}", cls, qos)
         self.condition = ReadCondition(self._reader, ANY)
         self._warned = 0
@@ -139,9 +141,13 @@ class Subscription(Entity):
     def warn_of_incompatible_peers(self) -> None:
         """One line when a publisher's quality of service does not match; otherwise the topic is just silent."""
         reader = self._reader  # another thread may destroy the subscription meanwhile
-        count = 0 if reader is None else reader.get_requested_incompatible_qos_status().total_count
-        if count > self._warned:
-            self._warned = count
+        status = None if reader is None else reader.get_requested_incompatible_qos_status()
+        if status is None or status.total_count <= self._warned:
+            return
+        self._warned = status.total_count
+        if self._events.incompatible_qos is not None:
+            self._events.incompatible_qos(status)
+        elif self._events.use_default_callbacks:
             self._node.get_logger().warning(
                 f"New publisher discovered on topic '{self._topic}', offering incompatible QoS. No messages will be "
                 "received from it. Check reliability and durability."

@@ -14,6 +14,7 @@ from .args import parse_ros_args
 from .clock import Clock, ROSClock
 from .context import Context, get_default_context
 from .endpoints import GuardCondition, Publisher, Subscription, Timer
+from .event_handler import SubscriptionEventCallbacks
 from .exceptions import InvalidTopicNameException, NameValidationException, NotInitializedException
 from .parameters import ParameterMixin
 from .qos import QoSProfile, as_profile, clock_profile, qos_profile_services_default, rosout_profile
@@ -160,11 +161,13 @@ class Node(ParameterMixin):
         qos_profile: QoSProfile | int,
         *,
         callback_group: Any = None,
+        event_callbacks: SubscriptionEventCallbacks | None = None,
         raw: bool = False,
     ) -> Subscription:
         """Call ``callback`` with every message (or its CDR bytes if ``raw``)."""
         name = self.resolve_topic_name(topic)
-        entity = Subscription(self, msg_type, name, callback, as_profile(qos_profile), callback_group, raw)
+        events = event_callbacks or SubscriptionEventCallbacks()
+        entity = Subscription(self, msg_type, name, callback, as_profile(qos_profile), callback_group, raw, events)
         return self._ros_register(self._ros_subscriptions, entity)
 
     def create_service(

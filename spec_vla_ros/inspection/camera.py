@@ -12,10 +12,11 @@ from typing import Any
 from PIL import Image
 
 from spec_vla_ros.errors import ImageError
-from spec_vla_ros.image_messages import check_compressed, check_image
+from spec_vla_ros.image_messages import check_compressed, check_image, is_depth, stated_encoding
 from spec_vla_ros.node.parameters import PARAMETERS
 
 from .findings import Report, count_of
+from .pixels import Pixels
 
 _DEFAULTS = {spec.name: spec.default for spec in PARAMETERS}
 IMAGE_TIMEOUT: float = _DEFAULTS["image_timeout"]  # s
@@ -25,7 +26,6 @@ JUMP, SETTLED = 0.5, 0.25  # s; how far stamp and recording move apart at once, 
 STAYS = 8  # images for which they do
 OTHER_CLOCK = 86_400.0  # s between stamp and recording; nothing is late or early by a day
 KINDS, REASONS, GAPS = 16, 8, 5  # distinct ones that are kept
-DEPTH = ("16UC1", "32FC1", "64FC1")
 
 
 @dataclass
@@ -56,6 +56,7 @@ class Camera:
     sizes: set[tuple[int, int]] = field(default_factory=set)  # of usable images, px
     reasons: Counter[str] = field(default_factory=Counter)  # why images cannot be used
     depth: int = 0
+    pixels: Pixels = field(default_factory=Pixels)
     unstamped: int = 0
     gaps: list[tuple[float, float]] = field(default_factory=list)  # (s, at) of the longest
     gap: Event = field(default_factory=Event)
@@ -106,14 +107,15 @@ class Camera:
         try:
             if self.compressed:
                 name = message.format.split(";")[0].strip() or "unnamed"
-                self.depth += "compressedDepth" in message.format
+                self.depth += "compressedDepth" in message.format or is_depth(stated_encoding(message.format))
                 check_compressed(message)
                 width, height = _size(message.data, message.format)
             else:
                 name, width, height = message.encoding, message.width, message.height
-                self.depth += name in DEPTH
+                self.depth += is_depth(name)
                 check_image(message)
             self.usable += 1
+            self.pixels.add(message, self.compressed)
             if len(self.sizes) < KINDS:
                 self.sizes.add((width, height))
             kind = f"{width} x {height} {name}"
@@ -192,6 +194,7 @@ class Camera:
                 report.warning(
                     f"{topic}: {count_of(count, 'image')} cannot be used (IMAGE_INVALID): {reason}", ENCODINGS
                 )
+        self.pixels.judge(report, topic, used)
         if len(self.kinds) > 1:
             report.warning(
                 f"{topic} changes size or encoding: {', '.join(self.kinds)}",

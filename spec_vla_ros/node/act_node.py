@@ -29,7 +29,6 @@ ensure_rclpy()  # before the first import of rclpy or of a message package
 from rcl_interfaces.msg import SetParametersResult
 from rclpy.clock import Clock, ClockType
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
-from std_msgs.msg import String
 
 from spec_vla_ros.errors import SpecVlaError, StoppedError
 from spec_vla_ros.motion.clock_watch import ClockWatch
@@ -43,6 +42,7 @@ from .arm_link import ArmLink
 from .camera import Camera
 from .cycle import Action, Cycle
 from .guarded import guarded, log_traceback
+from .instructions import Instructions
 from .label_guard import guard_labels
 from .parameter_services import ParameterServices
 from .policy_factory import make_policy
@@ -92,7 +92,7 @@ class ActNode(LifecycleNode):
         self._rates = diagnostics.Rates()
         self._reporter = Reporter(self, self._parts, ("control", "decoding"), self._steady, self._report)
         self._camera = Camera(self, self.get_parameter("image_transport").value, self._on_image)
-        self._instructions = self.create_subscription(String, "instruction", self._on_instruction, 10)
+        self._instructions = Instructions(self, self._on_instruction)
         self._autostart_timer = None
         if self.get_parameter("autostart").value:
             self._autostart_timer = self.create_timer(0.01, self._autostart, clock=self._steady)
@@ -259,7 +259,7 @@ class ActNode(LifecycleNode):
         self._infer_if_due()
 
     @guarded
-    def _on_instruction(self, message: String) -> None:
+    def _on_instruction(self, message: Any) -> None:
         if self._state == "active":
             self._instruct(message.data)
 

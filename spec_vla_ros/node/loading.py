@@ -15,6 +15,7 @@ from .parameters import Fixed
 from .worker import Worker
 
 SCRIPT_STEP = 0.2  # s of one canned move
+SAID_EVERY = 5.0  # s between two lines about a load that goes on
 
 
 def announce(fixed: Fixed, logger: Any) -> None:
@@ -28,14 +29,16 @@ def wait_loaded(worker: Worker, stop: threading.Event, logger: Any) -> None:
     """Return once ``worker`` has its policy, telling what it tells; raises what loading raised, ``StoppedError`` if
     ``stop`` is set, and ``ValueError`` for a policy whose actions this node cannot carry out.
     """
-    began = time.monotonic()
+    began = told = time.monotonic()
     try:
         while not worker.wait_loaded(0.1):
             if stop.is_set():
                 raise StoppedError(f"asked to end after {time.monotonic() - began:.1f} s of loading")
             _pass_on(worker, logger)
-            waited = time.monotonic() - began
-            logger.info(f"still loading after {waited:.0f} s", throttle_duration_sec=5.0, skip_first=True)
+            # Not by the logger's throttle, whose first line that is not skipped comes at once.
+            if (now := time.monotonic()) - told >= SAID_EVERY:
+                told = now
+                logger.info(f"still loading after {now - began:.0f} s")
     finally:  # what was taken is worth knowing above all where it does not load
         _pass_on(worker, logger)
     if worker.action_dim != ACTION_DIM:

@@ -142,6 +142,9 @@ class ParameterServices:
                 return self._refused(service, reason)
         if sum(_size_of_value(message.value) for message in messages) > MAX_ANSWER:  # they make one event
             return self._refused(service, f"more than {MAX_ANSWER} bytes of values in one request")
+        messages = [message for message in messages if not self._is_so_already(message)]
+        if not messages:
+            return SetParametersResult(successful=True)
         try:
             result = self._node.set_parameters_atomically([Parameter.from_parameter_msg(m) for m in messages])
         except ParameterNotDeclaredException:
@@ -152,6 +155,14 @@ class ParameterServices:
         if not result.successful:
             result.reason = sentence(result.reason)
         return result
+
+    def _is_so_already(self, message: Any) -> bool:
+        """Whether a read-only parameter is set to the value that it has, as ``ros2 param load`` does with a dump."""
+        try:
+            fixed = self._node.describe_parameter(message.name).read_only
+            return fixed and self._node.get_parameter(message.name).get_parameter_value() == message.value
+        except _UNKNOWN:
+            return False
 
     def _refused(self, service: str, reason: str) -> Any:
         reason = sentence(reason)

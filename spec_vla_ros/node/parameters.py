@@ -268,11 +268,17 @@ def declare(node: Any) -> None:
 
     def validate(changes: Iterable[Any]) -> Any:
         values = {parameter.name: parameter.value for parameter in changes}
+        # A value that is there already changes nothing, whoever decides; a dump that is loaded sets them all.
+        new = {
+            name: value
+            for name, value in values.items()
+            if not node.has_parameter(name) or _plain(value) != _plain(node.get_parameter(name).value)
+        }
         box = {name: values.get(name, node.get_parameter(name).value) for name in BOX}
         reason = (
             refusal(values)
             or (box_refusal(**box) if BOX & values.keys() else "")
-            or overruled(values, values.get("preset", node.get_parameter("preset").value))
+            or overruled(new, values.get("preset", node.get_parameter("preset").value))
         )
         if reason:  # rqt shows a refused value as if it were set
             node.get_logger().warning(f"refused: {reason}")

@@ -7,6 +7,7 @@ impossible; hence ours, which only set an event. A second signal finds them stil
 from __future__ import annotations
 
 import signal
+import sys
 import threading
 from collections.abc import Callable
 from typing import Any, TypeVar
@@ -20,6 +21,8 @@ from rclpy.signals import SignalHandlerOptions
 
 from spec_vla_ros.foreign_text import sentence
 
+from . import given_parameters
+
 AnyNode = TypeVar("AnyNode", bound=Node)
 
 
@@ -32,7 +35,8 @@ def run(
 ) -> int:
     """Run the node that ``make`` builds until SIGINT or SIGTERM, then ``end`` it; returns the exit status.
 
-    ``make`` gets the event that is set when the process has to end. A parameter that cannot be is one line of log.
+    ``make`` gets the event that is set when the process has to end. A parameter that cannot be, or
+    that the node does not have, is one line of log.
     ``on_stray`` is told what a callback has raised, and the node goes on; without it the node ends.
     """
     rclpy.init(args=args, signal_handler_options=SignalHandlerOptions.NO)
@@ -43,6 +47,11 @@ def run(
         node = make(stop)
     except ParameterException as error:
         get_logger(name).fatal(f"{type(error).__name__}: {sentence(error)}")
+        rclpy.try_shutdown()
+        return 1
+    if refused := given_parameters.check(node, sys.argv[1:] if args is None else args):
+        get_logger(name).fatal(refused)
+        end(node)
         rclpy.try_shutdown()
         return 1
     executor: Any = SingleThreadedExecutor()

@@ -129,6 +129,23 @@ def test_a_pair_that_cannot_match_is_reported(make_node, spin_until, capfd):
     assert "mismatch" in "".join(text)
 
 
+@pytest.mark.parametrize("own", [True, False])
+def test_whoever_knows_of_a_pair_that_cannot_match_hears_no_warning(make_node, spin_until, capfd, own):
+    from rclpy.event_handler import SubscriptionEventCallbacks
+
+    node, told = make_node(), []
+    events = SubscriptionEventCallbacks(incompatible_qos=told.append if own else None, use_default_callbacks=False)
+    node.create_subscription(String, "known_mismatch", lambda _: None, 10, event_callbacks=events)
+    best_effort = QoSProfile(depth=1, reliability=ReliabilityPolicy.BEST_EFFORT)
+    node.create_publisher(String, "known_mismatch", best_effort)
+    text = []
+    spin_until(lambda: text.append(capfd.readouterr().err) or "New subscription discovered" in "".join(text), node)
+    if own:
+        spin_until(lambda: told, node)
+        assert told[0].total_count == 1
+    assert "New publisher discovered" not in "".join([*text, capfd.readouterr().err])
+
+
 def test_timers_keep_their_phase_and_stop(make_node, spin_until):
     node, calls = make_node(), []
     began = time.monotonic()

@@ -168,6 +168,25 @@ def test_what_no_parameter_can_be_is_refused_with_a_short_reason(bounded, ask, s
     assert good.results[0].successful, "and the node goes on"
 
 
+def test_a_fixed_parameter_may_be_set_to_what_it_is(bounded, ask):
+    """As ``ros2 param load`` does with what ``ros2 param dump`` wrote; it was a failure for every fixed parameter."""
+    same = Parameter(name="fixed", value=ParameterValue(type=2, integer_value=1))
+    other = Parameter(name="fixed", value=ParameterValue(type=2, integer_value=2))
+    events = []
+    bounded.add_on_set_parameters_callback(
+        lambda changes: events.extend(changes) or SetParametersResult(successful=True)
+    )
+    results = ask(bounded, "set_parameters", parameters=[same, other, double("fixed", 1.0)]).results
+    assert [result.successful for result in results] == [True, False, False]
+    assert events == [], "no change"
+    assert ask(bounded, "set_parameters_atomically", parameters=[same, double("gain", 0.125)]).result.successful
+    assert [change.name for change in events] == ["gain"]
+    assert bounded.get_parameter("gain").value == 0.125
+    assert not ask(bounded, "set_parameters_atomically", parameters=[other, double("gain", 0.5)]).result.successful
+    assert bounded.get_parameter("gain").value == 0.125
+    assert bounded.get_parameter("fixed").value == 1
+
+
 def test_arrays_and_texts_up_to_the_bound_are_taken(bounded, ask):
     longest = [doubles("corner", [0.5] * services.MAX_ELEMENTS), text("group.b.d", "x" * services.MAX_TEXT)]
     assert all(result.successful for result in ask(bounded, "set_parameters", parameters=longest).results)

@@ -32,11 +32,16 @@ class BagWriter:
         stamp = self.make("builtin_interfaces/msg/Time", sec=ns // 10**9, nanosec=ns % 10**9)
         return self.make("std_msgs/msg/Header", stamp=stamp, frame_id="camera")
 
-    def image(self, at, stamp=0.0, topic=CAMERA, encoding="rgb8", size=(160, 120), drop=0):
-        """``stamp``: s by which it differs from ``at``, None = zero. ``drop``: bytes that are missing at the end."""
+    def image(self, at, stamp=0.0, topic=CAMERA, encoding="rgb8", size=(160, 120), drop=0, fill=None):
+        """``stamp``: s by which it differs from ``at``, None = zero. ``drop``: bytes that are missing at the end.
+
+        ``fill``: the value of all bytes; None = a picture with contrast, never the same one.
+        """
         width, height = size
         step = width * CHANNELS[encoding]
-        data = np.zeros(step * height - drop, dtype=np.uint8)
+        data = np.full(step * height - drop, fill or 0, dtype=np.uint8)
+        if fill is None:
+            data += np.arange(len(data), dtype=np.uint8) + np.uint8(len(self.messages) % 256)
         header = self.header(None if stamp is None else at + stamp)
         message = self.make(
             "sensor_msgs/msg/Image", header=header, height=height, width=width, encoding=encoding, is_bigendian=0,
@@ -48,12 +53,15 @@ class BagWriter:
         for index in range(count):
             self.image(begin + index / rate, **more)
 
-    def jpeg(self, at, size=(160, 120), topic=CAMERA + "/compressed", keep=1.0):
-        """``keep``: share of the bytes that is left."""
-        data = cv2.imencode(".jpg", np.zeros((size[1], size[0], 3), dtype=np.uint8))[1].reshape(-1)
+    def jpeg(self, at, size=(160, 120), topic=CAMERA + "/compressed", keep=1.0, form="jpeg", fill=None):
+        """``keep``: share of the bytes that is left. ``fill``: as above."""
+        pixels = np.full((size[1], size[0], 3), fill or 0, dtype=np.uint8)
+        if fill is None:
+            pixels += np.arange(size[0], dtype=np.uint8)[:, None] + np.uint8(len(self.messages) % 256)
+        data = cv2.imencode(".jpg", pixels)[1].reshape(-1)
         data = data[: int(keep * len(data))]
         kind = "sensor_msgs/msg/CompressedImage"
-        self.add(topic, kind, at, self.make(kind, header=self.header(at), format="jpeg", data=data))
+        self.add(topic, kind, at, self.make(kind, header=self.header(at), format=form, data=data))
 
     def say(self, text, at=-0.01, topic=INSTRUCTION):
         self.add(topic, "std_msgs/msg/String", at, self.make("std_msgs/msg/String", data=text))

@@ -1,6 +1,7 @@
 """Recordings: what they hold, what is wrong with their images and times, and where they end."""
 
 import os
+from pathlib import Path
 
 import pytest
 
@@ -275,3 +276,65 @@ def test_what_is_kept_does_not_grow(bag):
     assert len(camera.gaps) <= 5
     assert len(camera.sizes) <= 16
     assert sum(camera.kinds.values()) == 300
+
+
+@pytest.mark.parametrize(
+    ("fill", "what"), [(0, "black"), (14, "black"), (128, "of one colour"), (255, "of one colour")]
+)
+def test_a_camera_that_shows_nothing_in_any_image_is_a_finding(look, bag, fill, what):
+    bag.images(12, fill=fill)
+    said = look(bag)
+    assert said.errors == [f"{CAMERA} shows nothing: it is {what} in all of 12 images"]
+
+
+def test_black_jpegs_of_a_camera_that_is_not_used_are_a_warning(inspect, bag, tmp_path):
+    bag.images(5)
+    for index in range(5):
+        bag.jpeg(0.1 * index, topic="/wrist/compressed", fill=5)
+    said = inspect(bag.write(tmp_path / "bag"), "--image-topic", CAMERA)
+    assert said.status == 0
+    assert said.warnings == ["/wrist/compressed shows nothing: it is black in all of 5 images"]
+
+
+def test_one_image_with_something_in_it_is_enough(look, bag):
+    bag.images(6, fill=0)
+    bag.image(0.6)
+    bag.images(6, begin=0.7, fill=200)
+    said = look(bag)
+    assert (said.errors, said.warnings) == ([], [])
+
+
+def test_black_and_white_flicker_shows_nothing_either(look, bag):
+    for index in range(6):
+        bag.image(0.1 * index, fill=255 * (index % 2))
+    assert look(bag).errors == [f"{CAMERA} shows nothing: it is of one colour in all of 6 images, 3 of them black"]
+
+
+def test_a_camera_that_repeats_one_picture_is_a_finding(look, bag):
+    for index in range(6):
+        bag.messages, kept = [], bag.messages
+        bag.image(0.1 * index)
+        bag.messages = kept + bag.messages
+    said = look(bag)
+    assert said.warnings == [f"{CAMERA} shows the same picture in all of 6 images, to the last bit"]
+    assert "IMAGE_FROZEN" in said.text
+
+
+def test_compressed_depth_is_no_camera(inspect, bag, tmp_path):
+    """By what stands before the semicolon; it was 5 usable pictures."""
+    for index in range(5):
+        bag.jpeg(0.1 * index, topic="/depth/compressed", form="16UC1; png compressed")
+    assert inspect(bag.write(tmp_path / "bag")).errors == [
+        "/depth/compressed holds depth images, which are not pictures"
+    ]
+
+
+REAL = Path(__file__).parents[3] / "shared" / "real" / "bags" / "bridge_bag"
+
+
+@pytest.mark.skipif(not REAL.exists(), reason="no real recordings here")
+def test_the_black_camera_of_a_real_recording_is_found(inspect):
+    said = inspect(REAL)
+    (told,) = [what for what in said.warnings if "shows nothing" in what]
+    assert "camera_3" in told
+    assert "black in all of" in told

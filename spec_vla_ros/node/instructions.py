@@ -1,0 +1,77 @@
+"""The instruction topic, heard from reliable and from best-effort publishers.
+
+DDS matches a reliable reader with reliable writers only, and not every middleware says so; a best-effort reader hears
+everybody, but an instruction to hold must not get lost. So there are both, and what a reliable publisher says comes
+twice.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Callable
+from typing import Any
+
+from rclpy.qos import QoSProfile, ReliabilityPolicy
+from std_msgs.msg import String
+
+DEPTH = 10
+ECHO = 1.0  # s within which the second copy of a message is expected
+
+
+class Instructions:
+    """Subscribes; ``callback`` gets every message of a reliable publisher, in order, and what only others have said.
+
+    A repeated instruction disturbs nothing, so it does no harm if the best-effort copy comes first. One that comes
+    behind is dropped, or it would bring back an instruction that has been replaced meanwhile.
+    """
+
+    def __init__(self, node: Any, callback: Callable[[Any], None]) -> None:
+        self._callback = callback
+        self._only_reliable: deque[tuple[int, float]] = deque(
+            maxlen=DEPTH
+        )  # whose copy has yet to come, and since when
+        self._only_best_effort: deque[tuple[int, float]] = deque(maxlen=DEPTH)
+        self.subscriptions = tuple(
+            node.create_subscription(
+                String, "instruction", heard, QoSProfile(depth=DEPTH, reliability=reliability), **more
+            )
+            for heard, reliability, more in (
+                (self.on_reliable, ReliabilityPolicy.RELIABLE, _without_warning()),
+                (self.on_best_effort, ReliabilityPolicy.BEST_EFFORT, {}),
+            )
+        )
+
+    def on_reliable(self, message: Any) -> None:
+        """A message of a reliable publisher."""
+        if not _take(self._only_best_effort, message.data):
+            self._only_reliable.append((hash(message.data), time.monotonic()))
+        self._callback(message)
+
+    def on_best_effort(self, message: Any) -> None:
+        """A message of any publisher."""
+        if _take(self._only_reliable, message.data):
+            return
+        self._only_best_effort.append((hash(message.data), time.monotonic()))
+        self._callback(message)
+
+
+def _without_warning() -> dict[str, Any]:
+    """Else the log would say of a best-effort publisher that nothing is received from it, which the other one does."""
+    try:
+        from rclpy.event_handler import SubscriptionEventCallbacks
+    except ImportError:  # on Humble the line stays
+        return {}
+    return {"event_callbacks": SubscriptionEventCallbacks(incompatible_qos=lambda event: None)}
+
+
+def _take(waiting: deque[tuple[int, float]], text: str) -> bool:
+    """Whether ``text`` is one of those ``waiting``. It leaves, and so do those before it, whose copies were lost."""
+    while waiting and time.monotonic() - waiting[0][1] > ECHO:
+        waiting.popleft()
+    key = hash(text)
+    if all(known != key for known, _ in waiting):
+        return False
+    while waiting.popleft()[0] != key:
+        pass
+    return True
