@@ -128,7 +128,7 @@ class Bag:
         wanted = set(topics) or {topic for topic, kind in self.topics.items() if kind in known}
         reading = _Reading(self._parts, wanted | set(self.topics) if whole else wanted, self._losses())
         for (topic, kind, log_ns, raw), part in reading.rows():
-            if topic not in wanted:
+            if topic not in wanted or kind not in known:
                 continue
             try:
                 message = self._types.deserialize_cdr(raw, kind)
@@ -242,7 +242,7 @@ class _Reading:
         """Each with its file."""
         waiting = sorted((part for part in self._parts if not part.is_empty()), key=lambda part: part.begin)
         heap: list[tuple[int, int, Row, Iterator[Row]]] = []
-        now: tuple[int, dict[tuple[str, bytes], int]] = (-1, {})
+        now: tuple[int, dict[tuple[str, bytes], int]] = (-1, {})  # what several files say of this ns, and which one
         started: list[Part] = []
         while waiting or heap:
             while waiting and (not heap or waiting[0].begin <= heap[0][0]):
@@ -260,7 +260,8 @@ class _Reading:
             if now[0] != log_ns:
                 now = (log_ns, {})
             self.of[part.file] += 1
-            if now[1].setdefault((row[0], row[3]), number) != number:
+            shared = now[1] or (heap and heap[0][0] == log_ns)
+            if shared and now[1].setdefault((row[0], row[3]), number) != number:
                 self.twice += 1
             else:
                 self.read += 1

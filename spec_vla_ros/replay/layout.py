@@ -59,7 +59,7 @@ def layout_of(path: Path) -> Layout:
         found = [path] if path.is_file() else sorted(path.iterdir())
     except OSError as error:
         raise BagError(f"{path} cannot be read: {error.strerror}") from error
-    found = [file for file in found if storage_suffix(file)]
+    found = [file for file in found if storage_suffix(file) and not file.is_dir()]
     if path.is_file() and found:
         return Layout(found)
     twice = [file for file in found if file.suffix == PACKED and file.with_suffix("") in found]

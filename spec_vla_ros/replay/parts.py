@@ -65,11 +65,11 @@ class Part:
 
 
 def open_part(file: Path, folder: Callable[[], Path], number: int) -> Part:
-    """``folder``: makes one for temporary files. Raises :class:`BagError` where nothing about it can be said."""
+    """``folder``: makes one for temporary files. Raises :class:`BagError` for what a user can mend."""
+    part = Part(file, file)
     try:
         if is_pointer(file):
             raise BagError(pointer_text(file))
-        part = Part(file, file)
         if not file.stat().st_size:
             part.why = "is empty"
             return part
@@ -81,7 +81,8 @@ def open_part(file: Path, folder: Callable[[], Path], number: int) -> Part:
             part.place = folder() / f"{number}.db3"
             part.place.symlink_to(file.resolve())
     except OSError as error:
-        raise BagError(f"{file} cannot be read: {error.strerror or error}") from error
+        part.why = f"cannot be read: {error.strerror or error}"
+        return part
     _describe(part, _mcap if storage_suffix(file) == ".mcap" else _sqlite)
     return part
 

@@ -299,6 +299,17 @@ def test_a_git_lfs_pointer_is_called_one(tmp_path, suffix):
         Bag(tmp_path)
 
 
+def test_a_link_to_a_file_that_is_not_there_is_one_file_less(tmp_path):
+    files = write_splits(tmp_path / "bag", 3)
+    files[1].unlink()
+    files[1].symlink_to(tmp_path / "unmounted" / "bag_1.db3")
+    bag = Bag(tmp_path / "bag")
+    assert heard(bag) == all_of(0, 2)
+    assert "bag_1.db3 cannot be read: No such file or directory" in bag.broken
+    with pytest.raises(BagError, match=r"bag_1.db3"):
+        Bag(files[1])
+
+
 def test_a_folder_of_which_only_the_metadata_is_left(tmp_path):
     for file in write_splits(tmp_path / "bag", 2):
         file.unlink()
