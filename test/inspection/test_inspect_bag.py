@@ -351,6 +351,19 @@ def test_a_compressed_file_is_a_recording(inspect, bag, tmp_path, plugin):
     assert any("there is no metadata.yaml" in warning for warning in said.warnings)
 
 
+def test_images_after_a_file_that_is_missing_have_no_instruction(inspect, bag, tmp_path):
+    bag.images(5)
+    folder = bag.write(tmp_path / "bag", "SQLITE3")
+    bag.messages.clear()
+    bag.images(5, begin=9.0)
+    (bag.write(tmp_path / "late", "SQLITE3") / "late.db3").rename(folder / "late.db3")
+    about = (folder / "metadata.yaml").read_text().replace("- bag.db3", "- bag.db3\n  - gone.db3\n  - late.db3")
+    (folder / "metadata.yaml").write_text(about)
+    said = inspect(folder)
+    assert any("5 images without an instruction in force" in warning for warning in said.warnings)
+    assert any("gone.db3 is missing, which metadata.yaml lists" in warning for warning in said.warnings)
+
+
 @pytest.mark.skipif(not REAL.is_dir(), reason="no recordings of others beside the project (../shared/real)")
 def test_recordings_of_others(inspect):
     said = inspect(REAL / "bridge_bag", "--image-topic", "/camera_0/image_raw/compressed")

@@ -107,3 +107,10 @@ def heard(bag, **options):
 
 def all_of(*splits):
     return [(n, f"go {split}") for split in splits for n in range(split * PER_SPLIT, (split + 1) * PER_SPLIT)]
+
+
+def change(file, query, *values):
+    """Change a db3."""
+    with sqlite3.connect(file) as database:
+        database.execute(query, values)
+    database.close()

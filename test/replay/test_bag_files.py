@@ -10,7 +10,7 @@ pytest.importorskip("mcap")
 pytest.importorskip("rosbags")
 
 from recordings import PERIOD, START
-from splits import CAMERA, PER_SPLIT, REAL, SAID, all_of, heard, leave_log, pack, write_metadata, write_splits
+from splits import CAMERA, PER_SPLIT, REAL, SAID, all_of, change, heard, leave_log, pack, write_metadata, write_splits
 
 from spec_vla_ros.replay.bag import Bag, BagError
 
@@ -90,6 +90,65 @@ def test_after_a_loss_nobody_knows_what_the_arm_was_told(tmp_path):
         database.execute("DELETE FROM messages WHERE timestamp = ?", (START + 2 * PER_SPLIT * PERIOD - 1000,))
     database.close()
     assert heard(Bag(tmp_path / "bag")) == all_of(0)
+
+
+@pytest.mark.parametrize("damage", ["cut", "link", "message"])
+def test_after_a_broken_file_nobody_knows_what_the_arm_was_told(tmp_path, damage):
+    files = write_splits(tmp_path / "bag", 3)
+    change(files[2], "DELETE FROM messages WHERE timestamp = ?", START + 2 * PER_SPLIT * PERIOD - 1000)
+    if damage == "cut":
+        os.truncate(files[1], files[1].stat().st_size - 4096)
+    elif damage == "link":
+        files[1].unlink()
+        files[1].symlink_to(tmp_path / "unmounted")
+    else:
+        change(files[1], "UPDATE messages SET data = ? WHERE timestamp = ?", b"\0\1\0\0", START + 6 * PERIOD)
+    bag = Bag(tmp_path / "bag")
+    read = heard(bag)
+    assert read[:PER_SPLIT] == all_of(0)
+    assert read == all_of(0, 1)[: len(read)], "none of the last file, and in the second none after the damage"
+    assert "bag_1.db3" in bag.broken
+    if damage == "message":
+        assert len(read) == PER_SPLIT + 1
+        assert f"broken after 2 messages of {CAMERA}" in bag.broken
+
+
+def test_files_that_metadata_lists_in_another_order_are_merged(tmp_path):
+    files = write_splits(tmp_path / "bag", 3)
+    write_metadata(tmp_path / "bag", files[::-1])
+    assert heard(Bag(tmp_path / "bag")) == all_of(0, 1, 2)
+
+
+@pytest.mark.parametrize("listed", ["plain", "compressed"])
+def test_files_that_were_compressed_or_unpacked_by_hand_are_those_that_are_listed(tmp_path, listed):
+    files = write_splits(tmp_path / "bag", 2)
+    packed = [pack(file) for file in files]
+    if listed == "compressed":
+        write_metadata(tmp_path / "bag", packed)
+        write_splits(tmp_path / "again", 2)
+        for file in packed:
+            shutil.move(tmp_path / "again" / file.stem, file.with_suffix(""))
+            file.unlink()
+    (tmp_path / "bag" / "older.db3").mkdir()
+    bag = Bag(tmp_path / "bag")
+    assert heard(bag) == all_of(0, 1)
+    assert bag.broken == ""
+
+
+def test_messages_of_a_listed_copy_are_not_missing(tmp_path):
+    (file,) = write_splits(tmp_path / "bag", 1)
+    copy = shutil.copy(file, file.with_name("copy.db3"))
+    write_metadata(tmp_path / "bag", [file, copy])
+    bag = Bag(tmp_path / "bag")
+    assert heard(bag) == all_of(0)
+    assert "promises" not in bag.broken
+
+
+def test_the_definitions_in_the_bag_count(tmp_path):
+    (file,) = write_splits(tmp_path / "bag", 1)
+    of = "WHERE topic_type = 'std_msgs/msg/String'"
+    change(file, f"UPDATE message_definitions SET encoded_message_definition = 'string words' {of}")
+    assert [said.message.words for said in Bag(file).messages([SAID])] == ["go 0"]
 
 
 @PLUGINS
@@ -227,10 +286,10 @@ def mixed(tmp_path):
     from mcap.writer import CompressionType, IndexType, Writer
     from rosbags.typesys import Stores, get_typestore
 
-    def write(**options):
+    def write(order=int, **options):
         store = get_typestore(Stores.ROS2_JAZZY)
         with (tmp_path / "mixed.mcap").open("wb") as stream:
-            writer = Writer(stream, chunk_size=2000, compression=CompressionType.ZSTD, **options)
+            writer = Writer(stream, chunk_size=2000, **{"compression": CompressionType.ZSTD, **options})
             writer.start(profile="ros2")
             text, _ = store.generate_msgdef("std_msgs/msg/String", ros_version=2)
             schemas = [
@@ -243,7 +302,7 @@ def mixed(tmp_path):
                 writer.register_channel(*row) for row in zip(topics, ["cdr", "protobuf", "json"], schemas, strict=True)
             ]
             said = bytes(store.serialize_cdr(store.types["std_msgs/msg/String"](data="go"), "std_msgs/msg/String"))
-            for index in range(100):
+            for index in map(order, range(100)):
                 for channel, data in zip(channels, (said, b"\xff\xff", b"{}"), strict=True):
                     writer.add_message(channel, START + index * PERIOD, data, START + index * PERIOD)
             writer.finish()
@@ -289,6 +348,28 @@ def test_damage_in_a_topic_that_is_not_asked_for_is_found_where_all_is_to_be_rea
     bag = Bag(file)
     list(bag.messages([SAID], whole=True))
     assert "is broken after" in bag.broken
+
+
+@pytest.mark.parametrize("cut", [False, True])
+def test_a_changed_byte_in_a_message_is_noticed(mixed, cut):
+    from mcap.writer import CompressionType
+
+    file = mixed(compression=CompressionType.NONE)
+    data = bytearray(file.read_bytes())
+    at = data.index(b"go\0", len(data) // 3)
+    data[at : at + 2] = b"no"
+    file.write_bytes(data[:-200] if cut else data)
+    bag = Bag(file)
+    said = {recorded.message.data for recorded in bag.messages()}
+    assert said == {"go"}
+    assert "crc" in bag.broken
+
+
+def test_messages_without_an_index_are_put_in_order(mixed):
+    bag = Bag(mixed(use_chunking=False, order=lambda index: index ^ 1))
+    times = [recorded.log_ns for recorded in bag.messages()]
+    assert len(times) == 100
+    assert times == sorted(times)
 
 
 @pytest.mark.parametrize("suffix", [".db3", ".mcap", ".db3.zstd"])
