@@ -25,6 +25,7 @@ BACK = 0.05  # s; the node calls a clock that went back further CLOCK_JUMPED
 JUMP, SETTLED = 0.5, 0.25  # s; how far stamp and recording move apart at once, and then stay
 STAYS = 8  # images for which they do
 OTHER_CLOCK = 86_400.0  # s between stamp and recording; nothing is late or early by a day
+SPANS = 200  # intervals that differ by less than 1 in this many count as one length
 KINDS, REASONS, GAPS = 16, 8, 5  # distinct ones that are kept
 
 
@@ -67,21 +68,34 @@ class Camera:
     jump: Event = field(default_factory=Event)
     other_clock: float = 0.0  # s, if stamps and recording go by different clocks
     intervals: int = 0
-    mean: float = 0.0  # s between two images
-    _squares: float = 0.0
+    _spans: dict[int, tuple[int, float]] = field(default_factory=dict)  # intervals of like length: how many, sum in s
     _last_ns: int | None = None
     _level: float | None = None  # s by which stamps are ahead of the recording, as a rule
     _apart: list[tuple[float, float]] = field(default_factory=list)  # (s, at) of the latest that are not
 
     @property
     def rate(self) -> float:
-        """Images per second, by their stamps."""
-        return 1 / self.mean if self.mean > 0 else 0.0
+        """Images per second while they come, by their stamps."""
+        return 1 / self.interval if self.intervals else 0.0
+
+    @property
+    def interval(self) -> float:
+        """Median time between two images, s; pauses between episodes would move a mean."""
+        return self._share(0.5)
 
     @property
     def jitter(self) -> float:
-        """Standard deviation of the intervals, s."""
-        return math.sqrt(self._squares / self.intervals) if self.intervals else 0.0
+        """Half the width of the middle two thirds of the intervals, s; the standard deviation if they are normal."""
+        return (self._share(0.841) - self._share(0.159)) / 2
+
+    def _share(self, share: float) -> float:
+        """The interval than which ``share`` of all are shorter, s."""
+        left = share * self.intervals
+        for _, (count, seconds) in sorted(self._spans.items()):
+            left -= count
+            if left <= 0:
+                return seconds / count
+        return 0.0
 
     @property
     def is_depth(self) -> bool:
@@ -134,9 +148,9 @@ class Camera:
             (heapq.heappush if len(self.gaps) < GAPS else heapq.heappushpop)(self.gaps, (seconds, at - seconds))
         if seconds > 0:
             self.intervals += 1
-            off = seconds - self.mean
-            self.mean += off / self.intervals
-            self._squares += off * (seconds - self.mean)
+            like = round(SPANS * math.log(seconds))
+            count, total = self._spans.get(like, (0, 0.0))
+            self._spans[like] = (count + 1, total + seconds)
 
     def _compare(self, offset: float, at: float) -> None:
         """``offset``: s by which the stamp is ahead of the recording."""
@@ -166,8 +180,8 @@ class Camera:
         section.add("usable", f"{self.usable} of {self.count}", {"usable": self.usable, "images": self.count})
         section.add(
             "rate",
-            f"{self.rate:.2f} Hz by the stamps, intervals {1e3 * self.mean:.1f} +- {1e3 * self.jitter:.1f} ms",
-            {"hz": round(self.rate, 3), "interval_ms": 1e3 * self.mean, "deviation_ms": 1e3 * self.jitter},
+            f"{self.rate:.2f} Hz by the stamps, intervals {1e3 * self.interval:.1f} +- {1e3 * self.jitter:.1f} ms",
+            {"hz": round(self.rate, 3), "interval_ms": 1e3 * self.interval, "deviation_ms": 1e3 * self.jitter},
         )
         longest = sorted(self.gaps, reverse=True)
         section.add(

@@ -68,9 +68,9 @@ def _images(report: Report, section: Section, model: Model, recording: Recording
         section.add("rate", f"{camera.rate:.1f} Hz; whether that is enough depends on step_dt, which is not known")
         return
     section.add("rate", f"{camera.rate:.1f} Hz; one image is used per step of {period:g} s", camera.rate)
-    if camera.intervals and camera.mean > period * 1.05:
+    if camera.intervals and camera.interval > period * 1.05:
         report.warning(
-            f"{camera.topic} has an image every {camera.mean:.2f} s, a step of {model.path} takes {period:g} s",
+            f"{camera.topic} has an image every {camera.interval:.2f} s, a step of {model.path} takes {period:g} s",
             "Between two steps the arm would wait for an image; record at the camera's own rate.",
         )
 

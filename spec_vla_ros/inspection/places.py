@@ -10,10 +10,10 @@ from spec_vla_ros.decoding.heads.store import FOLDER, PUBLISHED_WEIGHTS, WEIGHTS
 from spec_vla_ros.errors import CheckpointError
 from spec_vla_ros.openvla.checkpoint import ADAPTER_CONFIG_FILE, CONFIG_FILE
 from spec_vla_ros.openvla.sources import local_folder, refusal
+from spec_vla_ros.replay.layout import storage_suffix
 
 from .headers import read_safetensors
 
-BAG_SUFFIXES = (".mcap", ".db3")
 HEAD_NAMES = ("vision", "eagle")
 MODEL, HEAD, BAG, UNKNOWN = "model", "head", "bag", "unknown"
 
@@ -26,8 +26,8 @@ def kind_of(name: str) -> str:
     ):  # two parts may be a hub id; what they are taken for, and why, is said by who looks for a model
         return MODEL if len(path.parts) == 2 and not path.is_absolute() else UNKNOWN
     if path.is_file():
-        return BAG if path.suffix in BAG_SUFFIXES else MODEL if path.suffix == ".pt" else UNKNOWN
-    if (path / "metadata.yaml").is_file() or any(file.suffix in BAG_SUFFIXES for file in path.iterdir()):
+        return BAG if storage_suffix(path) else MODEL if path.suffix == ".pt" else UNKNOWN
+    if (path / "metadata.yaml").is_file() or any(map(storage_suffix, path.iterdir())):
         return BAG
     if (path / ADAPTER_CONFIG_FILE).is_file():
         return MODEL

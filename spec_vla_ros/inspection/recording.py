@@ -13,11 +13,13 @@ from spec_vla_ros.errors import InstructionError
 from spec_vla_ros.instruction import clean_instruction
 from spec_vla_ros.replay.bag import IMAGES, Bag, BagError, Recorded
 from spec_vla_ros.replay.frames import ACTION, TWIST, action_topics
+from spec_vla_ros.replay.layout import PACKED, storage_suffix
 
 from .camera import BACK, Camera, Event
 from .findings import Report, count_of, size_of
 
 CLOCK = "rosgraph_msgs/msg/Clock"
+SIMULATED = 10**18  # ns; a clock that shows less (2001) counts from the start of a simulation
 SAID_EVERY = 2.0  # s between two lines of progress
 SHOWN, DISTINCT = 10, 200  # instructions that are listed, and tried as prompts
 
@@ -55,6 +57,8 @@ class _Heard:
 
     def add(self, recorded: Recorded) -> None:
         """The next message."""
+        if recorded.after_loss:
+            self._instruction = ""  # what was said in between is not known
         if not self.read:
             self.start_ns = recorded.log_ns
             for camera in self.cameras.values():
@@ -137,11 +141,13 @@ def inspect_bag(
             f"/clock went back {count_of(heard.clock_back.count, 'time')}, first at {heard.clock_back.first:.1f} s",
             "The node would stop there (CLOCK_JUMPED): a simulation that was reset, or a bag in a loop.",
         )
+    for remark in bag.remarks:
+        report.warning(f"{path}: {remark}", "Nothing is lost by that; ros2 bag reindex makes a new metadata.yaml.")
     if bag.broken:
         end = 1e-9 * (heard.last_ns - heard.start_ns)
         report.warning(
             f"{bag.broken}; the last message that was read is {end:.1f} s after the first",
-            "A replay goes as far. ros2 bag reindex makes a new index; what was never written is lost.",
+            "A replay uses the same. ros2 bag reindex makes a new index; what was never written is lost.",
         )
     return report, recording
 
@@ -163,11 +169,9 @@ def _read(bag: Bag, instruction_topic: str, camera_topic: str, progress: Callabl
     heard = _Heard(cameras, instruction_topic, camera_topic)
     wanted = set(images) | {name for name, kind in bag.topics.items() if kind in (ACTION, CLOCK)}
     wanted |= {instruction_topic} - {""}
-    if not wanted:
-        return heard  # no topic would mean all of them
     total = sum(bag.counts.get(name, 0) for name in wanted)
     began = told = time.monotonic()
-    for recorded in bag.messages(wanted):
+    for recorded in bag.messages(wanted, whole=True):
         heard.add(recorded)
         now = time.monotonic()
         if now - told > SAID_EVERY:
@@ -180,16 +184,15 @@ def _read(bag: Bag, instruction_topic: str, camera_topic: str, progress: Callabl
 def _overview(report: Report, bag: Bag, heard: _Heard) -> None:
     section = report.section("recording")
     size = sum(file.stat().st_size for file in bag.files)
-    kinds = {"MCAP" if file.suffix == ".mcap" else "SQLite" for file in bag.files}
+    kinds = {"MCAP" if storage_suffix(file) == ".mcap" else "SQLite" for file in bag.files}
+    if any(file.suffix == PACKED for file in bag.files):
+        kinds = {f"{kind} in zstd" for kind in kinds}
     section.add(
         "files",
         f"{len(bag.files)}, {', '.join(sorted(kinds))}, {size_of(size)}",
         {"names": [file.name for file in bag.files], "bytes": size},
     )
-    seconds, begin = (
-        1e-9 * bag.duration_ns,
-        f"{datetime.fromtimestamp(heard.start_ns // 10**9, tz=timezone.utc):%F %T} UTC",
-    )
+    seconds, begin = 1e-9 * bag.duration_ns, _begin(bag.start_ns)
     section.add("time", f"{seconds:.1f} s from {begin}", {"seconds": seconds, "begin": begin})
     section.add("whole", "no, see below" if bag.broken else "yes", not bag.broken)
     for name, kind in sorted(bag.topics.items()):
@@ -201,6 +204,15 @@ def _overview(report: Report, bag: Bag, heard: _Heard) -> None:
                 "per second": (f"{rate:.1f}", round(rate, 3)),
             }
         )  # fmt: skip
+
+
+def _begin(ns: int | None) -> str:
+    """Simulated time begins with zero, and nobody recorded anything in 1970."""
+    if ns is None:
+        return "no message"
+    if ns < SIMULATED:
+        return f"{1e-9 * ns:.1f} s of simulated time"
+    return f"{datetime.fromtimestamp(ns // 10**9, tz=timezone.utc):%F %T} UTC"
 
 
 def _instructions(report: Report, heard: _Heard, given: str, unclear: BagError) -> None:

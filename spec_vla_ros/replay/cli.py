@@ -45,7 +45,7 @@ def _parser() -> argparse.ArgumentParser:
         "actions, passes, times, and what was commanded then. Writes report.html, summary.json, a bag with the "
         "actions, and actions.jsonl, from which a stopped run goes on.",
     )
-    parser.add_argument("bag", type=Path, help="folder of ros2 bag record, or an .mcap or .db3 file")
+    parser.add_argument("bag", type=Path, help="folder of ros2 bag record, or an .mcap or .db3 file (or .zstd of one)")
     parser.add_argument(
         "--out",
         type=Path,

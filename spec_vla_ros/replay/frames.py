@@ -129,6 +129,8 @@ class Frames:
         topics = {self.image_topic, self.command_topic, self.instruction_topic} - {""}
         instruction, fresh, last = self.instruction, True, None
         for recorded in self.bag.messages(topics):
+            if recorded.after_loss:  # what was said in between is not known
+                instruction, fresh = self.instruction, True
             if recorded.topic == self.image_topic:
                 stamp = _stamp(recorded)
                 if not instruction:

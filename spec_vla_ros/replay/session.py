@@ -70,6 +70,8 @@ def replay(
     look(run.header)
     say(f"{bag.path}: {frames.images} images on {topic}; {', '.join(policies)}; into {run.folder}")
     gallery = _gallery(options, run.folder, settings)
+    for remark in bag.remarks:
+        say(f"{bag.path}: {remark}")
     run.run(say, gallery.look if gallery else None)
     if bag.broken:
         say(bag.broken)

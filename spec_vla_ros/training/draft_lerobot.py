@@ -17,6 +17,7 @@ import numpy as np
 from ..errors import InstructionError
 from ..file_digest import digest
 from ..instruction import clean_instruction
+from ..replay.layout import is_pointer, pointer_text
 from .draft_sources import Shot, SourceError, SourceOptions
 
 ROWS = 32  # of a parquet file in memory at once; each may hold a picture
@@ -144,6 +145,7 @@ class LeRobotSource:
         names = [*COLUMNS, *([] if self._video else [self._camera])]
         for path in dict.fromkeys(self._data_file(index) for index in sorted(self._episodes)):
             try:
+                _not_a_pointer(path)
                 with ParquetFile(path) as file:
                     for batch in file.iter_batches(ROWS, columns=names):
                         yield from batch.to_pylist()
@@ -180,6 +182,7 @@ class LeRobotSource:
         data = cell.get("bytes")
         if data is None and cell.get("path"):
             path = self._path / cell["path"]
+            _not_a_pointer(path)
             data = path.read_bytes() if path.is_file() else None
         picture = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR) if data else None
         return None if picture is None else np.ascontiguousarray(picture[..., ::-1])
@@ -199,6 +202,8 @@ class _Video:
         """Frame ``index`` of ``path`` as RGB, None where there is none."""
         import cv2
 
+        if path != self._path:
+            _not_a_pointer(path)
         if path != self._path or index < self._next:
             self.close()
             self._path, self._file, self._next = path, cv2.VideoCapture(str(path)), 0
@@ -217,8 +222,15 @@ class _Video:
         self._path = self._file = None
 
 
+def _not_a_pointer(path: Path) -> None:
+    """Data sets are often cloned without their large files."""
+    if path.is_file() and is_pointer(path):
+        raise SourceError(pointer_text(path))
+
+
 def _json(path: Path) -> dict[str, Any]:
     try:
+        _not_a_pointer(path)
         return json.loads(path.read_text())
     except (OSError, ValueError) as error:
         raise SourceError(f"{path} cannot be read: {error}") from error
@@ -226,6 +238,7 @@ def _json(path: Path) -> dict[str, Any]:
 
 def _lines(path: Path) -> list[dict[str, Any]]:
     try:
+        _not_a_pointer(path)
         return [json.loads(line) for line in path.read_text().splitlines() if line.strip()]
     except (OSError, ValueError) as error:
         raise SourceError(f"{path} cannot be read: {error}") from error
@@ -236,6 +249,7 @@ def _table(path: Path, columns: list[str] | None = None) -> list[dict[str, Any]]
     from pyarrow.parquet import ParquetFile
 
     try:
+        _not_a_pointer(path)
         with ParquetFile(path) as file:
             return file.read(columns=columns).to_pylist()
     except (OSError, KeyError, ArrowException) as error:

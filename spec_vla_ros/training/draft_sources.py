@@ -148,6 +148,7 @@ class BagSource:
                     undecodable, why = undecodable + 1, str(error)
         for reason, count in (*frames.unreadable.items(), *(((why, undecodable),) if undecodable else ())):
             self.notes.append(f"{self.name}: {count} pictures were left out: {reason}")
+        self.notes += [f"{self.name}: {remark}" for remark in frames.bag.remarks]
         if frames.bag.broken:
             self.notes.append(frames.bag.broken)
 

@@ -1,6 +1,7 @@
 """Recordings: what they hold, what is wrong with their images and times, and where they end."""
 
 import os
+import sqlite3
 from pathlib import Path
 
 import pytest
@@ -8,10 +9,13 @@ import pytest
 pytest.importorskip("mcap")
 pytest.importorskip("rosbags")
 
+from backports import zstd
 from bag_writer import CAMERA, BagWriter
 
 from spec_vla_ros.inspection import recording as module
 from spec_vla_ros.inspection.camera import Camera
+
+REAL = Path(__file__).parents[3] / "shared" / "real" / "bags"
 
 
 @pytest.fixture
@@ -329,12 +333,102 @@ def test_compressed_depth_is_no_camera(inspect, bag, tmp_path):
     ]
 
 
-REAL = Path(__file__).parents[3] / "shared" / "real" / "bags" / "bridge_bag"
-
-
 @pytest.mark.skipif(not REAL.exists(), reason="no real recordings here")
 def test_the_black_camera_of_a_real_recording_is_found(inspect):
-    said = inspect(REAL)
+    said = inspect(REAL / "bridge_bag")
     (told,) = [what for what in said.warnings if "shows nothing" in what]
     assert "camera_3" in told
     assert "black in all of" in told
+
+
+def test_the_rate_is_that_within_episodes(look, bag):
+    for episode in range(8):
+        bag.images(6, rate=5.0, begin=4.0 * episode)
+    assert "5.00 Hz by the stamps, intervals 200.0 +- 0.0 ms" in look(bag).text
+
+
+def test_the_rate_of_a_camera_that_jitters_is_the_middle_one(look, bag):
+    for index in range(51):
+        bag.image(0.1 * index + (0.004 * (index % 5 - 2) if index else 0.0))
+    said = look(bag)
+    section = said.facts[next(iter(said.facts))]["images_/camera/image_raw"]
+    assert section["rate"]["interval_ms"] == pytest.approx(104, abs=0.5)
+
+
+def test_a_recording_in_simulated_time_was_not_made_in_1970(inspect, bag, tmp_path, monkeypatch):
+    monkeypatch.setattr("bag_writer.START", 5 * 10**9)
+    bag.messages.clear()
+    bag.say("pick up the red block")
+    bag.images(5)
+    said = inspect(bag.write(tmp_path / "bag"))
+    assert "0.4 s from 5.0 s of simulated time" in said.text
+    assert "1970" not in said.lines
+
+
+def test_a_recording_without_a_message_was_not_made_in_1970(inspect, bag, tmp_path):
+    folder = bag.write(tmp_path / "bag", "SQLITE3")
+    with sqlite3.connect(folder / "bag.db3") as database:
+        database.execute("DELETE FROM messages")
+    database.close()
+    said = inspect(folder)
+    assert "from no message" in said.text
+    assert "whole no, see below" in said.text
+    assert "1970" not in said.lines
+
+
+def test_a_recording_is_whole_only_if_messages_that_nobody_needs_are(inspect, bag, tmp_path):
+    """Damage in the last chunk, which holds nothing but odometry."""
+    from mcap.reader import make_reader
+
+    bag.images(2, size=(700, 600))
+    for index in range(400):
+        bag.twist(1 + index / 100, topic="/odometry")
+    file = bag.write(tmp_path / "bag") / "bag.mcap"
+    assert "whole yes" in inspect(file.parent).text
+    with file.open("r+b") as stream:
+        chunk = make_reader(stream).get_summary().chunk_indexes[-1]
+        stream.seek(chunk.chunk_start_offset + chunk.chunk_length // 2)
+        stream.write(b"\xff" * 200)
+    said = inspect(file.parent)
+    assert "whole no, see below" in said.text
+    assert "2 of 700 x 600 rgb8" in said.text
+    assert any("bag.mcap is broken" in warning for warning in said.warnings)
+
+
+@pytest.mark.parametrize("plugin", ["MCAP", "SQLITE3"])
+def test_a_compressed_file_is_a_recording(inspect, bag, tmp_path, plugin):
+    bag.images(5)
+    folder = bag.write(tmp_path / "bag", plugin)
+    (folder / "metadata.yaml").unlink()
+    (file,) = folder.iterdir()
+    packed = file.with_name(file.name + ".zstd")
+    packed.write_bytes(zstd.compress(file.read_bytes()))
+    file.unlink()
+    assert "whole yes" in inspect(packed).text
+    said = inspect(folder)
+    assert f"1, {'MCAP' if plugin == 'MCAP' else 'SQLite'} in zstd" in said.text
+    assert any("there is no metadata.yaml" in warning for warning in said.warnings)
+
+
+def test_images_after_a_file_that_is_missing_have_no_instruction(inspect, bag, tmp_path):
+    bag.images(5)
+    folder = bag.write(tmp_path / "bag", "SQLITE3")
+    bag.messages.clear()
+    bag.images(5, begin=9.0)
+    (bag.write(tmp_path / "late", "SQLITE3") / "late.db3").rename(folder / "late.db3")
+    about = (folder / "metadata.yaml").read_text().replace("- bag.db3", "- bag.db3\n  - gone.db3\n  - late.db3")
+    (folder / "metadata.yaml").write_text(about)
+    said = inspect(folder)
+    assert any("5 images without an instruction in force" in warning for warning in said.warnings)
+    assert any("gone.db3 is missing, which metadata.yaml lists" in warning for warning in said.warnings)
+
+
+@pytest.mark.skipif(not REAL.is_dir(), reason="no recordings of others beside the project (../shared/real)")
+def test_recordings_of_others(inspect):
+    said = inspect(REAL / "bridge_bag", "--image-topic", "/camera_0/image_raw/compressed")
+    assert said.status == 0
+    assert "5.00 Hz" in said.text
+    for name, begin in (("file_compression", "2020-11-02 22:41:49"), ("message_compression", "2020-11-05 13:02:37")):
+        text = inspect(REAL / name).text
+        assert "whole yes" in text
+        assert begin in text

@@ -105,6 +105,14 @@ def test_a_recording_that_was_cut_off_gives_what_is_readable_and_a_note(tmp_path
     assert str(bag) in source.notes[0]
 
 
+def test_what_is_missing_of_a_bag_is_a_note(tmp_path):
+    bag = write_bag(tmp_path / "bag", [("lift", pictures(3)[0])])
+    (bag / "metadata.yaml").unlink()
+    source, shots = read(bag)
+    assert len(shots) == 3
+    assert "there is no metadata.yaml" in source.notes[0]
+
+
 def test_what_a_bag_does_not_say_is_asked_for(tmp_path):
     silent = write_bag(tmp_path / "silent", [(None, pictures(2)[0])])
     with pytest.raises(SourceError, match=r"says no instruction.*--instruction-topic.*/instruction.*--instruction"):
@@ -207,3 +215,20 @@ def test_each_shard_of_the_simulator_stands_alone():
     for one, other in zip(whole[2 * ARMS :], part, strict=True):
         np.testing.assert_array_equal(one.image, other.image)
     assert not np.array_equal(whole[0].image, whole[ARMS].image), "the arm has moved"
+
+
+@pytest.mark.parametrize(
+    ("layout", "video", "pattern"),
+    [
+        ("v2.1", True, "videos/**/episode_000001.mp4"),
+        ("v2.1", True, "data/**/episode_000001.parquet"),
+        ("v3.0", True, "meta/tasks.parquet"),
+        ("v2.1", True, "meta/episodes.jsonl"),
+    ],
+)
+def test_what_git_lfs_did_not_download_is_called_that(tmp_path, layout, video, pattern):
+    data = write_lerobot(tmp_path / "data", [("lift", pictures(4)[0]), ("drop", pictures(4)[0])], layout, video)
+    (file,) = data.glob(pattern)
+    file.write_text("version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 12345\n")
+    with pytest.raises(SourceError, match=rf"{file.name} is a Git LFS pointer.*git lfs pull"):
+        read(data)
