@@ -10,7 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from spec_vla_ros.errors import InstructionError
 from spec_vla_ros.file_digest import digest
+from spec_vla_ros.foreign_text import printable
 from spec_vla_ros.installed import model_folder
 from spec_vla_ros.machine import machine, versions
 
@@ -68,7 +70,10 @@ def replay(
     settings = options.settings(tuple(policies))
     run = Run(frames, policies, settings, options.out, about)
     look(run.header)
-    say(f"{bag.path}: {frames.images} images on {topic}; {', '.join(policies)}; into {run.folder}")
+    say(
+        f"{bag.path}: {frames.images} images on {topic}; {', '.join(policies)}; into {run.folder}; "
+        f"{_prompt(loaded, frames)}"
+    )
     gallery = _gallery(options, run.folder, settings)
     run.run(say, gallery.look if gallery else None)
     if bag.broken:
@@ -140,6 +145,15 @@ def _period(options: Options, unnorm_key: str) -> float:
         if options.period:
             return options.period
         raise ReplayError(str(error).replace("step_dt", "--period")) from error
+
+
+def _prompt(loaded: Any, frames: Frames) -> str:
+    """What the model will read, that nobody has to guess what became of the words."""
+    try:
+        text = loaded.prompt.text(frames.first_instruction())
+    except InstructionError as error:
+        return f"no prompt to begin with: {error}"
+    return f"{'' if frames.instruction else 'first '}prompt: {printable(text)}"
 
 
 def _counts(frames: Frames, run: Run) -> dict[str, Any]:
