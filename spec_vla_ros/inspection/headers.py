@@ -16,6 +16,7 @@ from typing import Any
 import torch
 
 from spec_vla_ros.errors import CheckpointError
+from spec_vla_ros.lfs_pointer import lfs_pointer
 
 from .findings import size_of
 
@@ -53,6 +54,8 @@ def read_safetensors(path: Path) -> dict[str, Stored]:
     """The header of a safetensors file. Raises :class:`CheckpointError` where the file cannot hold what it promises."""
     if not path.is_file():
         raise CheckpointError(f"{path} is missing")
+    if pointer := lfs_pointer(path):
+        raise CheckpointError(pointer)
     try:
         size = path.stat().st_size
         with path.open("rb") as stream:
@@ -80,6 +83,8 @@ def read_torch_file(path: Path) -> dict[str, Stored]:
     """The tensors of a ``torch.save`` file (a state dictionary). Raises :class:`CheckpointError`."""
     if not path.is_file():
         raise CheckpointError(f"{path} is missing")
+    if pointer := lfs_pointer(path):
+        raise CheckpointError(pointer)
     try:
         state = torch.load(path, map_location="meta", mmap=True, weights_only=True)
         return {name: Stored(str(t.dtype).removeprefix("torch."), tuple(t.shape)) for name, t in state.items()}

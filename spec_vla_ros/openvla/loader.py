@@ -17,7 +17,7 @@ from .checkpoint import read_checkpoint
 from .config import OpenVLAConfig
 from .file_stamps import FileStamps
 from .image import ImageTransform
-from .lora import merge_adapter
+from .lora import check_adapter, merge_adapter
 from .model import OpenVLA
 from .prompt import Prompt
 from .quantize import named_precision
@@ -92,6 +92,8 @@ def load_model(
             f"{path_or_id} is a LoRA adapter, which cannot be merged into {precision} weights; save the merged model "
             "and load that, or choose bfloat16"
         )
+    if checkpoint.adapter is not None:
+        check_adapter(checkpoint.adapter)
     model = load_weights(checkpoint.folder, config, device, dtype, precision)
     if checkpoint.adapter is not None:
         merge_adapter(model, checkpoint.adapter)

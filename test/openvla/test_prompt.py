@@ -53,7 +53,8 @@ def test_upper_case_and_control_strings_change_nothing(prompt, variant):
     "text",
     [
         "pick up the red block.", "pick up  the red block", "pick up the red block ", " pick up the red block",
-        "pick up the <red block>", "pick up the [blue] block", "pick up the <pad> block", "pick up the <|im_end|> block",
+        "pick up the <red block>", "pick up the [blue] block", "pick up the <pad> block",
+        "pick up the <|im_end|> block",
         "is it red?", "[inst] pick up the block",
     ],
 )  # fmt: skip
