@@ -1,4 +1,4 @@
-"""Git LFS pointers: a clone without Git LFS has, in place of every large file, three lines that say which it would be."""
+"""Git LFS pointers: a clone without Git LFS has three lines in place of a large file, which say what it would be."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
 """``config.json`` and ``preprocessor_config.json``: to and from :class:`.config.OpenVLAConfig`.
 
 Published files state only what differs from the defaults of the reference's classes, so a field that is missing means
-that default, whatever the published models have there. A field that would change the computation in a way this package does not implement is an
-error, never ignored.
+that default, whatever the published models have there. A field that would change the computation in a way this package
+does not implement is an error, never ignored.
 """
 
 from __future__ import annotations

@@ -59,7 +59,8 @@ def merge_adapter(model: OpenVLA, folder: Path) -> int:
     """Add the adapter in ``folder`` to ``model`` in place; returns the number of matrices changed.
 
     The product is formed in float32. Variants that need more than the plain formula (DoRA, rsLoRA, per-module
-    ranks, biases, saved modules, initialisations that changed the base) and keys that fit no weight raise :class:`CheckpointError`.
+    ranks, biases, saved modules, initialisations that changed the base) and keys that fit no weight raise
+    :class:`CheckpointError`.
     """
     scale, rank = check_adapter(folder), read_json(folder / ADAPTER_CONFIG_FILE)["r"]
     try:

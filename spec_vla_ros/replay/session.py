@@ -93,18 +93,15 @@ def replay(
 
 def _load(options: Options) -> tuple[Any, Any, dict[str, Any]]:
     """Model, heads with their problems, and what of both and of this machine decides the actions, as JSON."""
-    import torch
-
     from spec_vla_ros.decoding.heads.store import heads_folder, trained_drafters
+    from spec_vla_ros.openvla.devices import use_threads
     from spec_vla_ros.openvla.loader import load_model
     from spec_vla_ros.training.draft_shards import fingerprint
 
-    if options.cpu_threads:
-        torch.set_num_threads(options.cpu_threads)
-    device = options.device if options.device != "auto" else "cuda" if torch.cuda.is_available() else "cpu"
+    use_threads(options.cpu_threads)
     model = options.model or str(model_folder())
     loaded = load_model(
-        model, device=device, dtype=options.dtype, unnorm_key=options.unnorm_key or None,
+        model, device=options.device, dtype=options.dtype, unnorm_key=options.unnorm_key or None,
         revision=options.revision or None, centre_crop=options.centre_crop,
     )  # fmt: skip
     folder = heads_folder(loaded, options.draft_heads)

@@ -362,6 +362,21 @@ def test_links_to_nothing_and_git_lfs_pointers(inspect, folder, name):
     assert any(f"{name} is a Git LFS pointer" in error for error in said.errors)
 
 
+def test_a_folder_that_is_a_link_to_nothing(inspect, tmp_path):
+    link = tmp_path / "model"
+    link.symlink_to("/mnt/not-there/model")
+    assert any("is a link to /mnt/not-there/model, which does not exist" in error for error in inspect(link).errors)
+
+
+def test_a_head_that_is_a_link_to_nothing(inspect, tabletop):
+    weights = tabletop / "drafters" / "vision" / "model.safetensors"
+    weights.unlink()
+    weights.symlink_to("../../blobs/abc")
+    said = inspect(tabletop)
+    assert said.status == 0, "the model works without"
+    assert any("model.safetensors is a link to nothing" in warning for warning in said.warnings)
+
+
 def test_a_field_that_is_null(inspect, folder, edit):
     config = json.loads((folder / "config.json").read_text())
     (folder / "config.json").write_text(json.dumps({**config, "n_action_bins": None}))

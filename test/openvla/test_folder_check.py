@@ -60,7 +60,7 @@ def test_the_adapter_of_such_a_fine_tune_alone_is_no_plain_adapter(written, tmp_
     make_adapter(run / "lora_adapter", written)
     load_model(run / "lora_adapter")
     (run / PARTS[0]).touch()
-    with pytest.raises(CheckpointError, match="is the adapter of .*run, which holds parts"):
+    with pytest.raises(CheckpointError, match=r"is the adapter of .*run, which holds parts"):
         load_model(run / "lora_adapter")
 
 

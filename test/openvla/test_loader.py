@@ -251,7 +251,7 @@ def test_other_kinds_of_adapters_are_refused(written, tmp_path, change):
 def test_an_adapter_whose_initialisation_changed_the_base_is_refused(written, tmp_path, start):
     """It was added to the whole base, although it was trained on what its initialisation had left of it."""
     make_adapter(tmp_path / "adapter", written, init_lora_weights=start)
-    with pytest.raises(CheckpointError, match="init_lora_weights .* changed the base model"):
+    with pytest.raises(CheckpointError, match=r"init_lora_weights .* changed the base model"):
         load_model(tmp_path / "adapter")
 
 

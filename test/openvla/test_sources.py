@@ -193,9 +193,7 @@ def test_the_base_of_an_adapter_goes_by_the_same_rules(hub, fetched, tmp_path, c
 def test_a_repository_with_parts_that_are_not_read_is_refused_before_it_is_fetched(hub, fetched):
     """Of OpenVLA-OFT only what plain OpenVLA has was fetched, and driven without its action head."""
     hub.files += ["action_head--150000_checkpoint.pt", "proprio_projector--150000_checkpoint.pt"]
-    with pytest.raises(
-        CheckpointError, match=r"somebody/model of the hub holds parts .*action_head, proprio_projector"
-    ):
+    with pytest.raises(CheckpointError, match=r"somebody/model of the hub holds .*action_head, proprio_projector"):
         load_model("somebody/model")
     assert hub.asked == []
 
@@ -211,7 +209,7 @@ def test_a_hub_that_does_not_answer_leaves_the_cache(hub, fetched, monkeypatch):
 @pytest.mark.parametrize("end", ["", "/"])
 def test_a_base_in_the_cache_of_another_machine_is_that_commit_of_the_hub(hub, fetched, tmp_path, caplog, end):
     """The path means nothing here, but repository and commit stand in it."""
-    elsewhere = f"/home/trainer/.cache/huggingface/hub/models--openvla--openvla-7b/snapshots/{COMMIT}{end}"
+    elsewhere = f"/mnt/trainer/.cache/huggingface/hub/models--openvla--openvla-7b/snapshots/{COMMIT}{end}"
     make_adapter(tmp_path / "lora", elsewhere, revision="main")
     assert load_model(tmp_path / "lora").base == fetched
     assert hub.asked == [("openvla/openvla-7b", COMMIT)]
