@@ -15,7 +15,10 @@ MAX_CHARACTERS = 400  # about a hundred tokens; longer than any instruction of t
 MAX_RAW = 4 * MAX_CHARACTERS  # before cleaning
 
 # What common tokenizers call their control tokens. It is removed nowhere: a text of nothing else asks for nothing.
-_CONTROL_STRING = re.compile(r"</?s>|<(?:unk|pad|bos|eos|mask)>|<\|[^<>|]*\|>", re.IGNORECASE)
+_CONTROL_STRING = re.compile(
+    r"</?s>|<(?:unk|pad|bos|eos|mask)>|<\|[^<>|]*\|>|\[(?:unk|pad|bos|eos|mask|cls|sep|/?inst)\]|<</?sys>>",
+    re.IGNORECASE,
+)
 
 
 def clean_instruction(text: str) -> str:

@@ -31,7 +31,22 @@ def test_words_stay_as_they_were_said_in_one_line(text, cleaned):
 
 
 @pytest.mark.parametrize(
-    "text", ["", " ", "\n", "</s>", "<s><s>", "<|im_end|>", "...", "?!", "\x00\x01", "<pad> . <pad>", "<</s>s>"]
+    "text",
+    [
+        "",
+        " ",
+        "\n",
+        "</s>",
+        "<s><s>",
+        "<|im_end|>",
+        "...",
+        "?!",
+        "\x00\x01",
+        "<pad> . <pad>",
+        "<</s>s>",
+        "</s><s> <|im_end|> [INST]\n\x07",
+        "<<SYS>>[/inst]",
+    ],
 )
 def test_nothing_left_is_refused(text):
     with pytest.raises(InstructionError, match="empty"):

@@ -42,6 +42,8 @@ def config_from_json(data: Mapping[str, Any]) -> OpenVLAConfig:
     if data.get("quantization_config"):
         raise CheckpointError("config.json: quantised checkpoints are not supported, use the bfloat16 weights")
     said = {key: data.get(key, default) for key, default in DEFAULTS.items()}
+    if said["text_config"] is None:  # the one that may be null in the reference as well
+        said["text_config"] = {}
     for key, default in DEFAULTS.items():
         if not isinstance(said[key], type(default)) or isinstance(said[key], bool):
             kind = {str: "a name", int: "a whole number", dict: "an object"}[type(default)]

@@ -12,6 +12,7 @@ from __future__ import annotations
 from tokenizers import Encoding, Tokenizer
 
 from spec_vla_ros.errors import CheckpointError, InstructionError
+from spec_vla_ros.foreign_text import shortened
 from spec_vla_ros.instruction import MAX_CHARACTERS, MAX_RAW, one_line, says_something
 
 from .prompt_templates import OPENVLA_TEMPLATE, OPENVLA_V01_TEMPLATE
@@ -79,9 +80,9 @@ class Prompt:
             for start, end in reversed(spans):
                 text = _without(text, start, end)
         else:
-            raise InstructionError(f"the instruction {instruction!r} cannot be freed of control tokens")
+            raise InstructionError(f"the instruction {shortened(instruction)} cannot be freed of control tokens")
         if not (says_something(instruction) and says_something(text)):
-            raise InstructionError(f"the instruction {instruction!r} is empty after cleaning")
+            raise InstructionError(f"the instruction {shortened(instruction)} is empty after cleaning")
         return text
 
     def text(self, instruction: str) -> str:

@@ -95,7 +95,7 @@ def test_a_missing_backbone_is_the_references_and_must_agree_with_the_rest():
 
 
 def test_a_missing_vocabulary_is_llamas():
-    for text in ({"model_type": "llama"}, {}):
+    for text in ({"model_type": "llama"}, {}, None):
         config = config_from_json({**PUBLISHED, "text_config": text})
         assert (config.llama.vocab_size, config.action_vocab_end) == (32000, 31936)
     data = {key: part for key, part in PUBLISHED.items() if key != "text_config"}
