@@ -12,7 +12,6 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from spec_vla_ros.errors import CheckpointError
-from spec_vla_ros.lfs_pointer import lfs_pointer
 
 ADAPTER = "adapter_config.json"
 NESTED_ADAPTER = "lora_adapter"  # where the fine-tuning of OpenVLA-OFT puts it; plain OpenVLA's is elsewhere
@@ -47,7 +46,10 @@ def unread_parts(names: Iterable[str]) -> str:
 
 
 def check_folder(folder: Path) -> None:
-    """Raise :class:`CheckpointError` for parts that are not read, links to nothing, and Git LFS pointers."""
+    """Raise :class:`CheckpointError` for parts that are not read and for links to nothing.
+
+    Git LFS pointers are named by who reads the files (:mod:`spec_vla_ros.lfs_pointer`).
+    """
     try:
         present = sorted(folder.iterdir())
     except OSError as error:
@@ -65,9 +67,6 @@ def check_folder(folder: Path) -> None:
             f"{', '.join(map(str, broken[:4]))}{', ...' * (len(broken) > 4)}: a link to nothing "
             f"({broken[0].readlink()}): the download is not finished, or the cache was copied or cleaned in part"
         )
-    for path in read:
-        if pointer := lfs_pointer(path):
-            raise CheckpointError(pointer)
 
 
 def _parts_above(folder: Path) -> str:

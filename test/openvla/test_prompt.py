@@ -72,6 +72,9 @@ def test_only_control_tokens_of_the_loaded_tokenizer_are_removed(tokenizer):
     other.add_special_tokens(["<PAD>", "<|im_end|>", AddedToken("[inst]", lstrip=True, rstrip=True, special=True)])
     prompt = Prompt(other, END)
     assert prompt.clean("pick <|im_end|> up [INST] the <PAD> [/INST] cup.") == "pick up the <pad> [/inst] cup."
+    assert prompt.clean("[INST] pick up") == "pick up", "it takes the space of the template with it"
+    other.add_tokens(["<block>"])  # a word of its own, but none of control
+    assert Prompt(other, END).clean("pick up the <block>") == "pick up the <block>"
     for control in ("<|im_end|>", "[inst]"):
         assert other.token_to_id(control) in other.encode(f"pick {control} up").ids
         assert other.token_to_id(control) not in prompt.ids(f"pick {control} up")
