@@ -35,6 +35,13 @@ class StatisticsError(SpecVlaError):
     remedy = "Set unnorm_key to one of the keys that the message lists."
 
 
+class ConfigurationError(SpecVlaError):
+    """A setting has a value that cannot be, or that this machine cannot carry out."""
+
+    fault = "CONFIGURATION_INVALID"
+    remedy = "Correct the setting."
+
+
 class StoppedError(SpecVlaError):
     """The process has been asked to end before the policy was loaded."""
 

@@ -1,4 +1,9 @@
-"""The operator's words before they reach a prompt."""
+"""The operator's words before they reach a policy.
+
+What a tokenizer would take for a control token depends on the tokenizer: the policy removes exactly that
+(:meth:`.openvla.prompt.Prompt.clean`). Here the words only become one line of bounded length. Everything else stays as
+it was said, because the models were trained on instructions that had been lower-cased and nothing more.
+"""
 
 from __future__ import annotations
 
@@ -9,24 +14,40 @@ from spec_vla_ros.errors import InstructionError
 MAX_CHARACTERS = 400  # about a hundred tokens; longer than any instruction of the training data
 MAX_RAW = 4 * MAX_CHARACTERS  # before cleaning
 
-# Tokenizers turn strings such as "</s>" or "<|im_end|>" in user text into the control token itself.
-_CONTROL_STRING = re.compile(r"</?\|?\s*[A-Za-z_][\w ]{0,30}\|?/?>|\[/?[A-Z_]{2,12}\]")
+# What common tokenizers call their control tokens. It is removed nowhere: a text of nothing else asks for nothing.
+_CONTROL_STRING = re.compile(
+    r"</?s>|<(?:unk|pad|bos|eos|mask)>|<\|[^<>|]*\|>|\[(?:unk|pad|bos|eos|mask|cls|sep|/?inst)\]|<</?sys>>",
+    re.IGNORECASE,
+)
 
 
 def clean_instruction(text: str) -> str:
-    """One line of plain text: no control strings, no control characters, single spaces.
+    """One line: control characters at the ends are cut off, elsewhere each becomes a space; the rest is kept.
 
-    The policy may clean further (case, punctuation) for its own prompt. Raises :class:`InstructionError` when nothing
-    but punctuation is left, or too much.
+    Raises :class:`InstructionError` when there is nothing but control strings and punctuation, or too much.
     """
-    if len(text) > MAX_RAW:  # before any work: cleaning nested control strings takes the square of their number
+    if len(text) > MAX_RAW:  # before any work
         raise InstructionError(f"the instruction has {len(text)} characters, at most {MAX_CHARACTERS} are accepted")
-    text = "".join(c if c.isprintable() else " " for c in text)
-    while (shorter := _CONTROL_STRING.sub(" ", text)) != text:  # removing one may join the halves of another
-        text = shorter
-    text = " ".join(text.split())
-    if not any(c.isalnum() for c in text):
-        raise InstructionError("the instruction is empty, or holds nothing but control strings and punctuation")
+    text = one_line(text)
     if len(text) > MAX_CHARACTERS:
         raise InstructionError(f"the instruction has {len(text)} characters, at most {MAX_CHARACTERS} are accepted")
+    if not says_something(text):
+        raise InstructionError("the instruction is empty, or holds nothing but control strings and punctuation")
     return text
+
+
+def one_line(text: str) -> str:
+    """``text`` without control characters, line breaks among them: a terminal ends every line with one."""
+    first, last = 0, len(text)
+    while first < last and not text[first].isprintable():
+        first += 1
+    while first < last and not text[last - 1].isprintable():
+        last -= 1
+    return "".join(c if c.isprintable() else " " for c in text[first:last])
+
+
+def says_something(text: str) -> bool:
+    """Whether a letter or a digit is left of ``text`` once control strings are taken out, nested ones as well."""
+    while (shorter := _CONTROL_STRING.sub("", text)) != text:
+        text = shorter
+    return any(c.isalnum() for c in text)

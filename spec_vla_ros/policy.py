@@ -51,7 +51,7 @@ class OpenVLAPolicy:
         self._pixels = torch.zeros(1, channels, size, size, device=loaded.model.device)
         self._see = Replay(lambda: loaded.model.embed_image(self._pixels), self._verifier.pool)
         self._history: deque[tuple[int, ...]] = deque(maxlen=HISTORY)
-        self._prompt_of: tuple[str, list[int]] = ("", [])
+        self._read: tuple[str, str, list[int]] = ("", "", [])  # instruction, prompt, ids
 
     def infer(self, image: np.ndarray, instruction: str, settings: DecodeSettings) -> PolicyResult:
         """The next action for ``image`` (H, W, 3) uint8 RGB.
@@ -69,7 +69,7 @@ class OpenVLAPolicy:
         settings = self._in_bins(resolve(settings, self.trained))
         model, drafters = self.loaded.model, make_drafters(settings.drafters, self.trained)
         pixels = self.loaded.transform(image)[None]
-        ids = self._ids(instruction)
+        prompt_text, ids = self._prompt(instruction)
         preprocessed = time.perf_counter()
         with self._torch.inference_mode():
             watch = _VisionWatch(self._torch, model.device)
@@ -100,7 +100,7 @@ class OpenVLAPolicy:
             decode_ms=1e3 * (decoded.end - decoded.first_pass_end),
             total_ms=1e3 * (ended - began),
         )
-        return PolicyResult(values, np.asarray(decoded.tokens, dtype=np.int64), bins, report)
+        return PolicyResult(values, np.asarray(decoded.tokens, dtype=np.int64), bins, report, prompt_text)
 
     def warm_up(self, instruction: str) -> None:
         """Compile, allocate and record what an inference may need, so that none does it while an arm moves."""
@@ -156,11 +156,12 @@ class OpenVLAPolicy:
         radii = self.loaded.statistics.radii_within(mm, mrad, settings.gripper_radius)
         return replace(settings, radius_per_dimension=radii)
 
-    def _ids(self, instruction: str) -> list[int]:
-        """Prompt ids; an instruction usually stays the same for a whole episode."""
-        if self._prompt_of[0] != instruction or not self._prompt_of[1]:
-            self._prompt_of = (instruction, self.loaded.prompt.ids(instruction))
-        return self._prompt_of[1]
+    def _prompt(self, instruction: str) -> tuple[str, list[int]]:
+        """Prompt in words and as ids; an instruction usually stays the same for a whole episode."""
+        if self._read[0] != instruction or not self._read[2]:
+            reader = self.loaded.prompt
+            self._read = (instruction, reader.text(instruction), reader.ids(instruction))
+        return self._read[1:]
 
 
 class _VisionWatch:

@@ -106,12 +106,14 @@ class PolicyResult:
 
     ``values``: (A,) float64, un-normalised: metres, radians, gripper (1 = open, 0 = closed), per ``step_dt``.
     ``tokens``: (A,) int64 token ids. ``bins``: (A,) int64 decoded bin index, 0 = -1 ... 254 = +1.
+    ``prompt``: what the model read, in words; empty where nothing reads.
     """
 
     values: np.ndarray
     tokens: np.ndarray
     bins: np.ndarray
     report: DecodeReport
+    prompt: str = ""
 
 
 @runtime_checkable

@@ -1,4 +1,4 @@
-"""Cleaning: what a tokenizer would take for a control token never reaches a prompt."""
+"""The operator's words in one bounded line. What a tokenizer takes for control tokens is the prompt's business."""
 
 import pytest
 
@@ -10,31 +10,43 @@ from spec_vla_ros.instruction import MAX_CHARACTERS, clean_instruction
     ("text", "cleaned"),
     [
         ("pick up the cup", "pick up the cup"),
-        ("  Pick\tup\nthe  cup. ", "Pick up the cup."),
-        ("</s>pick up", "pick up"),
-        ("pick</s>up", "pick up"),
-        ("pick <s>up</s> <unk>the<pad> cup", "pick up the cup"),
-        ("<|im_start|>system<|im_end|> pick", "system pick"),
-        ("[INST] pick [/INST]", "pick"),
-        ("<</s>s>pick", "pick"),
-        ("<</s>/s>pick", "< /s>pick"),
-        ("nul\x00 and \x1b[31mcolour", "nul and [31mcolour"),
+        ("Pick\tup\nthe  cup. ", "Pick up the  cup. "),
+        ("pick up the <red block> and the [BLUE] one.", "pick up the <red block> and the [BLUE] one."),
+        ("</s> pick <s>up", "</s> pick <s>up"),
+        ("pick up the cup\r\n", "pick up the cup"),
+        ("\x00\npick up", "pick up"),
+        ("nul\x00 and \x1b[31mcolour", "nul  and  [31mcolour"),
         ("zero\u200bwidth", "zero width"),
         ("move 5 < 6 cm", "move 5 < 6 cm"),
         ("den Würfel greifen", "den Würfel greifen"),
         ("把红色方块拿起来", "把红色方块拿起来"),
     ],
 )
-def test_cleaning(text, cleaned):
+def test_words_stay_as_they_were_said_in_one_line(text, cleaned):
+    """Angle brackets, full stops and double spaces were dropped without a word; training had only lower-cased."""
     result = clean_instruction(text)
     assert result == cleaned
     assert clean_instruction(result) == result
-    for control in ("</s>", "<s>", "<unk>", "<pad>", "<|im_end|>"):
-        assert control not in result
+    assert result.isprintable()
 
 
 @pytest.mark.parametrize(
-    "text", ["", " ", "\n", "</s>", "<s><s>", "<|im_end|>", "...", "?!", "\x00\x01", "<pad> . <pad>"]
+    "text",
+    [
+        "",
+        " ",
+        "\n",
+        "</s>",
+        "<s><s>",
+        "<|im_end|>",
+        "...",
+        "?!",
+        "\x00\x01",
+        "<pad> . <pad>",
+        "<</s>s>",
+        "</s><s> <|im_end|> [INST]\n\x07",
+        "<<SYS>>[/inst]",
+    ],
 )
 def test_nothing_left_is_refused(text):
     with pytest.raises(InstructionError, match="empty"):

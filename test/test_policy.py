@@ -139,6 +139,25 @@ def test_the_description_names_model_and_key(policy):
     assert all(isinstance(value, str) for value in described.values())
 
 
+def test_diagnostics_say_which_prompt_was_read(policy):
+    """Words were dropped on the way to the prompt, and nothing showed it."""
+    from spec_vla_ros.node.diagnostics import DecodeWindow
+    from spec_vla_ros.node.worker import Outcome
+
+    window = DecodeWindow()
+    for text in (TEXT, "Pick </s>up  the <red> cup."):
+        window.add(Outcome(None, policy.infer(next(frames(1)), text, SETTINGS), None, 0.1))
+    assert window.values(())["prompt"] == (r"In: What action should the robot take to pick up  the <red> cup.?\nOut:")
+    window.add(Outcome(None, ScriptedPolicy([[0.0] * 7]).infer(IMAGE, TEXT, SETTINGS), None, 0.1))
+    assert "prompt" not in window.values(())
+
+
+def test_what_is_nothing_but_control_tokens_is_refused_by_the_policy(policy):
+    for text in ("</s>", "<s> <unk>.", "<</s>s>"):
+        with pytest.raises(InstructionError):
+            policy.infer(next(frames(1)), text, SETTINGS)
+
+
 IMAGE = np.zeros((4, 4, 3), np.uint8)
 
 

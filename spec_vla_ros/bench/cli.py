@@ -209,23 +209,22 @@ def _passes(arguments: argparse.Namespace) -> int:
 def _latency(arguments: argparse.Namespace) -> int:
     import torch
 
-    from spec_vla_ros.errors import CheckpointError
+    from spec_vla_ros.errors import CheckpointError, ConfigurationError
     from spec_vla_ros.openvla.checkpoint import read_checkpoint
+    from spec_vla_ros.openvla.devices import named_device, use_threads
 
     from .floor import Device
     from .latency import measure
     from .replayed import Trace, record
     from .shapes import SEVEN_B, shortened
 
-    torch.set_num_threads(arguments.threads)
-    name = arguments.device
-    device = torch.device(("cuda" if torch.cuda.is_available() else "cpu") if name == "auto" else name)
-    on_gpu = device.type == "cuda"
-    if on_gpu and not torch.cuda.is_available():
-        print(
-            f"spec-vla bench latency: torch {torch.__version__} sees no CUDA device, asked for {name}", file=sys.stderr
-        )
+    try:
+        use_threads(arguments.threads)
+        device = named_device(arguments.device)
+    except ConfigurationError as error:
+        print(f"spec-vla bench latency: {error}", file=sys.stderr)
         return 1
+    on_gpu = device.type == "cuda"
     shapes = ("7b" if on_gpu else TABLETOP) if arguments.shapes == "auto" else arguments.shapes
     try:
         config = SEVEN_B if shapes == "7b" else read_checkpoint(model_folder(shapes)).config

@@ -58,11 +58,16 @@ def inspect(arguments: argparse.Namespace) -> list[Report]:
             recordings.append(recording)
         else:
             report = Report(path, "unknown")
-            there = Path(path).expanduser().exists()
-            report.error(f"{path} is none of what can be inspected" if there else f"{path} does not exist", EXPECTED)
+            report.error(f"{path} {_why_unknown(Path(path).expanduser())}", EXPECTED)
         reports.append(report)
     fits = inspect_fits(models, heads, recordings, arguments.step_dt)
     return reports if fits is None else [*reports, fits]
+
+
+def _why_unknown(path: Path) -> str:
+    if path.exists():
+        return "is none of what can be inspected"
+    return f"is a link to {path.readlink()}, which does not exist" if path.is_symlink() else "does not exist"
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -16,6 +16,7 @@ from typing import Any
 import torch
 
 from spec_vla_ros.errors import CheckpointError
+from spec_vla_ros.lfs_pointer import lfs_pointer
 
 from .findings import size_of
 
@@ -51,8 +52,9 @@ class Stored:
 
 def read_safetensors(path: Path) -> dict[str, Stored]:
     """The header of a safetensors file. Raises :class:`CheckpointError` where the file cannot hold what it promises."""
-    if not path.is_file():
-        raise CheckpointError(f"{path} is missing")
+    _require(path)
+    if pointer := lfs_pointer(path):
+        raise CheckpointError(pointer)
     try:
         size = path.stat().st_size
         with path.open("rb") as stream:
@@ -78,10 +80,16 @@ def read_safetensors(path: Path) -> dict[str, Stored]:
 
 def read_torch_file(path: Path) -> dict[str, Stored]:
     """The tensors of a ``torch.save`` file (a state dictionary). Raises :class:`CheckpointError`."""
-    if not path.is_file():
-        raise CheckpointError(f"{path} is missing")
+    _require(path)
+    if pointer := lfs_pointer(path):
+        raise CheckpointError(pointer)
     try:
         state = torch.load(path, map_location="meta", mmap=True, weights_only=True)
         return {name: Stored(str(t.dtype).removeprefix("torch."), tuple(t.shape)) for name, t in state.items()}
     except Exception as error:  # zip, pickle and torch fail in many ways on a file that was cut
         raise CheckpointError(f"{path} is truncated or not a file of torch.save: {error}") from error
+
+
+def _require(path: Path) -> None:
+    if not path.is_file():
+        raise CheckpointError(f"{path} is a link to nothing" if path.is_symlink() else f"{path} is missing")

@@ -12,6 +12,7 @@ from spec_vla_ros.openvla import checkpoint
 from spec_vla_ros.openvla.action_tokens import ActionStatistics
 from spec_vla_ros.openvla.config import OpenVLAConfig
 from spec_vla_ros.openvla.config_json import check_preprocessor, config_from_json
+from spec_vla_ros.openvla.folder_check import check_folder
 from spec_vla_ros.openvla.prompt import Prompt
 from spec_vla_ros.openvla.sources import Source, locate
 
@@ -58,12 +59,14 @@ def inspect_model(path: str, unnorm_key: str | None = None, step_dt: float = 0.0
         return report, model
     folder = source.folder
     adapter, base = None, folder
+    report.attempt(check_folder, folder)
     if (folder / checkpoint.ADAPTER_CONFIG_FILE).is_file():
         adapter = folder
         base = report.attempt(_base_of, report, folder)
         if base is None:
             inspect_adapter(report, folder, None, None)
             return report, model
+        report.attempt(check_folder, base)
     elif not (folder / checkpoint.CONFIG_FILE).is_file():
         report.attempt(checkpoint.read_checkpoint, folder)  # it knows what such folders are
     data = {}

@@ -31,7 +31,7 @@ def inspect_weights(
     complete = _all_shards(report, folder, broken)
     if complete and not broken and model is not None and config is not None:
         report.attempt(_account, complete, model, config)
-    size = sum(path.stat().st_size for path in files)
+    size = sum(path.stat().st_size for path in files if path.exists())  # a cache has links, which may lead nowhere
     what = "" if complete and not broken else ", incomplete"
     section.add("files", f"{len(files)}, {size_of(size)}{what}", {"names": [f.name for f in files], "bytes": size})
     stored = sum(tensor.count for tensor in tensors.values())
@@ -50,10 +50,9 @@ def inspect_adapter(report: Report, folder: Path, model: OpenVLA | None, config:
     rank, alpha = about.get("r"), about.get("lora_alpha")
     section.add("base model", str(about.get("base_model_name_or_path") or "not named"))
     section.add("rank, alpha", f"{rank}, {alpha}", {"rank": rank, "alpha": alpha})
-    refused = [key for key in (*lora._UNSUPPORTED, "bias") if about.get(key) not in (None, False, "none", {}, [])]
-    if refused or about.get("peft_type", "LORA") != "LORA":
+    if refused := lora.refused_fields(about):
         report.error(
-            f"{folder}: only plain LoRA can be merged; the adapter sets {refused or 'peft_type'}",
+            f"{folder}: only plain LoRA can be merged; the adapter sets {', '.join(refused)}",
             "Merge it with peft and save the whole model.",
         )
     if not all(isinstance(number, (int, float)) and number > 0 for number in (rank, alpha)):
@@ -69,6 +68,12 @@ def inspect_adapter(report: Report, folder: Path, model: OpenVLA | None, config:
     section.add("parameters", size_of(count, ""), count)
     if model is None or config is None:
         return
+    ranks = {t.shape[0] for name, t in tensors.items() if name.endswith(".lora_A.weight") and t.shape} - {rank}
+    if ranks:
+        report.error(
+            f"{folder}: matrices of rank {', '.join(map(str, sorted(ranks)))}, adapter_config.json says {rank}",
+            GET_AGAIN,
+        )
     left = _adapter_misfits(tensors, model, config)
     if left:
         report.error(

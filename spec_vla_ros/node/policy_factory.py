@@ -79,20 +79,15 @@ REHEARSALS: dict[str, Callable[[], np.ndarray]] = {
 
 def load_openvla(fixed: Fixed) -> Policy:
     """The model, self-checked by its loader and warmed up: that must not happen while the dead-man watches."""
-    import torch
-
     from spec_vla_ros.decoding.heads.store import heads_folder, trained_drafters
+    from spec_vla_ros.openvla.devices import use_threads
     from spec_vla_ros.openvla.loader import load_model
     from spec_vla_ros.policy import OpenVLAPolicy
 
-    if fixed.cpu_threads:
-        torch.set_num_threads(fixed.cpu_threads)
-    device = fixed.device
-    if device == "auto":
-        device = "cuda" if torch.cuda.is_available() else "cpu"
+    use_threads(fixed.cpu_threads)
     loaded = load_model(
         fixed.model,
-        device=device,
+        device=fixed.device,
         dtype=fixed.dtype,
         unnorm_key=fixed.unnorm_key or None,
         revision=fixed.revision or None,

@@ -18,11 +18,13 @@ from safetensors.torch import save_file
 from tokenizers import Tokenizer
 
 from spec_vla_ros.errors import CheckpointError
+from spec_vla_ros.lfs_pointer import lfs_pointer
 
 from .config import OpenVLAConfig
 from .config_json import check_preprocessor, config_from_json, config_to_json, preprocessor_to_json
 from .file_stamps import FileStamps
-from .sources import Source, locate
+from .folder_check import check_folder
+from .sources import Source, locate, of_a_cache
 
 if TYPE_CHECKING:
     from .model import OpenVLA
@@ -53,6 +55,7 @@ class Checkpoint:
 
 def read_checkpoint(folder: Path) -> Checkpoint:
     """Describe the checkpoint in ``folder``. A LoRA folder brings its base model along. Raises CheckpointError."""
+    check_folder(folder)
     if (folder / ADAPTER_CONFIG_FILE).is_file():
         return _read_adapter(folder)
     files = FileStamps(folder)
@@ -88,14 +91,18 @@ def _read_adapter(folder: Path) -> Checkpoint:
 def base_of(folder: Path, *, download: bool = True) -> Source:
     """Where the base model of the LoRA adapter in ``folder`` comes from; ``download`` as in :func:`.sources.locate`.
 
-    The adapter's own file pins it: ``revision`` there. Raises :class:`CheckpointError`.
+    The adapter's own file pins it: ``revision`` there, or the commit where it names a snapshot in the hub's cache of
+    the machine that trained it. Raises :class:`CheckpointError`.
     """
     adapter = read_json(folder / ADAPTER_CONFIG_FILE)
     name = adapter.get("base_model_name_or_path")
     if not name or not isinstance(name, str):
         raise CheckpointError(f"{folder / ADAPTER_CONFIG_FILE} does not name its base model")
+    wanted, revision = name, adapter.get("revision")
+    if not Path(name).expanduser().exists():
+        wanted, revision = of_a_cache(name) or (name, revision)
     try:
-        source = locate(name, adapter.get("revision"), download=download)
+        source = locate(wanted, revision, download=download)
     except CheckpointError as error:
         raise CheckpointError(f"the base model of the adapter in {folder}: {error}") from error
     if (source.folder / ADAPTER_CONFIG_FILE).is_file():
@@ -110,7 +117,7 @@ def _read_tokenizer(folder: Path) -> Tokenizer:
     try:
         return Tokenizer.from_file(str(path))
     except Exception as error:  # the tokenizers library raises plain Exception
-        raise CheckpointError(f"{path} is unreadable: {error}") from error
+        raise CheckpointError(lfs_pointer(path) or f"{path} is unreadable: {error}") from error
 
 
 def read_json(path: Path) -> dict[str, Any]:
@@ -118,7 +125,7 @@ def read_json(path: Path) -> dict[str, Any]:
     try:
         data = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise CheckpointError(f"{path} is unreadable: {error}") from error
+        raise CheckpointError(lfs_pointer(path) or f"{path} is unreadable: {error}") from error
     if not isinstance(data, dict):
         raise CheckpointError(f"{path} holds no JSON object")
     return data

@@ -1,8 +1,8 @@
 """``config.json`` and ``preprocessor_config.json``: to and from :class:`.config.OpenVLAConfig`.
 
-Published files state only what differs from transformers' defaults; our dataclasses carry those defaults and the
-file is laid over them. A field that would change the computation in a way this package does not implement is an
-error, never ignored.
+Published files state only what differs from the defaults of the reference's classes, so a field that is missing means
+that default, whatever the published models have there. A field that would change the computation in a way this package
+does not implement is an error, never ignored.
 """
 
 from __future__ import annotations
@@ -22,6 +22,12 @@ PUBLISHED_BACKBONES = {
     "siglip-vit-so400m": (SIGLIP_SO400M,),
 }
 CUSTOM_BACKBONE = "custom"
+# Of the reference's configuration class; those of LlamaConfig are transformers' own.
+DEFAULTS = {
+    "vision_backbone_id": "siglip-vit-so400m", "llm_backbone_id": "vicuna-v15-7b", "image_resize_strategy": "letterbox",
+    "pad_to_multiple_of": 64, "n_action_bins": 256, "pad_token_id": 32000, "text_config": {},
+}  # fmt: skip
+DEFAULT_VOCABULARY = 32000
 RESIZE_STRATEGIES = ("resize-naive", "letterbox", "resize-crop")
 
 
@@ -35,21 +41,32 @@ def config_from_json(data: Mapping[str, Any]) -> OpenVLAConfig:
         raise CheckpointError(f"config.json: model_type is {data.get('model_type')!r}, expected 'openvla'")
     if data.get("quantization_config"):
         raise CheckpointError("config.json: quantised checkpoints are not supported, use the bfloat16 weights")
-    towers = _towers(data)
-    llama = _llama(data.get("text_config") or {})
-    strategy = data.get("image_resize_strategy", "resize-naive")
+    said = {key: data.get(key, default) for key, default in DEFAULTS.items()}
+    if said["text_config"] is None:  # the one that may be null in the reference as well
+        said["text_config"] = {}
+    for key, default in DEFAULTS.items():
+        if not isinstance(said[key], type(default)) or isinstance(said[key], bool):
+            kind = {str: "a name", int: "a whole number", dict: "an object"}[type(default)]
+            raise CheckpointError(f"config.json: {key} is {said[key]!r}, expected {kind}")
+        if isinstance(default, int) and said[key] < 0:
+            raise CheckpointError(f"config.json: {key} is {said[key]}, expected at least 0")
+    towers = _towers(said["vision_backbone_id"], data)
+    llama = _llama(said["text_config"])
+    strategy = said["image_resize_strategy"]
     if strategy not in RESIZE_STRATEGIES:
         raise CheckpointError(f"config.json: image_resize_strategy {strategy!r}; supported: {RESIZE_STRATEGIES}")
     config = OpenVLAConfig(
         towers=towers,
         llama=llama,
-        vision_backbone_id=data["vision_backbone_id"],
-        llm_backbone_id=data.get("llm_backbone_id", "llama2-7b-pure"),
+        vision_backbone_id=said["vision_backbone_id"],
+        llm_backbone_id=said["llm_backbone_id"],
         image_resize_strategy=strategy,
-        pad_to_multiple_of=int(data.get("pad_to_multiple_of", 64)),
-        n_action_bins=int(data.get("n_action_bins", 256)),
-        pad_token_id=int(data.get("pad_token_id", 32000)),
+        pad_to_multiple_of=said["pad_to_multiple_of"],
+        n_action_bins=said["n_action_bins"],
+        pad_token_id=said["pad_token_id"],
     )
+    if config.n_action_bins < 2:
+        raise CheckpointError(f"config.json: n_action_bins is {config.n_action_bins}, expected at least 2")
     if config.action_vocab_end <= config.n_action_bins:
         raise CheckpointError(
             f"config.json: vocab_size {llama.vocab_size} - pad_to_multiple_of {config.pad_to_multiple_of} leaves no "
@@ -59,11 +76,10 @@ def config_from_json(data: Mapping[str, Any]) -> OpenVLAConfig:
     return config
 
 
-def _towers(data: Mapping[str, Any]) -> tuple[TowerConfig, ...]:
-    name = data.get("vision_backbone_id")
+def _towers(name: str, data: Mapping[str, Any]) -> tuple[TowerConfig, ...]:
     if name in PUBLISHED_BACKBONES:
         return PUBLISHED_BACKBONES[name]
-    if not str(name).startswith(CUSTOM_BACKBONE) or "vision_towers" not in data:
+    if not name.startswith(CUSTOM_BACKBONE) or "vision_towers" not in data:
         raise CheckpointError(
             f"config.json: vision_backbone_id {name!r} is not supported; known: {sorted(PUBLISHED_BACKBONES)}, or "
             f"'{CUSTOM_BACKBONE}...' with the sizes under 'vision_towers'"
@@ -73,7 +89,9 @@ def _towers(data: Mapping[str, Any]) -> tuple[TowerConfig, ...]:
             TowerConfig(**{k: tuple(v) if isinstance(v, list) else v for k, v in tower.items()})
             for tower in data["vision_towers"]
         )
-    except TypeError as error:
+        for tower in towers:
+            _check_numbers(tower, "vision_towers")
+    except (TypeError, AttributeError) as error:
         raise CheckpointError(f"config.json: vision_towers: {error}") from error
     if len(towers) not in (1, 2):
         raise CheckpointError(f"config.json: vision_towers has {len(towers)} entries, expected 1 or 2")
@@ -85,15 +103,38 @@ def _towers(data: Mapping[str, Any]) -> tuple[TowerConfig, ...]:
     return towers
 
 
+def _check_numbers(config: TowerConfig | LlamaConfig, where: str) -> None:
+    """Raise :class:`CheckpointError` for a size that is none."""
+    for field in dataclasses.fields(config):
+        value, default = getattr(config, field.name), field.default
+        if isinstance(default, bool | tuple):
+            continue
+        number = isinstance(value, int | float) and not isinstance(value, bool)
+        whole = not isinstance(default, float)
+        if not number or (whole and not isinstance(value, int)) or not 0 <= value < float("inf"):
+            kind = "a whole number" if whole else "a number"
+            raise CheckpointError(f"config.json: {where}.{field.name} is {value!r}, expected {kind}")
+        if value == 0 and field.name != "registers":
+            raise CheckpointError(f"config.json: {where}.{field.name} is 0")
+
+
 def _llama(data: Mapping[str, Any]) -> LlamaConfig:
     if data.get("model_type", "llama") != "llama":
         raise CheckpointError(f"config.json: text_config.model_type {data['model_type']!r}, expected 'llama'")
     known = {field.name for field in dataclasses.fields(LlamaConfig)}
-    values = {key: value for key, value in data.items() if key in known}
+    values = {"vocab_size": DEFAULT_VOCABULARY} | {key: value for key, value in data.items() if key in known}
     rope = data.get("rope_parameters") or {}  # newer versions of transformers keep theta here
+    if not isinstance(rope, Mapping):
+        raise CheckpointError(f"config.json: text_config.rope_parameters is {rope!r}, expected an object")
     if "rope_theta" in rope:
         values["rope_theta"] = rope["rope_theta"]
     llama = LlamaConfig(**values)
+    _check_numbers(llama, "text_config")
+    if llama.hidden_size % llama.num_attention_heads:
+        raise CheckpointError(
+            f"config.json: text_config.hidden_size {llama.hidden_size} is no multiple of num_attention_heads "
+            f"{llama.num_attention_heads}"
+        )
     only_supported = {
         "hidden_act": (data.get("hidden_act", "silu"), "silu"),
         "attention_bias": (data.get("attention_bias", False), False),

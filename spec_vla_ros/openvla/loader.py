@@ -15,9 +15,10 @@ from spec_vla_ros.errors import CheckpointError, NonFiniteError, SelfCheckError
 from .action_tokens import ActionStatistics, ActionTokens, choose_statistics
 from .checkpoint import read_checkpoint
 from .config import OpenVLAConfig
+from .devices import named_device
 from .file_stamps import FileStamps
 from .image import ImageTransform
-from .lora import merge_adapter
+from .lora import check_adapter, merge_adapter
 from .model import OpenVLA
 from .prompt import Prompt
 from .quantize import named_precision
@@ -71,10 +72,12 @@ def load_model(
     ``dtype`` defaults to bfloat16 on an accelerator and float32 on the CPU; "int8" or "int4" keep the language model's
     layers in so many bits (:mod:`.quantize`) and everything else in the default. ``unnorm_key`` may be omitted only
     where the checkpoint has a single key. What is taken is logged before the weights are read, with a warning where
-    nothing pins it. Raises :class:`CheckpointError`, :class:`StatisticsError`,
-    :class:`SelfCheckError`, :class:`NonFiniteError`.
+    nothing pins it. ``device``: "auto" is a GPU where there is one.
+
+    Raises :class:`ConfigurationError`, :class:`CheckpointError`, :class:`StatisticsError`, :class:`SelfCheckError`,
+    :class:`NonFiniteError`.
     """
-    device = torch.device(device)
+    device = named_device(device)
     precision = None
     if not isinstance(dtype, torch.dtype):
         dtype, precision = named_precision(dtype or "auto", device)
@@ -92,6 +95,8 @@ def load_model(
             f"{path_or_id} is a LoRA adapter, which cannot be merged into {precision} weights; save the merged model "
             "and load that, or choose bfloat16"
         )
+    if checkpoint.adapter is not None:
+        check_adapter(checkpoint.adapter)
     model = load_weights(checkpoint.folder, config, device, dtype, precision)
     if checkpoint.adapter is not None:
         merge_adapter(model, checkpoint.adapter)

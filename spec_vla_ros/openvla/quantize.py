@@ -15,6 +15,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from spec_vla_ros.errors import ConfigurationError
+from spec_vla_ros.foreign_text import shortened
+
 PRECISIONS = ("int8", "int4")
 FLOATS = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 GROUPS = (128, 64, 32)  # inputs that share a scale; the largest that divides the width
@@ -26,8 +29,10 @@ def named_precision(name: str, device: torch.device) -> tuple[torch.dtype, str |
     """The type to compute in and what the decoder's layers are quantised to (None: nothing).
 
     ``name``: "auto" (bfloat16 on an accelerator, float32 on the CPU), a floating-point type, or one of ``PRECISIONS``,
-    which computes in the type of "auto".
+    which computes in the type of "auto". Raises :class:`ConfigurationError` for any other.
     """
+    if name not in (*FLOATS, *PRECISIONS, "auto"):
+        raise ConfigurationError(f"dtype {shortened(name)} is none of auto, {', '.join((*FLOATS, *PRECISIONS))}")
     auto = torch.float32 if device.type == "cpu" else torch.bfloat16
     return FLOATS.get(name, auto), None if name == "auto" or name in FLOATS else name
 

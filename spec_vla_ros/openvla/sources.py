@@ -18,8 +18,11 @@ from pathlib import Path
 from spec_vla_ros.errors import CheckpointError
 from spec_vla_ros.installed import share_folders
 
+from .folder_check import unread_parts
+
 _log = logging.getLogger(__name__)
 FILES = ("*.json", "*.safetensors")  # that are taken from the hub: no code, and nothing that unpickles
+LISTING_TIMEOUT = 10.0  # s
 # What folders of this machine are called. None of them may be the owner of a repository, whoever registers it.
 _FOLDERS = """
 adapter adapters adapter-tmp artifacts backup backups base build cache checkpoint checkpoints ckpt ckpts config data
@@ -29,6 +32,7 @@ output outputs policies policy pretrained result results root run runs save save
 snapshots src srv storage store temp test tmp train training user users usr var vla weights work workspace ws
 """
 LOCAL_NAMES = frozenset(_FOLDERS.split())
+_CACHED = re.compile(r"models--([^/]+?)--([^/]+)/snapshots/([0-9a-f]{40})/*", re.ASCII)
 _HUB_ID = re.compile(r"[a-z0-9][\w.-]*/[a-z0-9][\w.-]*", re.ASCII | re.IGNORECASE)
 
 
@@ -88,6 +92,7 @@ def locate(name: str | os.PathLike[str], revision: str | None = None, *, downloa
 
     if download:
         _log.info(f"{text} is no folder here: asking the hub for revision {revision or 'main'}")
+        _check_listing(text, revision)
     try:
         fetched = snapshot_download(
             text, revision=revision or None, allow_patterns=list(FILES), local_files_only=not download
@@ -96,6 +101,25 @@ def locate(name: str | os.PathLike[str], revision: str | None = None, *, downloa
         why = str(error) if download else f"not in the local cache of the hub ({type(error).__name__})"
         raise CheckpointError(_neither(text, why)) from error
     return Source(text, Path(fetched), text, Path(fetched).name, revision)
+
+
+def of_a_cache(name: str) -> tuple[str, str] | None:
+    """Hub id and commit of a path into the hub's cache, of whatever machine; None for any other name."""
+    found = _CACHED.search(name.replace("\\", "/"))
+    return (f"{found[1]}/{found[2]}", found[3]) if found and found.end() == len(name) else None
+
+
+def _check_listing(repository: str, revision: str) -> None:
+    """Refuse a repository with parts that are not read: of them nothing is fetched, and the rest looks complete."""
+    from huggingface_hub import model_info  # a single request: without a network, the cache is soon asked
+
+    try:
+        listed = model_info(repository, revision=revision or None, timeout=LISTING_TIMEOUT).siblings or ()
+        names = [file.rfilename for file in listed]
+    except Exception:  # noqa: BLE001 - offline, or no such repository: fetching says it, or finds it in the cache
+        return
+    if why := unread_parts(names):
+        raise CheckpointError(f"{repository} of the hub {why}")
 
 
 def local_folder(name: str | os.PathLike[str]) -> Path | None:

@@ -16,6 +16,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 
 from spec_vla_ros.errors import CheckpointError
+from spec_vla_ros.lfs_pointer import lfs_pointer
 
 from .checkpoint import WEIGHTS_FILE, read_json
 from .config import OpenVLAConfig
@@ -99,7 +100,7 @@ def _open(path: Path, device: torch.device | str) -> Any:
     try:
         return safe_open(path, framework="pt", device=str(device))
     except (SafetensorError, OSError) as error:
-        raise CheckpointError(f"{path} is truncated or not a safetensors file: {error}") from error
+        raise CheckpointError(lfs_pointer(path) or f"{path} is truncated or not a safetensors file: {error}") from error
 
 
 def _account(shards: dict[Path, Any], model: OpenVLA, config: OpenVLAConfig) -> dict[str, tuple[Path, str]]:

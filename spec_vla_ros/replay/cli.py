@@ -79,7 +79,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--revision", default="", help="of a hub id")
     parser.add_argument("--device", default="auto", help="torch device (%(default)s)")
     parser.add_argument("--dtype", default="auto", help="as the node's parameter (%(default)s)")
-    parser.add_argument("--cpu-threads", type=int, default=0, help="of torch; 0 = one per core")
+    parser.add_argument("--cpu-threads", type=_count, default=0, help="of torch; 0 = one per core")
     parser.add_argument("--centre-crop", action="store_true", help="for checkpoints trained with image augmentation")
     group = parser.add_argument_group("golden file", "today's actions as a test of tomorrow's")
     group.add_argument("--save-golden", type=Path, metavar="PATH", help="save the actions of the last preset")

@@ -152,6 +152,18 @@ class Frames:
                 said = self._said(recorded.message.data)
                 fresh, instruction = fresh or said != instruction, said
 
+    def first_instruction(self) -> str:
+        """What the first image under an instruction is asked with; empty if there is none. Reads no further."""
+        said = self.instruction
+        if said:
+            return said
+        for recorded in self.bag.messages({self.image_topic, self.instruction_topic}):
+            if recorded.topic != self.image_topic:
+                said = self._said(recorded.message.data)
+            elif said:
+                return said
+        return ""
+
     def _problem(self, message: Any) -> str:
         try:
             (check_compressed if self.compressed else check_image)(message)

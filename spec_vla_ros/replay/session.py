@@ -10,7 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from spec_vla_ros.errors import InstructionError
 from spec_vla_ros.file_digest import digest
+from spec_vla_ros.foreign_text import printable
 from spec_vla_ros.installed import model_folder
 from spec_vla_ros.machine import machine, versions
 
@@ -68,7 +70,10 @@ def replay(
     settings = options.settings(tuple(policies))
     run = Run(frames, policies, settings, options.out, about)
     look(run.header)
-    say(f"{bag.path}: {frames.images} images on {topic}; {', '.join(policies)}; into {run.folder}")
+    say(
+        f"{bag.path}: {frames.images} images on {topic}; {', '.join(policies)}; into {run.folder}; "
+        f"{_prompt(loaded, frames)}"
+    )
     gallery = _gallery(options, run.folder, settings)
     for remark in bag.remarks:
         say(f"{bag.path}: {remark}")
@@ -90,18 +95,15 @@ def replay(
 
 def _load(options: Options) -> tuple[Any, Any, dict[str, Any]]:
     """Model, heads with their problems, and what of both and of this machine decides the actions, as JSON."""
-    import torch
-
     from spec_vla_ros.decoding.heads.store import heads_folder, trained_drafters
+    from spec_vla_ros.openvla.devices import use_threads
     from spec_vla_ros.openvla.loader import load_model
     from spec_vla_ros.training.draft_shards import fingerprint
 
-    if options.cpu_threads:
-        torch.set_num_threads(options.cpu_threads)
-    device = options.device if options.device != "auto" else "cuda" if torch.cuda.is_available() else "cpu"
+    use_threads(options.cpu_threads)
     model = options.model or str(model_folder())
     loaded = load_model(
-        model, device=device, dtype=options.dtype, unnorm_key=options.unnorm_key or None,
+        model, device=options.device, dtype=options.dtype, unnorm_key=options.unnorm_key or None,
         revision=options.revision or None, centre_crop=options.centre_crop,
     )  # fmt: skip
     folder = heads_folder(loaded, options.draft_heads)
@@ -142,6 +144,15 @@ def _period(options: Options, unnorm_key: str) -> float:
         if options.period:
             return options.period
         raise ReplayError(str(error).replace("step_dt", "--period")) from error
+
+
+def _prompt(loaded: Any, frames: Frames) -> str:
+    """What the model will read, that nobody has to guess what became of the words."""
+    try:
+        text = loaded.prompt.text(frames.first_instruction())
+    except InstructionError as error:
+        return f"no prompt to begin with: {error}"
+    return f"{'' if frames.instruction else 'first '}prompt: {printable(text)}"
 
 
 def _counts(frames: Frames, run: Run) -> dict[str, Any]:

@@ -80,7 +80,7 @@ def fingerprint(loaded: LoadedModel) -> dict[str, Any]:
     folder = Path(loaded.folder or loaded.source)
     found = {
         "name": Path(loaded.source).name, "digest": _digest(folder), "precision": loaded.model.precision,
-        "unnorm_key": loaded.statistics.key, "prompt": loaded.prompt.template,
+        "unnorm_key": loaded.statistics.key, "prompt": loaded.prompt.rule,
     }  # fmt: skip
     if loaded.base is not None:  # an adapter alone decides nothing
         found["base"] = _digest(loaded.base)

@@ -333,6 +333,56 @@ def test_an_adapter_of_another_base(inspect, adapter, edit):
     assert any("does not name its base model" in error for error in inspect(adapter).errors)
 
 
+def test_an_adapter_that_changed_its_base_or_has_another_rank(inspect, adapter, edit):
+    edit(adapter / "adapter_config.json", init_lora_weights="pissa_niter_4", r=8)
+    said = inspect(adapter)
+    assert any("init_lora_weights 'pissa_niter_4', which changed the base model" in error for error in said.errors)
+    assert any("matrices of rank 4, adapter_config.json says 8" in error for error in said.errors)
+
+
+def test_a_fine_tune_with_a_head_of_its_own(inspect, folder):
+    """Nothing was found that would go wrong."""
+    (folder / "action_head--150000_checkpoint.pt").write_bytes(b"x")
+    said = inspect(folder)
+    assert said.status == 1
+    assert any("parts that are not read (action_head: " in error and "OpenVLA-OFT" in error for error in said.errors)
+
+
+@pytest.mark.parametrize("name", [WEIGHTS, "config.json", "tokenizer.json", STATISTICS])
+def test_links_to_nothing_and_git_lfs_pointers(inspect, folder, name):
+    (folder / name).unlink()
+    (folder / name).symlink_to("../../blobs/abc")
+    said = inspect(folder)
+    assert said.status == 1
+    assert any(f"{name}: a link to nothing (../../blobs/abc)" in error for error in said.errors)
+    (folder / name).unlink()
+    (folder / name).write_text("version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 4\n")
+    said = inspect(folder)
+    assert said.status == 1
+    assert any(f"{name} is a Git LFS pointer" in error for error in said.errors)
+
+
+def test_a_folder_that_is_a_link_to_nothing(inspect, tmp_path):
+    link = tmp_path / "model"
+    link.symlink_to("/mnt/not-there/model")
+    assert any("is a link to /mnt/not-there/model, which does not exist" in error for error in inspect(link).errors)
+
+
+def test_a_head_that_is_a_link_to_nothing(inspect, tabletop):
+    weights = tabletop / "drafters" / "vision" / "model.safetensors"
+    weights.unlink()
+    weights.symlink_to("../../blobs/abc")
+    said = inspect(tabletop)
+    assert said.status == 0, "the model works without"
+    assert any("model.safetensors is a link to nothing" in warning for warning in said.warnings)
+
+
+def test_a_field_that_is_null(inspect, folder, edit):
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({**config, "n_action_bins": None}))
+    assert any("n_action_bins is None, expected a whole number" in error for error in inspect(folder).errors)
+
+
 def damage(data, draw):
     """Replace something somewhere in parsed JSON."""
     places = data if isinstance(data, dict) else range(len(data))

@@ -199,7 +199,7 @@ def test_a_blank_instruction_during_a_step_stops_it_without_a_refusal():
 def test_the_same_instruction_again_changes_nothing():
     table = Table()
     assert not table.cycle.instruct("go", table.now)
-    assert not table.cycle.instruct("  go \n", table.now)
+    assert not table.cycle.instruct("go\r\n", table.now)
     assert table.cycle.instruct("</s>", table.now)
     assert not table.cycle.instruct("<s>", table.now)
 

@@ -57,11 +57,12 @@ def test_a_repeated_instruction_disturbs_nothing(rig):
     assert one.policy.resets == resets == 1
 
 
-def test_control_strings_are_removed(rig):
+def test_words_reach_the_policy_as_they_were_said(rig):
+    """Which strings are control tokens only the policy's tokenizer knows; words in brackets were dropped in silence."""
     one = rig(dry_run=False).activate()
-    one.say("</s> pick <s>up\n the <|im_end|> block </<s>s>[INST]")
+    one.say("Pick up\n the <red block>,  not [BLUE].\n")
     one.until(lambda: one.actions)
-    assert one.actions[0].instruction == "pick up the block"
+    assert one.actions[0].instruction == "Pick up  the <red block>,  not [BLUE]."
 
 
 @pytest.mark.parametrize("text", ["</s>", "<s></s><pad>", "\n\t\x01", "...", "x" * 401])

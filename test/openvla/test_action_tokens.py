@@ -1,5 +1,8 @@
 """Action tokens: all 256 of them, everything around them, and the scale of a bin."""
 
+import json
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -7,6 +10,7 @@ from spec_vla_ros.errors import NonActionTokenError, NonFiniteError, StatisticsE
 from spec_vla_ros.openvla.action_tokens import ActionStatistics, ActionTokens, choose_statistics
 
 TOKENS = ActionTokens(32000, 256)
+GOLDEN = Path(__file__).parents[2].parent / "shared" / "real" / "golden_actions.json"
 Q01, Q99 = [-0.03, -0.02, -0.04, -0.1, -0.2, -0.3, 0.0], [0.02, 0.05, 0.04, 0.2, 0.1, 0.3, 1.0]
 MASK = [True] * 6 + [False]
 
@@ -53,6 +57,31 @@ def test_small_vocabularies_shift_the_ids():
     assert not small.is_action(511)
     assert small.is_action(512)
     assert not small.is_action(768)
+
+
+@pytest.mark.skipif(not GOLDEN.is_file(), reason=f"there is no {GOLDEN.name} of the real openvla-7b here")
+@pytest.mark.parametrize("case", [0, 1])
+def test_what_the_real_model_said_means_what_its_own_code_made_of_it(case):
+    data = json.loads(GOLDEN.read_text())
+    chosen = choose_statistics({"bridge_orig": {"action": {key: data[key] for key in ("q01", "q99", "mask")}}}, None)
+    golden = data["cases"][case]
+    ids = golden["ids"]
+    values = chosen.unnormalise(TOKENS.decode(ids))
+    assert values == pytest.approx(golden["action"], rel=0, abs=5e-9)  # printed with eight digits
+    # 31744 is what exactly +1 is encoded as; it decodes to the centre of the bin below.
+    again = TOKENS.encode(chosen.normalise(values))
+    assert again.tolist() == [31745 if token == 31744 else token for token in ids]
+    if "normalised" in golden:
+        assert TOKENS.decode(ids) == pytest.approx(golden["normalised"], rel=0, abs=5e-9)
+        assert TOKENS.to_bins(ids).tolist() == golden["indices"]
+
+
+def test_figures_of_the_published_model():
+    """The same for one of them, from a public log, where that folder does not exist."""
+    ids = [31838, 31884, 31828, 31904, 31876, 31898, 31872]
+    normalised = [0.26666667, -0.09411765, 0.34509804, -0.25098039, -0.03137255, -0.20392157, 0.0]
+    assert TOKENS.decode(ids) == pytest.approx(normalised, rel=0, abs=5e-9)
+    assert TOKENS.encode(TOKENS.decode(ids)).tolist() == ids
 
 
 def test_unnormalising_maps_the_quantiles_and_leaves_the_gripper():

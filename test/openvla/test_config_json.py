@@ -69,6 +69,67 @@ def test_version_01_has_one_tower_and_two_projector_layers():
     assert not any("fused_featurizer" in name or "scale_factor" in name for name in names)
 
 
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("image_resize_strategy", "letterbox"),
+        ("llm_backbone_id", "vicuna-v15-7b"),
+        ("pad_to_multiple_of", 64),
+        ("n_action_bins", 256),
+        ("pad_token_id", 32000),
+    ],
+)
+def test_a_missing_field_means_the_references_default(field, value):
+    """Without image_resize_strategy, images were stretched where the reference letterboxes them."""
+    data = {key: part for key, part in PUBLISHED.items() if key != field}
+    assert getattr(config_from_json(data), field) == value
+
+
+def test_a_missing_backbone_is_the_references_and_must_agree_with_the_rest():
+    data = {key: part for key, part in PUBLISHED.items() if key != "vision_backbone_id"}
+    with pytest.raises(CheckpointError, match="'siglip-vit-so400m' means"):
+        config_from_json(data)
+    for key in ("use_fused_vision_backbone", "image_sizes", "arch_specifier"):
+        del data[key]
+    assert config_from_json(data).towers == (SIGLIP_SO400M,)
+
+
+def test_a_missing_vocabulary_is_llamas():
+    for text in ({"model_type": "llama"}, {}, None):
+        config = config_from_json({**PUBLISHED, "text_config": text})
+        assert (config.llama.vocab_size, config.action_vocab_end) == (32000, 31936)
+    data = {key: part for key, part in PUBLISHED.items() if key != "text_config"}
+    assert config_from_json(data).llama == LlamaConfig(vocab_size=32000)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"n_action_bins": None}, "n_action_bins is None, expected a whole number"),
+        ({"n_action_bins": "256"}, "n_action_bins is '256', expected a whole number"),
+        ({"n_action_bins": True}, "n_action_bins is True"),
+        ({"n_action_bins": 1}, "n_action_bins is 1, expected at least 2"),
+        ({"pad_to_multiple_of": None}, "pad_to_multiple_of is None"),
+        ({"pad_to_multiple_of": -64}, "pad_to_multiple_of is -64"),
+        ({"pad_token_id": 1.5}, "pad_token_id is 1.5"),
+        ({"llm_backbone_id": None}, "llm_backbone_id is None, expected a name"),
+        ({"vision_backbone_id": None}, "vision_backbone_id is None, expected a name"),
+        ({"image_resize_strategy": None}, "image_resize_strategy is None"),
+        ({"text": {"vocab_size": None}}, "text_config.vocab_size is None"),
+        ({"text": {"num_attention_heads": 0}}, "text_config.num_attention_heads is 0"),
+        ({"text": {"num_attention_heads": 33}}, "no multiple of num_attention_heads"),
+        ({"text": {"rms_norm_eps": float("nan")}}, "text_config.rms_norm_eps is nan"),
+        ({"text": {"rope_parameters": [1]}}, r"rope_parameters is \[1\]"),
+    ],
+)
+def test_a_value_that_is_none_is_named(changes, message):
+    """They were tracebacks."""
+    with pytest.raises(CheckpointError, match=message):
+        config_from_json(changed(**changes))
+    with pytest.raises(CheckpointError, match="text_config is 3, expected an object"):
+        config_from_json({**PUBLISHED, "text_config": 3})
+
+
 @pytest.mark.parametrize("towers", [1, 2])
 def test_round_trip_of_a_small_model(towers):
     config = example_config(towers=towers)
@@ -109,7 +170,17 @@ def test_what_is_not_implemented_is_refused_by_name(changes, message):
 
 @pytest.mark.parametrize(
     "tower",
-    [{"width": 30, "heads": 4}, {"image_size": 57}, {"depth": 1}, {"colour": "red"}],
+    [
+        {"width": 30, "heads": 4},
+        {"image_size": 57},
+        {"depth": 1},
+        {"colour": "red"},
+        {"heads": 0},
+        {"heads": None},
+        {"patch_size": "14"},
+        {"width": 32.0},
+        {"registers": -1},
+    ],
 )
 def test_impossible_towers_are_refused(tower):
     data = config_to_json(example_config(), torch.float32)

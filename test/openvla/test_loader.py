@@ -245,6 +245,60 @@ def test_other_kinds_of_adapters_are_refused(written, tmp_path, change):
         load_model(tmp_path / "adapter")
 
 
+@pytest.mark.parametrize(
+    "start", ["pissa", "pissa_niter_16", "PiSSA", "olora", "corda", "loftq", "lora_ga", "of_tomorrow", ["pissa"]]
+)
+def test_an_adapter_whose_initialisation_changed_the_base_is_refused(written, tmp_path, start):
+    """It was added to the whole base, although it was trained on what its initialisation had left of it."""
+    make_adapter(tmp_path / "adapter", written, init_lora_weights=start)
+    with pytest.raises(CheckpointError, match=r"init_lora_weights .* changed the base model"):
+        load_model(tmp_path / "adapter")
+
+
+@pytest.mark.parametrize("start", [True, False, None, "gaussian", "Gaussian", "eva", "orthogonal"])
+def test_an_initialisation_that_left_the_base_alone_makes_no_difference(written, tmp_path, start):
+    make_adapter(tmp_path / "plain", written)
+    make_adapter(tmp_path / "adapter", written, init_lora_weights=start)
+    assert same_weights(load_model(tmp_path / "adapter").model, load_model(tmp_path / "plain").model)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"modules_to_save": ["lm_head"]}, {"rank_pattern": {"q_proj": 4}}, {"alpha_pattern": {"q_proj": 4}},
+        {"lora_bias": True}, {"layer_replication": [[0, 1]]}, {"trainable_token_indices": [5]},
+        {"target_parameters": ["w"]}, {"fan_in_fan_out": True}, {"use_qalora": True},
+    ],
+)  # fmt: skip
+def test_what_changes_the_sum_of_an_adapter_is_refused_by_name(written, tmp_path, change):
+    make_adapter(tmp_path / "adapter", written, **change)
+    with pytest.raises(CheckpointError, match=f"the adapter sets {next(iter(change))}"):
+        load_model(tmp_path / "adapter")
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"r": 4}, "has rank 2, adapter_config.json says 4"),
+        ({"r": 0}, "rank 0"),
+        ({"r": None}, "rank None"),
+        ({"lora_alpha": "4"}, "alpha '4'"),
+    ],
+)
+def test_a_rank_that_is_not_that_of_the_matrices_is_refused(written, tmp_path, change, message):
+    """The factor alpha / r was that of another rank."""
+    make_adapter(tmp_path / "adapter", written, **change)
+    with pytest.raises(CheckpointError, match=message):
+        load_model(tmp_path / "adapter")
+
+
+def test_an_adapter_that_cannot_be_merged_is_refused_before_the_weights_are_read(written, tmp_path, monkeypatch):
+    monkeypatch.setattr("spec_vla_ros.openvla.loader.load_weights", lambda *_: pytest.fail("minutes of reading"))
+    make_adapter(tmp_path / "adapter", written, init_lora_weights="pissa")
+    with pytest.raises(CheckpointError, match="pissa"):
+        load_model(tmp_path / "adapter")
+
+
 def test_an_adapter_of_another_model_is_refused(tmp_path):
     base = write_example_checkpoint(tmp_path / "wide", example_config(width=48))
     make_adapter(tmp_path / "adapter", base)

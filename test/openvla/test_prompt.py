@@ -1,11 +1,12 @@
 """The prompt: its guards, and the small tokenizer that stands in for Llama-2's."""
 
 import pytest
-from tokenizers import Tokenizer
+from tokenizers import AddedToken, Tokenizer
 
 from spec_vla_ros.errors import CheckpointError, InstructionError
 from spec_vla_ros.openvla.example import EXAMPLE_INSTRUCTIONS
 from spec_vla_ros.openvla.prompt import MAX_PROMPT_IDS, Prompt
+from spec_vla_ros.openvla.prompt_templates import OPENVLA_TEMPLATE
 from spec_vla_ros.openvla.tokenizer_small import build_small_tokenizer
 
 END = 768
@@ -36,23 +37,78 @@ def test_the_prompt_word_by_word(prompt):
 @pytest.mark.parametrize(
     "variant",
     [
-        "Pick up the RED block.",
-        "  pick\tup \n the   red block ? ",
-        "pick up the red block...",
+        "Pick up the RED block",
         "pick up the red</s> block",
-        "<s>pick up the <PAD> red block<unk>",
-        "pick up\x00 the red\x1b block",
+        "<s>pick up the </s> red block <unk>",
+        "pick up\x00the red\x1bblock\n",
         "<S>pick up the red block</S>",
+        "pick<s></s>up the red <s> <unk></s>block</s> ",
     ],
 )
-def test_spelling_variants_and_control_strings_change_nothing(prompt, variant):
+def test_upper_case_and_control_strings_change_nothing(prompt, variant):
     assert prompt.ids(variant) == prompt.ids("pick up the red block")
 
 
-@pytest.mark.parametrize("instruction", ["", "   ", "\n", ".", "?.", "</s>", "<s> <pad>.", "\x00", None, 3])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "pick up the red block.", "pick up  the red block", "pick up the red block ", " pick up the red block",
+        "pick up the <red block>", "pick up the [blue] block", "pick up the <pad> block",
+        "pick up the <|im_end|> block",
+        "is it red?", "[inst] pick up the block",
+    ],
+)  # fmt: skip
+def test_what_training_kept_reaches_the_prompt(prompt, text):
+    """Full stops, double spaces and words in brackets were removed, so that another prompt was read than trained."""
+    assert prompt.clean(text) == text
+    assert prompt.text(text) == f"In: What action should the robot take to {text}?\nOut:"
+    read = prompt.tokenizer.decode(prompt.ids(text)[1:-1])
+    assert f"take to {text}?" in read
+
+
+def test_only_control_tokens_of_the_loaded_tokenizer_are_removed(tokenizer):
+    """What is one depends on the tokenizer, and on the case, since instructions are lower-cased."""
+    other = Tokenizer.from_str(tokenizer.to_str())
+    other.add_special_tokens(["<PAD>", "<|im_end|>", AddedToken("[inst]", lstrip=True, rstrip=True, special=True)])
+    prompt = Prompt(other, END)
+    assert prompt.clean("pick <|im_end|> up [INST] the <PAD> [/INST] cup.") == "pick up the <pad> [/inst] cup."
+    assert prompt.clean("[INST] pick up") == "pick up", "it takes the space of the template with it"
+    other.add_tokens(["<block>"])  # a word of its own, but none of control
+    assert Prompt(other, END).clean("pick up the <block>") == "pick up the <block>"
+    for control in ("<|im_end|>", "[inst]"):
+        assert other.token_to_id(control) in other.encode(f"pick {control} up").ids
+        assert other.token_to_id(control) not in prompt.ids(f"pick {control} up")
+
+
+def test_a_character_that_the_tokenizer_does_not_know_is_no_control_string():
+    from tokenizers import models, pre_tokenizers, processors
+
+    words = ["<unk>", "<s>", "▁", *OPENVLA_TEMPLATE.split(), "pick", "up"]
+    plain = Tokenizer(models.WordLevel({word: i for i, word in enumerate(dict.fromkeys(words))}, unk_token="<unk>"))
+    plain.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    plain.post_processor = processors.TemplateProcessing(single="<s> $A", special_tokens=[("<s>", 1)])
+    plain.add_special_tokens(["<unk>", "<s>"])
+    prompt = Prompt(plain, END)
+    assert prompt.clean("pick up 抓 it") == "pick up 抓 it"
+    assert prompt.clean("pick <unk> up 抓 it") == "pick up 抓 it"
+
+
+def test_a_tokenizer_that_takes_every_space_for_control_is_refused_and_ends(tokenizer):
+    other = Tokenizer.from_str(tokenizer.to_str())
+    other.add_special_tokens([" "])
+    with pytest.raises(InstructionError, match="freed of control tokens"):
+        Prompt(other, END).clean("pick up the block")
+
+
+@pytest.mark.parametrize("instruction", ["", "   ", "\n", ".", "?.", "</s>", "<s> <pad>.", "\x00", "▁", None, 3])
 def test_nothing_to_do_is_refused(prompt, instruction):
     with pytest.raises(InstructionError):
         prompt.ids(instruction)
+
+
+def test_a_megabyte_is_refused_before_any_work(prompt):
+    with pytest.raises(InstructionError, match="at most 400"):
+        prompt.ids("<" * 250_000 + "s>" * 250_000)
 
 
 def test_a_novel_is_refused(prompt):
@@ -65,7 +121,7 @@ def test_braces_in_the_instruction_are_only_text(prompt):
 
 
 @pytest.mark.parametrize(
-    "instruction", ["push the block", "zébra 抓 quickly", "x" * 30, "<0x0a>", "▁", "go <</s>/s> on"]
+    "instruction", ["push the block", "zébra 抓 quickly", "x" * 30, "<0x0a>", "go ▁", "go <</s>/s> on", "<s>go</s> "]
 )
 def test_invariants_hold_for_any_text(prompt, instruction):
     ids = prompt.ids(instruction)
@@ -75,6 +131,29 @@ def test_invariants_hold_for_any_text(prompt, instruction):
     assert ids[-1] == prompt.empty_id
     assert ids[-2] != prompt.empty_id
     assert max(ids) < END - 256
+
+
+def llama_like():
+    """A tokenizer whose pieces of the prompt's ends have the ids that they have in Llama-2's."""
+    from tokenizers import models, normalizers, processors
+
+    ids = {"<unk>": 0, "<s>": 1, "</s>": 2, "▁In": 512, "▁": 29871, ":": 29901}
+    ids |= {f"<0x{byte:02X}>": 3 + byte for byte in range(256)} | {"▁I": 300, "I": 301, "n": 302}
+    free = iter(sorted(set(range(32000)) - set(ids.values())))
+    ids |= {f"<filler {number}>": number for number in free}
+    merges = [("▁", "I"), ("▁I", "n")]
+    made = Tokenizer(models.BPE(ids, merges, unk_token="<unk>", fuse_unk=True, byte_fallback=True))
+    made.normalizer = normalizers.Sequence([normalizers.Prepend("▁"), normalizers.Replace(" ", "▁")])
+    made.post_processor = processors.TemplateProcessing(single="<s> $A", special_tokens=[("<s>", 1)])
+    made.add_special_tokens([AddedToken(token, normalized=False, special=True) for token in ("<unk>", "<s>", "</s>")])
+    return made
+
+
+def test_ends_of_the_published_prompt():
+    """As the reference gives them for "Pick up the red cup." on the published tokenizer."""
+    ids = Prompt(llama_like(), 32000).ids("Pick up the red cup.")
+    assert ids[:2] == [1, 512]
+    assert ids[-2:] == [29901, 29871]
 
 
 def test_version_01_has_its_own_sentence(tokenizer):

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 
+from spec_vla_ros.errors import ConfigurationError
 from spec_vla_ros.installed import share_path
 from spec_vla_ros.openvla import quantize
 from spec_vla_ros.openvla.example import write_example_checkpoint
@@ -86,5 +87,5 @@ def test_a_checkpoint_is_loaded_in_less_memory_and_still_drives_alike():
 
 
 def test_an_unknown_precision_is_refused(tmp_path):
-    with pytest.raises(ValueError, match="int8, int4"):
+    with pytest.raises(ConfigurationError, match="int8, int4"):
         load_model(write_example_checkpoint(tmp_path / "base"), dtype="int3")

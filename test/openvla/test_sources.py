@@ -2,6 +2,7 @@
 
 import logging
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from test_loader import edit_json, make_adapter
@@ -21,6 +22,7 @@ class Hub:
 
     def __init__(self):
         self.asked, self.folder, self.options = [], None, None
+        self.files = ["config.json", "model.safetensors", "modeling_prismatic.py"]
 
     def __call__(self, name, revision=None, **options):
         self.asked.append((name, revision))
@@ -28,6 +30,9 @@ class Hub:
         if self.folder is None:
             raise OSError("no such repository")
         return str(self.folder)
+
+    def list(self, name, **_):
+        return SimpleNamespace(siblings=[SimpleNamespace(rfilename=file) for file in self.files])
 
 
 @pytest.fixture
@@ -39,6 +44,7 @@ def hub(monkeypatch, tmp_path):
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
     stranger = Hub()
     monkeypatch.setattr("huggingface_hub.snapshot_download", stranger)
+    monkeypatch.setattr("huggingface_hub.model_info", stranger.list)
     return stranger
 
 
@@ -182,6 +188,58 @@ def test_the_base_of_an_adapter_goes_by_the_same_rules(hub, fetched, tmp_path, c
     load_model(adapter)
     assert hub.asked[-1] == ("somebody/model", COMMIT)
     assert lines(caplog, logging.WARNING) == []
+
+
+def test_a_repository_with_parts_that_are_not_read_is_refused_before_it_is_fetched(hub, fetched):
+    """Of OpenVLA-OFT only what plain OpenVLA has was fetched, and driven without its action head."""
+    hub.files += ["action_head--150000_checkpoint.pt", "proprio_projector--150000_checkpoint.pt"]
+    with pytest.raises(CheckpointError, match=r"somebody/model of the hub holds .*action_head, proprio_projector"):
+        load_model("somebody/model")
+    assert hub.asked == []
+
+
+def test_a_hub_that_does_not_answer_leaves_the_cache(hub, fetched, monkeypatch):
+    def away(*_, **__):
+        raise OSError("no network")
+
+    monkeypatch.setattr("huggingface_hub.model_info", away)
+    assert load_model("somebody/model").folder == fetched
+
+
+@pytest.mark.parametrize("end", ["", "/"])
+def test_a_base_in_the_cache_of_another_machine_is_that_commit_of_the_hub(hub, fetched, tmp_path, caplog, end):
+    """The path means nothing here, but repository and commit stand in it."""
+    elsewhere = f"/mnt/trainer/.cache/huggingface/hub/models--openvla--openvla-7b/snapshots/{COMMIT}{end}"
+    make_adapter(tmp_path / "lora", elsewhere, revision="main")
+    assert load_model(tmp_path / "lora").base == fetched
+    assert hub.asked == [("openvla/openvla-7b", COMMIT)]
+    assert lines(caplog, logging.WARNING) == [], "a commit is pinned"
+
+
+def test_a_base_in_the_cache_of_this_machine_is_taken_as_it_is(hub, written, folder, tmp_path):
+    here = tmp_path / "hub" / "models--openvla--openvla-7b" / "snapshots" / COMMIT
+    here.parent.mkdir(parents=True)
+    folder.rename(here)
+    make_adapter(tmp_path / "lora", here)
+    assert load_model(tmp_path / "lora").base == here
+    assert hub.asked == []
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "/data/models--openvla--openvla-7b",
+        "/data/models--openvla--openvla-7b/snapshots/main",
+        f"/data/models--openvla-7b/snapshots/{COMMIT}",
+        f"/data/models--openvla--openvla-7b/snapshots/{COMMIT}/copy",
+        f"/data/models--models--mine/snapshots/{COMMIT}",
+    ],
+)
+def test_other_paths_of_another_machine_are_not_guessed_at(hub, tmp_path, name):
+    make_adapter(tmp_path / "lora", name)
+    with pytest.raises(CheckpointError, match="the base model of the adapter in"):
+        load_model(tmp_path / "lora")
+    assert hub.asked == []
 
 
 def test_an_adapter_on_itself_is_refused(tmp_path):

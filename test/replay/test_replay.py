@@ -50,6 +50,32 @@ def test_the_same_bag_gives_the_same_actions_twice(make_bag, tmp_path):
     assert max(fast["drift_bins"]["mean"]) >= 0
 
 
+def test_the_first_line_says_which_prompt_is_read(make_bag, tmp_path):
+    """Of the words that were given, a full stop and what stood in brackets were dropped without a word."""
+    bag, lines = make_bag(frames=2), []
+    replay(options(bag, tmp_path / "one", instruction="Pick up  the </s><red> block.", report=False), lines.append)
+    assert lines[0].endswith(r"; prompt: In: What action should the robot take to pick up  the <red> block.?\nOut:")
+    lines.clear()
+    replay(options(bag, tmp_path / "two", report=False), lines.append)
+    first = next(iter(Bag(bag).messages(["/instruction"]))).message.data
+    assert lines[0].endswith(rf"; first prompt: In: What action should the robot take to {first}?\nOut:")
+
+
+@pytest.mark.parametrize(
+    ("given", "sentence"),
+    [
+        (["--device", "foo"], "CONFIGURATION_INVALID: device 'foo' is no torch device"),
+        (["--dtype", "foo"], "CONFIGURATION_INVALID: dtype 'foo' is none of auto"),
+    ],
+)
+def test_a_setting_that_cannot_be_is_one_line(make_bag, tmp_path, capsys, given, sentence):
+    """They were tracebacks."""
+    assert main(["replay", str(make_bag(frames=2)), "--model", str(MODEL), "--out", str(tmp_path / "o"), *given]) == 1
+    said = capsys.readouterr().err.splitlines()
+    assert len(said) == 1
+    assert sentence in said[0]
+
+
 @pytest.mark.parametrize("cut", [0.3, 0.55, 0.8])
 def test_a_stopped_run_goes_on_and_ends_as_if_it_had_never_stopped(make_bag, tmp_path, cut):
     bag = make_bag()

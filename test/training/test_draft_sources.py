@@ -32,14 +32,14 @@ def outline(shots):
 def test_a_new_instruction_and_a_gap_begin_an_episode(tmp_path, compressed):
     first, second, third = pictures(3, 2, 2)
     bag = write_bag(
-        tmp_path / "bag", [("pick it up", first), (None, second), ("  touch </s>it", third)], compressed=compressed
+        tmp_path / "bag", [("pick it up", first), (None, second), ("  Touch it.\n", third)], compressed=compressed
     )
     source, shots = read(bag)
     assert outline(shots) == [
         *((n, 0, "pick it up") for n in range(3)), (3, 1, "pick it up"), (4, 1, "pick it up"),
-        (5, 2, "touch it"), (6, 2, "touch it"),
+        (5, 2, "  Touch it."), (6, 2, "  Touch it."),
     ]  # fmt: skip
-    assert (source.expected, source.instructions, source.notes) == (7, ["pick it up", "touch it"], [])
+    assert (source.expected, source.instructions, source.notes) == (7, ["pick it up", "  Touch it."], [])
     for shot, pixels in zip(shots, [*first, *second, *third], strict=True):
         assert np.abs(shot.image.astype(int) - pixels).mean() < (4 if compressed else 1e-9)
 

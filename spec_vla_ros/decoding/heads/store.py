@@ -22,6 +22,7 @@ from spec_vla_ros.decoding.drafters.vision import Vision
 from spec_vla_ros.decoding.verifier import cache_slots
 from spec_vla_ros.errors import CheckpointChangedError, CheckpointError
 from spec_vla_ros.installed import model_folder
+from spec_vla_ros.lfs_pointer import lfs_pointer
 from spec_vla_ros.openvla.config import LlamaConfig
 from spec_vla_ros.openvla.file_stamps import FileStamps
 from spec_vla_ros.openvla.loader import LoadedModel
@@ -130,7 +131,8 @@ def _read(folder: Path) -> dict[str, Tensor]:
             return load_file(folder / WEIGHTS, device="cpu")
         return torch.load(folder / PUBLISHED_WEIGHTS, map_location="cpu", weights_only=True)
     except (OSError, RuntimeError, ValueError, EOFError, UnpicklingError, SafetensorError) as error:
-        raise CheckpointError(f"the draft head in {folder} is unreadable: {error}") from error
+        pointer = lfs_pointer(folder / WEIGHTS) or lfs_pointer(folder / PUBLISHED_WEIGHTS)
+        raise CheckpointError(f"the draft head in {folder} is unreadable: {pointer or error}") from error
 
 
 def _filled(head: Any, state: dict[str, Tensor], folder: Path) -> Any:

@@ -1,0 +1,92 @@
+"""Settings that this machine cannot carry out, named before anything is read."""
+
+import pytest
+import torch
+
+from spec_vla_ros.cli import main
+from spec_vla_ros.errors import ConfigurationError
+from spec_vla_ros.node.policy_factory import load_openvla
+from spec_vla_ros.openvla.devices import named_device, use_threads
+from spec_vla_ros.openvla.loader import load_model
+from spec_vla_ros.openvla.quantize import named_precision
+
+without_gpu = pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+
+
+@pytest.mark.parametrize("name", ["foo", "", "cuda:x", "cpu:-2", "CPU", "x" * 1000])
+def test_a_device_that_is_none_is_named(written, name):
+    """It was a traceback."""
+    with pytest.raises(ConfigurationError, match=r"is no torch device: expected auto, cpu, cuda") as caught:
+        load_model(written, device=name)
+    assert name[:20] in str(caught.value)
+    assert len(str(caught.value)) < 250
+    assert caught.value.fault == "CONFIGURATION_INVALID"
+
+
+@without_gpu
+@pytest.mark.parametrize("name", ["cuda", "cuda:1"])
+def test_cuda_without_a_gpu_blames_neither_checkpoint_nor_index(written, name):
+    """The weights were called truncated."""
+    with pytest.raises(ConfigurationError, match=f"sees no CUDA device, asked for {name}"):
+        load_model(written, device=name)
+
+
+def test_a_gpu_that_is_not_there(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    with pytest.raises(ConfigurationError, match="this machine has 2, cuda:0 to cuda:1"):
+        named_device("cuda:2")
+
+
+@pytest.mark.parametrize("name", ["meta", "vulkan"])
+def test_a_device_that_cannot_compute_here(name):
+    with pytest.raises(ConfigurationError, match=f"device {name} "):
+        named_device(name)
+
+
+def test_devices_that_are_there():
+    assert named_device("cpu") == named_device(torch.device("cpu")) == torch.device("cpu")
+    assert named_device("auto").type == ("cuda" if torch.cuda.is_available() else "cpu")
+
+
+@pytest.mark.parametrize("name", ["foo", "bf16", "float64", "x" * 1000])
+def test_a_dtype_that_is_none_is_named(written, name):
+    """It was taken for a number of bits and ended in a traceback after the weights had been looked at."""
+    with pytest.raises(ConfigurationError, match="is none of auto, float32, bfloat16, float16, int8, int4"):
+        load_model(written, dtype=name)
+
+
+def test_dtypes_that_are_known():
+    cpu, gpu = torch.device("cpu"), torch.device("cuda")
+    assert named_precision("auto", cpu) == (torch.float32, None)
+    assert named_precision("auto", gpu) == (torch.bfloat16, None)
+    assert named_precision("float16", cpu) == (torch.float16, None)
+    assert named_precision("int4", gpu) == (torch.bfloat16, "int4")
+
+
+def test_threads():
+    before = torch.get_num_threads()
+    with pytest.raises(ConfigurationError, match="-3 threads: expected 0"):
+        use_threads(-3)
+    use_threads(0)
+    assert torch.get_num_threads() == before
+    use_threads(2)
+    assert torch.get_num_threads() == 2
+    use_threads(before)
+
+
+def test_a_negative_number_of_threads_is_a_matter_of_usage(tmp_path, capsys):
+    with pytest.raises(SystemExit) as caught:
+        main(["replay", str(tmp_path), "--cpu-threads", "-3"])
+    assert caught.value.code == 2
+    assert "at least 0, got -3" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("name", "value"), [("device", "foo"), ("dtype", "foo"), ("cpu_threads", -3)])
+def test_the_node_says_it_by_name(written, name, value):
+    from types import SimpleNamespace
+
+    settings = {"cpu_threads": 0, "device": "cpu", "dtype": "auto", "model": str(written), "unnorm_key": ""}
+    settings |= {"revision": "", "centre_crop": False, "draft_heads": "", name: value}
+    with pytest.raises(ConfigurationError):
+        load_openvla(SimpleNamespace(**settings))
