@@ -233,7 +233,6 @@ class _Reading:
         self._parts, self.topics, self._losses = parts, topics, sorted(losses)
         self._lost = False
         self._ended: set[Path] = set()
-        self._last_ns = 0
         self.read = self.twice = 0
         self.of: Counter[Path] = Counter()
         self.failed: dict[Path, str] = {}
@@ -265,7 +264,6 @@ class _Reading:
                 self.twice += 1
             else:
                 self.read += 1
-                self._last_ns = log_ns
                 yield row, part
             self._push(heap, part, number, rest)
 
@@ -277,8 +275,6 @@ class _Reading:
             return
         if row is not None:
             heapq.heappush(heap, (row[2], number, row, rows))
-        elif part.why:
-            self._losses = sorted([*self._losses, self._last_ns])
 
     def fail(self, part: Part, error: Exception, where: str = "") -> None:
         """``part`` ends here."""
