@@ -43,6 +43,9 @@ _LOCALHOST = (
 )
 # Peers on other hosts cannot be reached through lo, and Cyclone would announce itself on every interface it is given.
 _LOCALHOST_AND_PEERS = "<General><AllowMulticast>false</AllowMulticast></General>"
+# Who names peers may have no multicast. Cyclone would send to two processes of a host (the node and its safety process)
+# by multicast all the same, endpoints first, and they would never find each other.
+_PEERS_BESIDE_MULTICAST = "<General><AllowMulticast>spdp</AllowMulticast></General>"
 _OFF = (
     "<General><AllowMulticast>false</AllowMulticast></General><Discovery><ParticipantIndex>none</ParticipantIndex>"
     "<Tag>spec_vla_ros_off_{pid}</Tag></Discovery>"
@@ -72,7 +75,7 @@ def discovery_xml(environment: dict[str, str]) -> str:
     elif scope == "SYSTEM_DEFAULT":  # hands off, peers included
         body = ""
     elif scope == "SUBNET":
-        body = _DISCOVERY.format(peers=_peers(peers))
+        body = (_PEERS_BESIDE_MULTICAST if peers else "") + _DISCOVERY.format(peers=_peers(peers))
     else:  # LOCALHOST, and what ROS 2 makes of an unknown value
         body = _LOCALHOST_AND_PEERS if peers else _LOCALHOST
         body += _DISCOVERY.format(peers=_peers(["127.0.0.1", *peers]))
