@@ -299,7 +299,7 @@ class ActNode(LifecycleNode):
             text, self._instruction_set = self._instruction_set, None
             self._instruct(text)
         limits = parameters.read_limits(self)
-        if fault := self._arm.stalled(now) or self._arm.safety.trouble(now):
+        if fault := self._arm.stalled(now, limits) or self._arm.safety.trouble(now):
             self._cycle.trip(fault)
         if fault := self._clock_watch.check(now, self.get_clock().now().nanoseconds, self._simulated(), limits.image):
             self._cycle.trip(fault)

@@ -17,7 +17,7 @@ from sensor_msgs.msg import JointState
 from spec_vla_ros.errors import PoseError, StoppedError
 from spec_vla_ros.motion.intent import Intent, Report
 from spec_vla_ros.motion.safety import LAST_WORDS
-from spec_vla_ros.motion.watchdog import Fault, silent
+from spec_vla_ros.motion.watchdog import Fault, Limits, silent
 
 from .audience import Audience
 from .cycle import Cycle, State
@@ -124,28 +124,27 @@ class ArmLink:
         self.ready = missing is None
         return missing if now - self._engaged_at > patience else None
 
-    def disengage(self) -> bool:
-        """The dry run begins, and the arm hears no more than the last zeros; whether it was commanded."""
-        was, self.commanding, self.ready = self.commanding, False, False
-        return was
+    def disengage(self) -> None:
+        """The dry run begins, or the end: the arm hears no more than the last zeros."""
+        self.commanding = self.ready = False
 
-    def stalled(self, now: float) -> Fault | None:
+    def stalled(self, now: float, limits: Limits) -> Fault | None:
         """A fault if this node has been kept from its heartbeat; ask before the ages of others are judged.
 
         Whoever stood still finds everybody else's last word old.
         """
-        limits, told_at = read_limits(self._node), self._told_at
+        told_at = self._told_at
         return None if told_at is None or now - told_at <= limits.heartbeat else silent(now - told_at, limits)
 
     def tell(self, cycle: Cycle, simulated: bool) -> None:
         """Tell the safety loop what is wanted now; this is the heartbeat."""
-        pose = None
+        limits, pose = read_limits(self._node), None
         if self.space is not None:
             try:
                 pose = self.space.pose()
             except PoseError as error:
                 if cycle.state is State.MOVING:
-                    cycle.trip(self.stalled(time.monotonic()) or Fault.of(error))
+                    cycle.trip(self.stalled(time.monotonic(), limits) or Fault.of(error))
         box = read_box(self._node) if self._boxed else None
         self._told_at = time.monotonic()
         self.safety.send(
@@ -158,7 +157,7 @@ class ArmLink:
                 fault=cycle.fault,
                 captured_at=cycle.captured_at,
                 busy_since=cycle.busy_since,
-                limits=read_limits(self._node),
+                limits=limits,
                 box=box,
                 pose=pose,
                 needs_pose=self.space is not None,
