@@ -29,6 +29,7 @@ class Motion:
     last: float = 0.0
     values: np.ndarray = field(default_factory=lambda: np.zeros(6))
     paused: bool = False  # at zero because of a limit of zero; the same step may go on
+    suspended: bool = False  # whoever sends the velocities was stopped meanwhile, and only the sink's timeout was left
 
     def add(self, at: float, values: np.ndarray, period: float) -> None:
         """One more velocity, for ``period`` s."""
@@ -100,6 +101,11 @@ class Motions:
         """An action was published."""
         self._actions.append(action)
 
+    def suspend(self) -> None:
+        """Whoever sends the velocities is stopped: the sink gives up by itself, at a tick of its own."""
+        if self._motion is not None:
+            self._motion.suspended = True
+
     def excuse(self, since: float, late: float) -> None:
         """What moved after ``since`` may be announced ``late`` s later: nobody could."""
         for motion in (*self._over, *([self._motion] if self._motion else [])):
@@ -135,7 +141,8 @@ class Motions:
             if allowed > 0:
                 kind = self._kind_at(motion.last)
                 self.overshoot[kind] = max(self.overshoot.get(kind, 0.0), sunk / allowed - 1)
-            late = allowed * (action.step_dt + SINK_TIMEOUT) / action.step_dt
+            beyond = SINK_TIMEOUT + (self._period if motion.suspended else 0.0)
+            late = allowed * (action.step_dt + beyond) / action.step_dt
             for value, limit, how in ((nominal, allowed, "sent"), (sunk, late, "integrated")):
                 if value > limit * (1 + TOLERANCE) + 1e-9:
                     self._report(motion.last, "too far", f"{value:.6f} {unit} {how}, the action has {allowed:.6f}")

@@ -510,3 +510,17 @@ def test_a_motion_of_a_dry_run():
     log = Log().action(commanded=False)
     log.now = 0.12
     assert log.step(announced=False, ticks=8).settled() == ["uncommanded"]
+
+
+@pytest.mark.parametrize(("suspended", "rules"), [(True, []), (False, ["too far"])])
+def test_a_sink_that_gives_up_by_itself_is_granted_a_tick_of_its_own(suspended, rules):
+    """Nobody sends while the safety process stands, and the sink counts its timeout from its own ticks."""
+    log = Log().action()
+    for tick in range(20):
+        log.image().twist()
+        if tick == 10:
+            if suspended:
+                log.feed(Signalled(log.now, "SIGSTOP", SAFETY), Signalled(log.now + 0.09, "SIGCONT", SAFETY))
+            log.now += 0.09
+    log.now += 0.015
+    assert [rule for rule in log.image().twist(ZERO).settled() if rule != "gap"] == rules
