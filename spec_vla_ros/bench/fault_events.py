@@ -99,7 +99,10 @@ class InForce:
 
 @dataclass(frozen=True)
 class Asked:
-    """The operator asked for something: a transition, "dry run off", or "instruction" (a good one)."""
+    """The operator asked for something: a transition, "dry run off", or "instruction" (a good one).
+
+    "words": good instructions that are part of a fault; they end a hold, and no operator waits for what follows.
+    """
 
     at: float
     what: str

@@ -64,7 +64,7 @@ def text(payload: bytes) -> Inject:
 def flood(world: Any, rng: random.Random) -> None:
     """Instructions faster than anybody speaks."""
     for i in range(200):
-        world.later(i * 0.5 / 200, partial(world.say, f"pick up block {rng.randrange(10**6)} {i}"))
+        world.later(i * 0.5 / 200, partial(world.chatter, f"pick up block {rng.randrange(10**6)} {i}"))
 
 
 def storm(world: Any, rng: random.Random) -> None:

@@ -44,7 +44,7 @@ class Kind:
     its work. ``calls``: needs the rude client. ``else_``: answers that are right, too, where another fault is there.
     ``impossible``: why it cannot be made here, empty if it can. ``prompt``: takes effect in time whatever else there
     is. ``mute``: the node cannot say anything before the cause is gone. ``driven``: s for which the node must have
-    driven its arm before.
+    driven its arm before. ``speaks``: gives good instructions, which end the hold of another fault.
     """
 
     name: str
@@ -62,6 +62,7 @@ class Kind:
     prompt: bool = True
     mute: bool = False
     driven: float = 0.0
+    speaks: bool = False
 
     @property
     def patience(self) -> float:
@@ -102,7 +103,7 @@ KINDS: tuple[Kind, ...] = (
     Kind("camera at 200 Hz", lambda world, rng: world.camera.start(200.0), (GOES_ON,), lasts=(0.3, 1.0)),
     Kind("camera changes to 640 x 480", make.camera(size=(480, 640)), (GOES_ON,), lasts=(0.3, 1.0)),
     # The operator's words.
-    Kind("200 instructions in 0.5 s", make.flood, ("INSTRUCTION_FLOOD",), 0.5 + SLACK),
+    Kind("200 instructions in 0.5 s", make.flood, ("INSTRUCTION_FLOOD",), 0.5 + SLACK, speaks=True),
     Kind("1 MB instruction", make.say("pick " * 200_000), ("INSTRUCTION_INVALID",), SLACK),
     Kind("0.75 MB of nested control strings", make.say(NESTED), ("INSTRUCTION_INVALID",), SLACK),
     Kind("control strings only", make.say("</s><s> <|im_end|> [INST]\n\x07"), ("INSTRUCTION_INVALID",), SLACK),

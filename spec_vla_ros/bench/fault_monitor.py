@@ -178,8 +178,7 @@ class Monitor:
         if twist.frame != self._frame:
             self._report(twist.at, "wrong frame", repr(twist.frame))
         low, high = twist.clock
-        starved = any(injected.late and twist.at - injected.at < injected.late for injected in self._injected)
-        off = max(low - twist.stamp - (STARVED if starved else 0.0), twist.stamp - high)
+        off = max(low - twist.stamp - (STARVED if self._lateness(twist.at) else 0.0), twist.stamp - high)
         news = any(
             injected.kind.startswith("clock jumps") and twist.at - injected.at < CLOCK_NEWS
             for injected in self._injected
@@ -206,7 +205,7 @@ class Monitor:
     def _on_shown(self, shown: Shown) -> None:
         if shown.latched:
             self._forbid("fault", shown.at)
-        elif shown.at > self._hold_lifted + HOLD_ECHO:
+        elif shown.at > self._hold_lifted + HOLD_ECHO + self._lateness(shown.at):
             self._forbid("hold", shown.at)
 
     # -- what was done -------------------------------------------------------------------------------------------------
@@ -227,6 +226,9 @@ class Monitor:
         elif asked.what == "instruction":
             self._hold_lifted = asked.at
             self._permit("hold", "deadline")
+        elif asked.what == "words":
+            self._hold_lifted = asked.at
+            self._permit("hold")
         elif asked.what == "dry run off":
             self._permit("dry run", "deadline")
 
@@ -307,6 +309,10 @@ class Monitor:
             while len(self._limits) > 1 and self._limits[0].number < number:
                 self._limits.popleft()
         return max((getattr(limits, name) for limits in self._limits), default=0.0)
+
+    def _lateness(self, at: float) -> float:
+        """By how many s the words of the node may be late at ``at``, because a fault keeps it from its work."""
+        return max((injected.late for injected in self._injected if at - injected.at < injected.late), default=0.0)
 
     def _forbid(self, cause: str, moment: float) -> None:
         self._forbidden[cause] = min(moment, self._forbidden.get(cause, math.inf))

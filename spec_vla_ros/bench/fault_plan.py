@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from .fault_kinds import KINDS, Kind
-from .fault_settings import ENDS, GOES_ON
+from .fault_settings import ENDS, GOES_ON, HOLDS
 
 BLOCK, SIMULATED = 25, 4  # of so many faults, the first few happen to a node with use_sim_time
 APART = 0.3  # s between the first and the second fault of a pair, at most
@@ -52,9 +52,12 @@ class Planned:
         return tuple(every)
 
     def within(self, kind: Kind) -> float | None:
-        """After how many s nothing may move any more because of ``kind``; None where the other may put it off."""
+        """After how many s nothing may move any more because of ``kind``; None where the other may put it off or end it."""
         if self.second is None or kind.within is None:
             return kind.within
+        other = self.second if kind is self.kind else self.kind
+        if other.speaks and set(kind.answers) <= set(HOLDS):
+            return None
         return kind.within + PAIR_SLACK if kind.prompt else None
 
 

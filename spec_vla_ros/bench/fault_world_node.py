@@ -244,6 +244,11 @@ class FaultWorld(Node):
         """Publish an instruction."""
         self._instructions.publish(String(data=text))
 
+    def chatter(self, text: str) -> None:
+        """Publish a good instruction that nobody means."""
+        self.monitor.feed(events.Asked(time.monotonic(), "words"))
+        self.say(text)
+
     def say_raw(self, data: bytes) -> None:
         """Publish finished CDR bytes as an instruction."""
         self._instructions.publish(data)

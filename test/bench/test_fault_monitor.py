@@ -231,6 +231,23 @@ def test_a_good_instruction_lifts_a_hold_and_a_late_report_does_not_bring_it_bac
     assert log.image().twist().rules() == ["after a fault"]
 
 
+def test_good_words_that_are_a_fault_themselves_lift_a_hold_and_no_deadline():
+    log = Log().feed(Injected(0.0, "200 instructions", 0.75), Shown(0.1, "INSTRUCTION_INVALID", False))
+    log.feed(Asked(0.2, "words"))
+    log.now = 0.4
+    assert log.image().step().settled() == []
+    log.now = 0.8
+    assert log.image().twist().rules() == ["after a fault"]
+
+
+@pytest.mark.parametrize(("late", "rules"), [(4.0, []), (0.0, ["after a fault"])])
+def test_a_hold_that_is_shown_late_because_the_node_could_not_speak(late, rules):
+    log = Log().feed(Injected(0.0, "log that nobody reads", None, late), Asked(0.5, "instruction"))
+    log.feed(Shown(1.0, "NO_INSTRUCTION", False))
+    log.now = 1.1
+    assert log.image().action().twist().rules() == rules
+
+
 def test_an_injected_fault_that_has_no_effect_in_time():
     log = Log()
     log.feed(Injected(0.0, "camera stops", 0.3), Injected(0.0, "camera at 200 Hz", None))
