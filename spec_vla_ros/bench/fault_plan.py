@@ -52,7 +52,7 @@ class Planned:
         return tuple(every)
 
     def within(self, kind: Kind) -> float | None:
-        """After how many s nothing may move any more because of ``kind``; None where the other may put it off or end it."""
+        """After how many s ``kind`` lets nothing move any more; None where the other may put it off or end it."""
         if self.second is None or kind.within is None:
             return kind.within
         other = self.second if kind is self.kind else self.kind

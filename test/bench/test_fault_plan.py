@@ -66,7 +66,8 @@ def test_deadlines_of_a_pair():
 def test_good_instructions_end_the_hold_of_the_other_fault():
     """Whoever says a good word after a bad one is obeyed: nothing has to stand still then."""
     holds, speaks = Kind("bad words", None, ("INSTRUCTION_INVALID",), 0.25), Kind("", None, ("X",), 0.5, speaks=True)
-    assert pair(holds, speaks).within(holds) is None and pair(speaks, holds).within(holds) is None
+    assert pair(holds, speaks).within(holds) is None
+    assert pair(speaks, holds).within(holds) is None
     assert pair(holds, speaks).within(speaks) == 0.5 + PAIR_SLACK
     assert pair(holds, STOPS).within(holds) == 0.25 + PAIR_SLACK
 
