@@ -44,7 +44,8 @@ class Kind:
     its work. ``calls``: needs the rude client. ``else_``: answers that are right, too, where another fault is there.
     ``impossible``: why it cannot be made here, empty if it can. ``prompt``: takes effect in time whatever else there
     is. ``mute``: the node cannot say anything before the cause is gone. ``driven``: s for which the node must have
-    driven its arm before. ``speaks``: gives good instructions, which end the hold of another fault.
+    driven its arm before. ``speaks``: gives good instructions, which end the hold of another fault. ``rearms``:
+    deactivates and activates, which ends any fault of the other one.
     """
 
     name: str
@@ -63,6 +64,7 @@ class Kind:
     mute: bool = False
     driven: float = 0.0
     speaks: bool = False
+    rearms: bool = False
 
     @property
     def patience(self) -> float:
@@ -123,7 +125,8 @@ KINDS: tuple[Kind, ...] = (
     Kind("shutdown", lambda world, rng: world.transition("shutdown"), (FINALIZED,), SLACK),
     Kind("transition that is not allowed", make.refused("cleanup", "configure", "activate"), (GOES_ON,),
          lasts=(0.1, 0.3)),
-    Kind("transitions at random", make.transitions, (GOES_ON, INACTIVE, UNCONFIGURED), lasts=(0.3, 0.5)),
+    Kind("transitions at random", make.transitions, (GOES_ON, INACTIVE, UNCONFIGURED), lasts=(0.3, 0.5),
+         rearms=True),
     # Who else is there.
     Kind(
         "second publisher", lambda world, rng: world.rival(rng), ("SECOND_PUBLISHER",), LOOK + 0.1 + SLACK, tempt=True

@@ -40,14 +40,16 @@ class Planned:
 
     @property
     def answers(self) -> tuple[str, ...]:
-        """What is right. The end of the process wins; to go on is right only where every fault allows it."""
+        """What is right. The end of the process wins; to go on is right only where every fault allows it,
+        or one of them ends the other.
+        """
         kinds = self.kinds
         if len(kinds) == 1:
             return self.kind.answers
         if any(ENDS in kind.answers for kind in kinds):
             return (ENDS,)
         every = dict.fromkeys(answer for kind in kinds for answer in (*kind.answers, *kind.else_))
-        if not all(GOES_ON in kind.answers for kind in kinds):
+        if not all(GOES_ON in kind.answers for kind in kinds) and not any(kind.rearms for kind in kinds):
             every.pop(GOES_ON, None)
         return tuple(every)
 

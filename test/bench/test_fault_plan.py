@@ -72,6 +72,11 @@ def test_good_instructions_end_the_hold_of_the_other_fault():
     assert pair(holds, STOPS).within(holds) == 0.25 + PAIR_SLACK
 
 
+def test_whoever_deactivates_and_activates_may_end_the_other_fault():
+    rearms = Kind("transitions", None, (GOES_ON, "inactive"), rearms=True)
+    assert set(pair(STOPS, rearms).answers) == {*STOPS.answers, GOES_ON, "inactive"}
+
+
 def test_names_of_kinds_are_unique_and_every_latched_fault_has_a_deadline():
     names = [kind.name for kind in KINDS]
     assert len(set(names)) == len(names)
