@@ -51,8 +51,13 @@ def camera(**settings: Any) -> Inject:
 
 
 def say(text: str) -> Inject:
-    """An instruction."""
+    """A good instruction: what is wrong with it is the answer of the policy."""
     return lambda world, rng: world.say(text)
+
+
+def babble(text: str) -> Inject:
+    """An instruction that is none."""
+    return lambda world, rng: world.babble(text)
 
 
 def text(payload: bytes) -> Inject:
@@ -64,7 +69,7 @@ def text(payload: bytes) -> Inject:
 def flood(world: Any, rng: random.Random) -> None:
     """Instructions faster than anybody speaks."""
     for i in range(200):
-        world.later(i * 0.5 / 200, partial(world.chatter, f"pick up block {rng.randrange(10**6)} {i}"))
+        world.later(i * 0.5 / 200, partial(world.say, f"pick up block {rng.randrange(10**6)} {i}"))
 
 
 def storm(world: Any, rng: random.Random) -> None:

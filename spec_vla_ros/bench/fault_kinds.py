@@ -84,6 +84,7 @@ REST_OF_STEP = STEP_DT + SLACK  # an action that the arm has begun is brought to
 ANYWAY, OR_SILENT = (GOES_ON,), (GOES_ON, "NODE_SILENT")
 STARVED = ("IMAGE_STALE", "WORKER_HUNG", "NODE_SILENT", "SAFETY_LOOP_SILENT")  # of a machine or process without time
 BUSY = {"lasts": (0.3, 0.5), "late": 5.0, "calls": True, "else_": ("NODE_SILENT",)}
+ASKED = {"prompt": False, "speaks": True}  # the policy is asked by a good instruction
 NESTED = "<" * 250_000 + "a>" * 250_000  # taking one control string out leaves another
 
 KINDS: tuple[Kind, ...] = (
@@ -106,18 +107,18 @@ KINDS: tuple[Kind, ...] = (
     Kind("camera changes to 640 x 480", make.camera(size=(480, 640)), (GOES_ON,), lasts=(0.3, 1.0)),
     # The operator's words.
     Kind("200 instructions in 0.5 s", make.flood, ("INSTRUCTION_FLOOD",), 0.5 + SLACK, speaks=True),
-    Kind("1 MB instruction", make.say("pick " * 200_000), ("INSTRUCTION_INVALID",), SLACK),
-    Kind("0.75 MB of nested control strings", make.say(NESTED), ("INSTRUCTION_INVALID",), SLACK),
-    Kind("control strings only", make.say("</s><s> <|im_end|> [INST]\n\x07"), ("INSTRUCTION_INVALID",), SLACK),
-    Kind("blank instruction", make.say(" \t\n"), ("NO_INSTRUCTION",), SLACK),
+    Kind("1 MB instruction", make.babble("pick " * 200_000), ("INSTRUCTION_INVALID",), SLACK),
+    Kind("0.75 MB of nested control strings", make.babble(NESTED), ("INSTRUCTION_INVALID",), SLACK),
+    Kind("control strings only", make.babble("</s><s> <|im_end|> [INST]\n\x07"), ("INSTRUCTION_INVALID",), SLACK),
+    Kind("blank instruction", make.babble(" \t\n"), ("NO_INSTRUCTION",), SLACK),
     Kind("instruction not UTF-8", make.text(b"\xff\xfe\x80\xc3"), ("INSTRUCTION_INVALID", GOES_ON), lasts=(0.2, 0.4)),
     # The policy.
-    Kind("policy raises", make.say("rehearse raise"), ("WORKER_EXCEPTION",), REST_OF_STEP, prompt=False),
-    Kind("policy out of memory", make.say("rehearse out of memory"), ("OUT_OF_MEMORY",), REST_OF_STEP, prompt=False),
-    Kind("policy says NaN", make.say("rehearse nan"), ("NON_FINITE",), REST_OF_STEP, prompt=False),
-    Kind("policy says infinity", make.say("rehearse infinity"), ("NON_FINITE",), REST_OF_STEP, prompt=False),
-    Kind("policy says no action token", make.say("rehearse token"), ("NON_ACTION_TOKEN",), REST_OF_STEP, prompt=False),
-    Kind("policy hangs", make.say("rehearse hang"), ("WORKER_HUNG",), REST_OF_STEP, prompt=False),
+    Kind("policy raises", make.say("rehearse raise"), ("WORKER_EXCEPTION",), REST_OF_STEP, **ASKED),
+    Kind("policy out of memory", make.say("rehearse out of memory"), ("OUT_OF_MEMORY",), REST_OF_STEP, **ASKED),
+    Kind("policy says NaN", make.say("rehearse nan"), ("NON_FINITE",), REST_OF_STEP, **ASKED),
+    Kind("policy says infinity", make.say("rehearse infinity"), ("NON_FINITE",), REST_OF_STEP, **ASKED),
+    Kind("policy says no action token", make.say("rehearse token"), ("NON_ACTION_TOKEN",), REST_OF_STEP, **ASKED),
+    Kind("policy hangs", make.say("rehearse hang"), ("WORKER_HUNG",), REST_OF_STEP, **ASKED),
     # The operator's tools.
     Kind("parameter storm", make.storm, (GOES_ON,), lasts=(1.3, 1.5), late=1.0),
     Kind("dry run", lambda world, rng: world.set_dry_run(True), (DRY_RUN,), SLACK),
@@ -175,7 +176,7 @@ KINDS: tuple[Kind, ...] = (
     Kind("processors starved", lambda world, rng: world.helpers.starve(1.5), (GOES_ON, *STARVED), lasts=(0.8, 1.2),
          late=2.0),
     # rclpy's C code waits for the reader of its log, the embedded runtime does not.
-    Kind("log that nobody reads", make.block_log, OR_SILENT, lasts=(0.6, 0.9), late=4.0, mute=True),
+    Kind("log that nobody reads", make.block_log, OR_SILENT, lasts=(0.6, 0.9), late=4.0, mute=True, speaks=True),
     Kind("shared memory full", lambda world, rng: world.helpers.fill_shared_memory(), (GOES_ON,), lasts=(0.5, 1.0),
          impossible=why_no_shared_memory),
     # Simulated time.

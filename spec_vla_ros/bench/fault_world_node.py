@@ -241,13 +241,13 @@ class FaultWorld(Node):
     # -- the operator --------------------------------------------------------------------------------------------------
 
     def say(self, text: str) -> None:
-        """Publish an instruction."""
-        self._instructions.publish(String(data=text))
-
-    def chatter(self, text: str) -> None:
-        """Publish a good instruction that nobody means."""
+        """Publish a good instruction that is part of a fault; it ends a hold, as any good instruction."""
         self.monitor.feed(events.Asked(time.monotonic(), "words"))
-        self.say(text)
+        self.babble(text)
+
+    def babble(self, text: str) -> None:
+        """Publish an instruction that has to be refused."""
+        self._instructions.publish(String(data=text))
 
     def say_raw(self, data: bytes) -> None:
         """Publish finished CDR bytes as an instruction."""
@@ -256,7 +256,7 @@ class FaultWorld(Node):
     def resume(self, text: str) -> None:
         """Give a good instruction, which ends a hold."""
         self.monitor.feed(events.Asked(time.monotonic(), "instruction"))
-        self.say(text)
+        self.babble(text)
 
     def transition(self, label: str) -> bool | None:
         """Ask for a transition and wait for the answer; None if there is none."""
