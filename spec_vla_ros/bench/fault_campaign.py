@@ -27,7 +27,7 @@ CYCLE = 0.35  # s; a step, an inference and an image, so that every moment of th
 TRIES = 4  # of one fault, when the machine is too busy to make it
 REPORT = 20.0  # s between two lines of progress
 LISTED = 20  # unsafe commands that are told one by one; a broken node has a hundred per second
-LATER = 0.6  # s after a hold, for the other fault to show itself: whoever is told to end says zeros first
+LATER = 0.6  # s for the other fault to show itself: a policy that hangs, a process that says zeros before it ends
 LATE = 0.5  # of image_timeout; a gap this long in our own images is our fault, or the machine's
 
 
@@ -225,7 +225,7 @@ class Campaign:
         trial.problems += self.operator.rearm(planned, answer, known, expected_dead=self._may_be_killed(planned))
         world.repair()
         world.spin(MOVING, lambda: self.operator.answer() in (None, settings.ENDS))
-        if planned.second is not None and answer in settings.HOLDS:
+        if planned.second is not None and answer not in (settings.ENDS, settings.GOES_ON):
             world.spin(LATER, lambda: self.operator.answer() is not None)
         again = self.operator.answer()
         if planned.second is not None and again in planned.answers and again != settings.ENDS:  # it was shown later
