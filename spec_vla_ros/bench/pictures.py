@@ -29,7 +29,7 @@ SETTINGS = DecodeSettings(preset="autoregressive")
 STEPS = 10  # of the expert before a picture is taken, at most: the arm is seen on its way, too
 TWICE, NOISE = f"JPEG, {EVALUATION}", f"noise, {LANCZOS}"  # a camera that compressed before; a scale for the rest
 NOISE_LEVELS = 1.0  # of 255, standard deviation; less than a camera's own
-PAIRS = ((PROCESSOR, LANCZOS), (LANCZOS, EVALUATION), (EVALUATION, TWICE), (LANCZOS, NOISE))
+PAIRS = ((PROCESSOR, EVALUATION), (LANCZOS, EVALUATION), (EVALUATION, TWICE), (LANCZOS, NOISE))
 
 
 def images(width: int, height: int, count: int) -> Iterator[tuple[np.ndarray, str]]:
