@@ -100,7 +100,8 @@ class OpenVLAPolicy:
             decode_ms=1e3 * (decoded.end - decoded.first_pass_end),
             total_ms=1e3 * (ended - began),
         )
-        return PolicyResult(values, np.asarray(decoded.tokens, dtype=np.int64), bins, report, prompt_text)
+        seen = self.loaded.transform.rule.words(image.shape[1], image.shape[0])
+        return PolicyResult(values, np.asarray(decoded.tokens, dtype=np.int64), bins, report, prompt_text, seen)
 
     def warm_up(self, instruction: str) -> None:
         """Compile, allocate and record what an inference may need, so that none does it while an arm moves."""
@@ -143,6 +144,8 @@ class OpenVLAPolicy:
             "dtype": model.precision,
             "parameters": str(model.parameter_count),
             "vision_backbone": self.loaded.config.vision_backbone_id,
+            "image_resize": self.loaded.transform.rule.resize,
+            "picture": self.loaded.transform.rule.words(),
             "draft_heads": ", ".join(sorted(self.trained)) or "none",
             "draft_head_problems": "; ".join(self._problems),
             "cuda_graphs": self._verifier.pool.problem or ("on" if self._verifier.pool.recording else "off"),

@@ -106,7 +106,8 @@ class PolicyResult:
 
     ``values``: (A,) float64, un-normalised: metres, radians, gripper (1 = open, 0 = closed), per ``step_dt``.
     ``tokens``: (A,) int64 token ids. ``bins``: (A,) int64 decoded bin index, 0 = -1 ... 254 = +1.
-    ``prompt``: what the model read, in words; empty where nothing reads.
+    ``prompt``: what the model read, in words; empty where nothing reads. ``picture``: how the image became what it saw,
+    likewise.
     """
 
     values: np.ndarray
@@ -114,6 +115,7 @@ class PolicyResult:
     bins: np.ndarray
     report: DecodeReport
     prompt: str = ""
+    picture: str = ""
 
 
 @runtime_checkable

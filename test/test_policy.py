@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -150,6 +151,23 @@ def test_diagnostics_say_which_prompt_was_read(policy):
     assert window.values(())["prompt"] == (r"In: What action should the robot take to pick up  the <red> cup.?\nOut:")
     window.add(Outcome(None, ScriptedPolicy([[0.0] * 7]).infer(IMAGE, TEXT, SETTINGS), None, 0.1))
     assert "prompt" not in window.values(())
+
+
+def test_diagnostics_say_which_way_an_image_became_a_picture(policy):
+    """Which of the ways is in use was written nowhere, and the wrong one is never obvious."""
+    from spec_vla_ros.node.diagnostics import DecodeWindow, decoding_summary
+    from spec_vla_ros.node.worker import Outcome
+
+    window, worker = DecodeWindow(), SimpleNamespace(description=policy.describe(), bin_width=())
+    before = decoding_summary(worker, window)[2]
+    assert (before["image_resize"], before["picture"]) == ("evaluation", "any size -> JPEG -> Lanczos to 56x56")
+    for height, width in ((480, 640), (1280, 720)):
+        result = policy.infer(np.zeros((height, width, 3), np.uint8), TEXT, SETTINGS)
+        window.add(Outcome(None, result, None, 0.1))
+        seen = decoding_summary(worker, window)[2]["picture"]
+        assert seen == f"{width}x{height} -> JPEG -> Lanczos to 56x56", "of the image that was looked at last"
+    window.add(Outcome(None, ScriptedPolicy([[0.0] * 7]).infer(IMAGE, TEXT, SETTINGS), None, 0.1))
+    assert "picture" not in window.values(()), "nobody looked"
 
 
 def test_what_is_nothing_but_control_tokens_is_refused_by_the_policy(policy):

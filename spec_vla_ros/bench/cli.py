@@ -70,6 +70,14 @@ def _parser() -> argparse.ArgumentParser:
         "--one-shape", action="store_true", help="fill every pass up to one size, so that no rounding differs (slow)"
     )
     passes.set_defaults(run=_passes)
+    text = "what the way from a camera's image to the model's picture changes, and what it costs"
+    pictures = benches.add_parser("pictures", help=text, description=f"Measures {text}; on rendered images.")
+    pictures.add_argument("--model", default=TABLETOP, help="checkpoint folder (%(default)s)")
+    pictures.add_argument(
+        "--sizes", nargs="+", type=_pixels, default=[(640, 480), (1280, 720), (1920, 1080)], metavar="640x480"
+    )
+    pictures.add_argument("--frames", type=int, default=40, help="per size (%(default)s)")
+    pictures.set_defaults(run=_pictures)
     text = "what an action costs, stage by stage, at a recorded acceptance, with random weights"
     latency = benches.add_parser("latency", help=text, description=f"Measures {text}.")
     latency.add_argument(
@@ -204,6 +212,24 @@ def _passes(arguments: argparse.Namespace) -> int:
 
         plot_passes(rows, arguments.plot)
     return 0
+
+
+def _pictures(arguments: argparse.Namespace) -> int:
+    import torch
+
+    from .pictures import measure
+
+    torch.set_num_threads(1)
+    _write(arguments.json, measure(model_folder(arguments.model), arguments.sizes, max(1, arguments.frames), _say))
+    return 0
+
+
+def _pixels(text: str) -> tuple[int, int]:
+    """(width, height) of "640x480"."""
+    width, _, height = text.partition("x")
+    if not (width.isdecimal() and height.isdecimal() and int(width) and int(height)):
+        raise argparse.ArgumentTypeError(f"{text} is no size such as 640x480")
+    return int(width), int(height)
 
 
 def _latency(arguments: argparse.Namespace) -> int:

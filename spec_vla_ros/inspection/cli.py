@@ -8,6 +8,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from spec_vla_ros.openvla.picture import AUTO, IMAGE_RESIZES
+
 from .findings import ERROR, Report
 from .text import lines_of, verdict
 
@@ -44,7 +46,9 @@ def inspect(arguments: argparse.Namespace) -> list[Report]:
     for path in arguments.paths:
         kind = kind_of(path)
         if kind == MODEL:
-            report, model = inspect_model(path, arguments.unnorm_key, arguments.step_dt)
+            report, model = inspect_model(
+                path, arguments.unnorm_key, arguments.step_dt, arguments.centre_crop, arguments.image_resize
+            )
             models.append(model)
         elif kind == HEAD:
             report = Report(path, "draft heads")
@@ -82,6 +86,8 @@ def _parser() -> argparse.ArgumentParser:
     told = parser.add_argument_group("as the node or a replay would be told")
     told.add_argument("--unnorm-key", metavar="KEY", help="data set whose statistics are used")
     told.add_argument("--step-dt", type=float, default=0.0, metavar="S", help="period of an action (the data set's)")
+    told.add_argument("--centre-crop", action="store_true", help="for checkpoints trained with image augmentation")
+    told.add_argument("--image-resize", choices=(AUTO, *IMAGE_RESIZES), default=AUTO, help="(%(default)s)")
     told.add_argument("--image-topic", default="", metavar="TOPIC", help="the camera of a recording with several")
     told.add_argument("--instruction", default="", metavar="TEXT", help="in place of the recorded ones")
     told.add_argument(

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from spec_vla_ros.decoding.heads.store import other_pictures
 from spec_vla_ros.errors import SpecVlaError
 from spec_vla_ros.openvla.action_tokens import ActionStatistics, ActionTokens
 
@@ -42,6 +43,8 @@ def inspect_fits(
 def _head(report: Report, model: Model, head: Head) -> None:
     section = report.section(f"{head.folder} for {model.path}")
     wrong = misfits(head, model.config, model.action_dim)
+    if not wrong and (other := other_pictures(head.about, model.rule)):
+        report.warning(f"the {head.type} head in {head.folder} {other}", REMEDY)
     section.add(f"{head.type} head", "fits" if not wrong else "does not fit: " + "; ".join(wrong), not wrong)
     for text in wrong:
         report.error(f"the {head.type} head in {head.folder} does not fit {model.path}: {text}", REMEDY)
@@ -56,8 +59,8 @@ def _images(report: Report, section: Section, model: Model, recording: Recording
         report.error(f"{recording.path} has no images that {model.path} could see", "See the recording's own problems.")
         return
     shown = ", ".join(f"{width} x {height}" for width, height in sorted(camera.sizes))
-    strategy = model.config.image_resize_strategy
-    section.add("images", f"{camera.topic}, {shown}, made {side} x {side} by {strategy}", sorted(camera.sizes))
+    seen = "; ".join(model.rule.words(width, height) for width, height in sorted(camera.sizes))
+    section.add("images", f"{camera.topic}, {seen} (image_resize {model.rule.resize})", sorted(camera.sizes))
     if min(min(size) for size in camera.sizes) < side:
         report.warning(
             f"{camera.topic} has {shown} px, {model.path} sees {side} x {side}: the pictures are blown up",

@@ -6,13 +6,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from spec_vla_ros.decoding.heads.store import FOLDER
+from spec_vla_ros.decoding.heads.store import FOLDER, other_pictures
 from spec_vla_ros.errors import CheckpointError
 from spec_vla_ros.openvla import checkpoint
 from spec_vla_ros.openvla.action_tokens import ActionStatistics
 from spec_vla_ros.openvla.config import OpenVLAConfig
 from spec_vla_ros.openvla.config_json import check_preprocessor, config_from_json
 from spec_vla_ros.openvla.folder_check import check_folder
+from spec_vla_ros.openvla.picture import AUTO, PictureRule
 from spec_vla_ros.openvla.prompt import Prompt
 from spec_vla_ros.openvla.sources import Source, locate
 
@@ -37,6 +38,7 @@ class Model:
     statistics: dict[str, ActionStatistics] = field(default_factory=dict)
     chosen: ActionStatistics | None = None
     prompt: Prompt | None = None
+    rule: PictureRule | None = None
     heads: list[Head] = field(default_factory=list)
 
     @property
@@ -48,8 +50,14 @@ class Model:
         return found.pop() if len(found) == 1 else None
 
 
-def inspect_model(path: str, unnorm_key: str | None = None, step_dt: float = 0.0) -> tuple[Report, Model]:
-    """``unnorm_key``, ``step_dt`` (s): as the node would be told; None and 0 = not at all."""
+def inspect_model(
+    path: str,
+    unnorm_key: str | None = None,
+    step_dt: float = 0.0,
+    centre_crop: bool = False,
+    image_resize: str = AUTO,
+) -> tuple[Report, Model]:
+    """Everything but the path: as the node would be told; ``unnorm_key`` None, ``step_dt`` (s) 0 = not at all."""
     report, model = Report(path, "model"), Model(path)
     try:
         source = locate(path, download=False)
@@ -73,7 +81,8 @@ def inspect_model(path: str, unnorm_key: str | None = None, step_dt: float = 0.0
     if (base / checkpoint.CONFIG_FILE).is_file():
         data = report.attempt(checkpoint.read_json, base / checkpoint.CONFIG_FILE) or {}
     model.config = report.attempt(config_from_json, data) if data else None
-    _architecture(report, source, data, model.config)
+    model.rule = PictureRule.of(model.config, centre_crop, image_resize) if model.config else None
+    _architecture(report, source, data, model.config, model.rule)
     if model.config and (base / checkpoint.PREPROCESSOR_FILE).is_file():
         report.attempt(_preprocessor, base, model.config)
     _statistics(report, model, [folder, base], data, unnorm_key, step_dt)
@@ -98,7 +107,9 @@ def _base_of(report: Report, folder: Path) -> Path:
     return source.folder
 
 
-def _architecture(report: Report, source: Source, data: dict[str, Any], config: OpenVLAConfig | None) -> None:
+def _architecture(
+    report: Report, source: Source, data: dict[str, Any], config: OpenVLAConfig | None, rule: PictureRule | None
+) -> None:
     section = report.section("architecture")
     section.add("folder", str(source.folder))
     if source.repository:
@@ -131,6 +142,11 @@ def _architecture(report: Report, source: Source, data: dict[str, Any], config: 
         "images",
         f"{config.image_size} x {config.image_size}, {config.image_resize_strategy}",
         {"size": config.image_size, "strategy": config.image_resize_strategy},
+    )
+    section.add(
+        "picture",
+        f"{rule.words()} (image_resize {rule.resize})",
+        {"steps": rule.words(), "image_resize": rule.resize, "centre_crop": rule.centre_crop},
     )
     first = config.action_vocab_end - config.n_action_bins
     section.add(
@@ -196,6 +212,8 @@ def _heads(report: Report, model: Model, folder: Path) -> None:
     folders = [place / name for name in HEAD_NAMES if (place / name).is_dir()]
     for head in inspect_heads(report, folders, asked_for=False):
         wrong = misfits(head, model.config, model.action_dim) if model.config else []
+        if model.rule and (other := other_pictures(head.about, model.rule)):
+            report.warning(f"the {head.type} head in {head.folder} {other}", TRAIN)
         for text in wrong:
             report.warning(f"the {head.type} head in {head.folder} was made for another model: {text}", TRAIN)
         if not wrong:

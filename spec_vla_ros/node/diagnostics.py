@@ -33,12 +33,12 @@ class DecodeWindow:
         self._outcomes.append(outcome)
 
     def values(self, bin_width: tuple[float, ...]) -> dict[str, str]:
-        """Latency, passes, acceptance; settings and prompt of the last inference. Empty before the first one."""
+        """Latency, passes, acceptance; settings, prompt and picture of the last inference. Empty before the first."""
         if not self._outcomes:
             return {}
         times = 1e3 * np.array([outcome.seconds for outcome in self._outcomes])
         reports = [outcome.result.report for outcome in self._outcomes]
-        last, prompt = reports[-1], self._outcomes[-1].result.prompt
+        last, result = reports[-1], self._outcomes[-1].result
         accepted = np.mean([report.accepted_tokens for report in reports])
         values = {
             "inference_ms median": f"{np.median(times):.1f}",
@@ -50,8 +50,10 @@ class DecodeWindow:
             "emit": last.emit,
             "acceptance_radius bins": " ".join(map(str, last.acceptance_radius)),
         }
-        if prompt:
-            values["prompt"] = printable(prompt)
+        if result.prompt:
+            values["prompt"] = printable(result.prompt)
+        if result.picture:
+            values["picture"] = result.picture
         if len(bin_width) == len(last.acceptance_radius) >= 6:
             si = 1e3 * np.array(bin_width) * last.acceptance_radius
             values["acceptance_radius mm"] = " ".join(f"{value:.2f}" for value in si[:3])

@@ -18,6 +18,7 @@ from spec_vla_ros.errors import InstructionError
 from spec_vla_ros.foreign_text import shortened
 from spec_vla_ros.instruction import clean_instruction
 from spec_vla_ros.motion.watchdog import Limits
+from spec_vla_ros.openvla.picture import AUTO, IMAGE_RESIZES
 from spec_vla_ros.policy_types import DecodeSettings
 
 SHORTEST_STEP = 0.02  # s
@@ -66,6 +67,13 @@ PARAMETERS: tuple[Spec, ...] = (
     ),
     fixed("cpu_threads", 0, "Threads of torch on the CPU; 0 = its own choice, one per core", range=(0, 256)),
     fixed("centre_crop", False, "Use the centre 90 % of the image, for checkpoints trained with image augmentation"),
+    fixed(
+        "image_resize",
+        AUTO,
+        "evaluation = JPEG and antialiased to the model's size before the crop, as published models were evaluated; "
+        "lanczos = without the JPEG; processor = image processor alone; auto = as the checkpoint says, else evaluation",
+        choices=(AUTO, *IMAGE_RESIZES),
+    ),
     fixed(
         "script",
         "axes",
@@ -214,6 +222,7 @@ class Fixed:
     dtype: str
     cpu_threads: int
     centre_crop: bool
+    image_resize: str
     script: str
     script_delay: float
     image_transport: str

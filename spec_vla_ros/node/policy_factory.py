@@ -92,6 +92,7 @@ def load_openvla(fixed: Fixed) -> Policy:
         unnorm_key=fixed.unnorm_key or None,
         revision=fixed.revision or None,
         centre_crop=fixed.centre_crop,
+        image_resize=fixed.image_resize,
     )
     heads, problems = trained_drafters(loaded, heads_folder(loaded, fixed.draft_heads))
     policy = OpenVLAPolicy(loaded, heads, problems)

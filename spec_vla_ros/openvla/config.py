@@ -9,6 +9,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from .picture import EVALUATION
+
 
 @dataclass(frozen=True)
 class TowerConfig:
@@ -72,7 +74,11 @@ class LlamaConfig:
 
 @dataclass(frozen=True)
 class OpenVLAConfig:
-    """The whole model. ``towers`` holds one (SigLIP) or two (DINOv2, SigLIP) entries, in channel order."""
+    """The whole model. ``towers`` holds one (SigLIP) or two (DINOv2, SigLIP) entries, in channel order.
+
+    ``image_resize``: how pictures came about in training, of :data:`.picture.IMAGE_RESIZES`; published checkpoints do
+    not say it and were all trained and evaluated the first way. ``image_resize_strategy``: the processor's.
+    """
 
     towers: tuple[TowerConfig, ...]
     llama: LlamaConfig
@@ -82,6 +88,7 @@ class OpenVLAConfig:
     pad_to_multiple_of: int = 64
     n_action_bins: int = 256
     pad_token_id: int = 32000
+    image_resize: str = EVALUATION
 
     @property
     def fused(self) -> bool:

@@ -16,6 +16,7 @@ import torch
 from spec_vla_ros.errors import CheckpointError
 
 from .config import DINOV2_VIT_L, SIGLIP_SO400M, LlamaConfig, OpenVLAConfig, TowerConfig
+from .picture import EVALUATION, IMAGE_RESIZES
 
 PUBLISHED_BACKBONES = {
     "dinosiglip-vit-so-224px": (DINOV2_VIT_L, SIGLIP_SO400M),
@@ -55,6 +56,9 @@ def config_from_json(data: Mapping[str, Any]) -> OpenVLAConfig:
     strategy = said["image_resize_strategy"]
     if strategy not in RESIZE_STRATEGIES:
         raise CheckpointError(f"config.json: image_resize_strategy {strategy!r}; supported: {RESIZE_STRATEGIES}")
+    resize = data.get("image_resize", EVALUATION)  # ours; the reference ignores it
+    if resize not in IMAGE_RESIZES:
+        raise CheckpointError(f"config.json: image_resize {resize!r}; supported: {IMAGE_RESIZES}")
     config = OpenVLAConfig(
         towers=towers,
         llama=llama,
@@ -64,6 +68,7 @@ def config_from_json(data: Mapping[str, Any]) -> OpenVLAConfig:
         pad_to_multiple_of=said["pad_to_multiple_of"],
         n_action_bins=said["n_action_bins"],
         pad_token_id=said["pad_token_id"],
+        image_resize=resize,
     )
     if config.n_action_bins < 2:
         raise CheckpointError(f"config.json: n_action_bins is {config.n_action_bins}, expected at least 2")
@@ -203,6 +208,8 @@ def config_to_json(config: OpenVLAConfig, dtype: torch.dtype) -> dict[str, Any]:
             "num_key_value_heads": config.llama.num_attention_heads,
         },
     }
+    if config.image_resize != EVALUATION:
+        data["image_resize"] = config.image_resize
     if PUBLISHED_BACKBONES.get(config.vision_backbone_id) != config.towers:
         if config.vision_backbone_id in PUBLISHED_BACKBONES:
             raise CheckpointError(

@@ -20,6 +20,7 @@ from .file_stamps import FileStamps
 from .image import ImageTransform
 from .lora import check_adapter, merge_adapter
 from .model import OpenVLA
+from .picture import AUTO
 from .prompt import Prompt
 from .quantize import named_precision
 from .sources import Source, locate
@@ -66,13 +67,15 @@ def load_model(
     revision: str | None = None,
     *,
     centre_crop: bool = False,
+    image_resize: str = AUTO,
 ) -> LoadedModel:
     """Load a folder or hub id (``revision``: branch, tag or commit), merging a LoRA adapter if it is one.
 
     ``dtype`` defaults to bfloat16 on an accelerator and float32 on the CPU; "int8" or "int4" keep the language model's
     layers in so many bits (:mod:`.quantize`) and everything else in the default. ``unnorm_key`` may be omitted only
     where the checkpoint has a single key. What is taken is logged before the weights are read, with a warning where
-    nothing pins it. ``device``: "auto" is a GPU where there is one.
+    nothing pins it. ``device``: "auto" is a GPU where there is one. ``centre_crop``, ``image_resize``: of
+    :class:`.picture.PictureRule`; "auto" is what the checkpoint says.
 
     Raises :class:`ConfigurationError`, :class:`CheckpointError`, :class:`StatisticsError`, :class:`SelfCheckError`,
     :class:`NonFiniteError`.
@@ -89,6 +92,7 @@ def load_model(
     config, files = checkpoint.config, checkpoint.files
     # The cheap parts first: a wrong key should not cost the minutes that the weights take.
     statistics = choose_statistics(checkpoint.statistics, unnorm_key)
+    transform = ImageTransform(config, centre_crop, image_resize)
     prompt = Prompt(checkpoint.tokenizer, config.action_vocab_end, config.llm_backbone_id)
     if precision and checkpoint.adapter is not None:
         raise CheckpointError(
@@ -105,7 +109,7 @@ def load_model(
     loaded = LoadedModel(
         model=model,
         config=config,
-        transform=ImageTransform(config, centre_crop),
+        transform=transform,
         prompt=prompt,
         tokens=ActionTokens(config.action_vocab_end, config.n_action_bins),
         statistics=statistics,

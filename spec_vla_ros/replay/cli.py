@@ -11,6 +11,7 @@ from pathlib import Path
 
 from spec_vla_ros.decoding.presets import PRESETS
 from spec_vla_ros.errors import SpecVlaError
+from spec_vla_ros.openvla.picture import AUTO, IMAGE_RESIZES
 
 from .errors import BagError, ReplayError
 from .options import PRESETS as ALL
@@ -81,6 +82,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--dtype", default="auto", help="as the node's parameter (%(default)s)")
     parser.add_argument("--cpu-threads", type=_count, default=0, help="of torch; 0 = one per core")
     parser.add_argument("--centre-crop", action="store_true", help="for checkpoints trained with image augmentation")
+    parser.add_argument(
+        "--image-resize", choices=(AUTO, *IMAGE_RESIZES), default=AUTO, help="as the node's parameter (%(default)s)"
+    )
     group = parser.add_argument_group("golden file", "today's actions as a test of tomorrow's")
     group.add_argument("--save-golden", type=Path, metavar="PATH", help="save the actions of the last preset")
     group.add_argument(

@@ -18,6 +18,8 @@ from typing import Any
 
 import numpy as np
 
+from spec_vla_ros.openvla.picture import BEFORE_IT_WAS_SAID
+
 from .compare import AXES, OPEN, UNITS
 from .errors import ReplayError
 from .options import DECODING
@@ -27,7 +29,7 @@ FORMAT = 2
 SHOWN = 10  # differences in a message
 # What the actions were made of: the first kind has to be the same, else nothing is compared; the second kind may be
 # what is tested, and is told.
-SAME = ("bag", "image_topic", "instruction", "instruction_topic", "period", "unnorm_key", "centre_crop")
+SAME = ("bag", "image_topic", "instruction", "instruction_topic", "period", "unnorm_key", "centre_crop", "image_resize")
 TOLD = (
     *("model", "revision", "model_digest", "base_digest", "statistics_digest", "prompt", "heads_digest", "dtype"),
     *("device", "versions"),
@@ -80,8 +82,9 @@ def options(expected: Mapping[str, Any]) -> dict[str, Any]:
 def require(expected: Mapping[str, Any], header: Mapping[str, Any]) -> None:
     """Raise :class:`MismatchError` if actions made of ``header`` cannot be compared with the golden file."""
     lines = []
+    made_of = {"image_resize": BEFORE_IT_WAS_SAID, **expected["made_of"]}
     for key in SAME:
-        old, new = expected["made_of"][key], header[key]
+        old, new = made_of[key], header[key]
         if key == "bag":
             if old["sha256_of_ends"] != new["sha256_of_ends"]:
                 lines.append(f"another bag: {new['name']}, the golden file is of {old['name']} with other content")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from spec_vla_ros.openvla.picture import AUTO
 from spec_vla_ros.policy_types import DecodeSettings
 
 PRESETS = ("autoregressive", "spec_vla", "training_free", "fastest")
@@ -66,6 +67,7 @@ class Options(Settings):
     dtype: str = "auto"
     cpu_threads: int = 0
     centre_crop: bool = False
+    image_resize: str = AUTO
     report: bool = True
 
     def settings(self, presets: tuple[str, ...] = ()) -> Settings:

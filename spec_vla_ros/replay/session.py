@@ -104,7 +104,7 @@ def _load(options: Options) -> tuple[Any, Any, dict[str, Any]]:
     model = options.model or str(model_folder())
     loaded = load_model(
         model, device=options.device, dtype=options.dtype, unnorm_key=options.unnorm_key or None,
-        revision=options.revision or None, centre_crop=options.centre_crop,
+        revision=options.revision or None, centre_crop=options.centre_crop, image_resize=options.image_resize,
     )  # fmt: skip
     folder = heads_folder(loaded, options.draft_heads)
     heads = trained_drafters(loaded, folder)
@@ -114,7 +114,7 @@ def _load(options: Options) -> tuple[Any, Any, dict[str, Any]]:
         "model": model, "revision": options.revision, "model_digest": files["digest"], "prompt": files["prompt"],
         "base_digest": files.get("base", ""), "unnorm_key": statistics.key,
         "statistics_digest": hashlib.sha256(json.dumps(numbers).encode()).hexdigest()[:16],
-        "centre_crop": options.centre_crop, "draft_heads": options.draft_heads,
+        "centre_crop": options.centre_crop, "image_resize": files["image_resize"], "draft_heads": options.draft_heads,
         "heads_digest": {name: digest(_head_files(folder / name)) for name in sorted(heads[0])},
         "dtype": loaded.model.precision, "device": str(loaded.model.device), "cpu_threads": options.cpu_threads,
         "versions": versions(),

@@ -55,6 +55,8 @@ class TabletopArm:
         self._finger_qpos = np.array([self.model.joint(j).qposadr[0] for j in scene.FINGER_JOINTS])
         self._limits = np.array([self.model.joint(j).range for j in scene.ARM_JOINTS]).T
         self._image_size = image_size
+        buffer = self.model.vis.global_  # MuJoCo refuses a picture that is larger
+        buffer.offheight, buffer.offwidth = max(buffer.offheight, image_size[0]), max(buffer.offwidth, image_size[1])
         self._renderer: mujoco.Renderer | None = None
         self._carry = 0.0
         self.reset(Layout.sample(0))

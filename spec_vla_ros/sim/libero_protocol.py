@@ -8,11 +8,11 @@ no velocity and no distance but a controller input in [-1, 1], where 1 asks for 
 
 from __future__ import annotations
 
-import io
 from dataclasses import dataclass
 
 import numpy as np
-from PIL import Image
+
+from ..openvla.picture import jpeg_round_trip, lanczos
 
 RATE = 20.0  # Hz, control frequency of the environments
 STEP = 1.0 / RATE  # s of simulated time that one action takes
@@ -20,7 +20,6 @@ SETTLE_STEPS = 10  # the simulator drops the objects at a reset; nothing is aske
 NO_OP = (0.0, 0.0, 0.0, 0.0, 0.0, 0.0, -1.0)
 RESOLUTION = 256  # px, square, of the rendered camera
 TASKS, STATES = 10, 50  # tasks per suite; stored initial states per task, one for each trial
-JPEG_QUALITY = 95  # what TensorFlow's encoder takes where nothing is said, with chroma at half resolution
 MOTION_DIM = 6
 
 
@@ -45,15 +44,11 @@ SUITES = {
 def model_picture(rendered: np.ndarray, size: int) -> np.ndarray:
     """(H, W, 3) uint8 as the simulator renders it -> (size, size, 3) uint8 as the training data show it.
 
-    Turned by 180 degrees, through a JPEG like the data set's, then resized with an antialiased Lanczos filter; the
-    centre crop and the normalisation are the model's own (:mod:`..openvla.image`). Pillow instead of TensorFlow: the
-    same operations, not bit for bit the same rounding.
+    Turned by 180 degrees, through a JPEG like the data set's, then resized as a camera's image is; the centre crop and
+    the normalisation are the model's own (:mod:`..openvla.picture`, which then finds nothing to resize). Pillow instead
+    of TensorFlow: the same operations, not bit for bit the same rounding.
     """
-    turned = np.ascontiguousarray(rendered[::-1, ::-1])
-    stored = io.BytesIO()
-    Image.fromarray(turned).save(stored, format="JPEG", quality=JPEG_QUALITY, subsampling="4:2:0")
-    picture = Image.open(stored).convert("RGB")
-    return np.asarray(picture.resize((size, size), Image.Resampling.LANCZOS))
+    return lanczos(jpeg_round_trip(rendered[::-1, ::-1]), size)
 
 
 def env_gripper(opening: float) -> float:

@@ -22,6 +22,7 @@ from torch import Tensor
 
 from ..file_digest import digest
 from ..openvla.loader import LoadedModel
+from ..openvla.picture import BEFORE_IT_WAS_SAID
 
 MANIFEST, FORMAT = "manifest.json", 2
 MODEL_FILES = ("config.json", "tokenizer.json", "preprocessor_config.json", "adapter_config.json", "*.safetensors")
@@ -77,10 +78,11 @@ def shard_folder(work: Path, source: int, index: int) -> Path:
 
 def fingerprint(loaded: LoadedModel) -> dict[str, Any]:
     """Which model answers, as JSON: its files, and what else decides its tokens."""
-    folder = Path(loaded.folder or loaded.source)
+    folder, rule = Path(loaded.folder or loaded.source), loaded.transform.rule
     found = {
         "name": Path(loaded.source).name, "digest": _digest(folder), "precision": loaded.model.precision,
         "unnorm_key": loaded.statistics.key, "prompt": loaded.prompt.rule,
+        "centre_crop": rule.centre_crop, "image_resize": rule.resize,
     }  # fmt: skip
     if loaded.base is not None:  # an adapter alone decides nothing
         found["base"] = _digest(loaded.base)
@@ -120,6 +122,8 @@ class Manifest:
             return
         for part, value in made_for.items():
             stored = self.made_for.get(part)
+            if part == "model":
+                stored = {"image_resize": BEFORE_IT_WAS_SAID, **(stored or {})}
             if stored != value:
                 raise ShardsError(
                     f"the shards in {self.path.parent} are of {_difference(part, stored, value)}; they are not mixed: "

@@ -24,6 +24,7 @@ from ..installed import model_folder
 from ..openvla.checkpoint import save_checkpoint
 from ..openvla.loader import load_model
 from ..openvla.model import OpenVLA
+from ..openvla.picture import PictureRule
 from ..openvla.prompt import Prompt
 from ..openvla.tokenizer_small import build_small_tokenizer
 from ..openvla.vision import VisionBackbone
@@ -32,7 +33,7 @@ from ..policy_types import DecodeSettings
 from ..sim.tasks import TASKS
 from .memory import keep_freed_memory
 from .tabletop_data import Frames, collect
-from .tabletop_model import IMAGE_SIZE, STATISTICS_KEY, TABLETOP
+from .tabletop_model import STATISTICS_KEY, TABLETOP
 from .tabletop_policy import FrameBank, PolicyTrainer, from_checkpoint, train_policy
 from .tabletop_rollout import evaluate, summarize
 from .tabletop_vision import train_vision
@@ -78,7 +79,7 @@ def collect_files(work: Path, kind: str, files: int, seed: int) -> None:
         if path.exists():
             continue
         if kind == "expert":
-            collect(FRAMES_PER_FILE, seed + i, IMAGE_SIZE).save(path)
+            collect(FRAMES_PER_FILE, seed + i, PictureRule.of(TABLETOP)).save(path)
             continue
         newest = _newest_snapshot(work)
         while newest is None:
@@ -88,7 +89,7 @@ def collect_files(work: Path, kind: str, files: int, seed: int) -> None:
         collect(
             FRAMES_PER_FILE,
             seed + i,
-            IMAGE_SIZE,
+            PictureRule.of(TABLETOP),
             actor=lambda image, task: policy.infer(image, task.instruction, AUTOREGRESSIVE).values.copy(),  # noqa: B023
             noise=0.5,
         ).save(path)

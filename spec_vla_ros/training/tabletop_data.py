@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
 
+from ..openvla.picture import PictureRule
 from ..sim.arm import TabletopArm, euler_to_rotation, rotation_to_euler
 from ..sim.expert import expert_action
 from ..sim.scene import COLORS
@@ -56,11 +56,6 @@ class Frames:
         return len(self.images)
 
 
-def shrink(image: np.ndarray, size: int) -> np.ndarray:
-    """The model's own resize (bicubic, antialiased), done once at collection time."""
-    return np.asarray(Image.fromarray(image).resize((size, size), Image.Resampling.BICUBIC))
-
-
 def true_state(arm: TabletopArm) -> np.ndarray:
     """Ground truth in the order of ``STATE_NAMES``."""
     held = arm.held()
@@ -100,8 +95,8 @@ def relabel(states: np.ndarray) -> np.ndarray:
     return np.stack([np.stack([expert_action(scene, task) for task in TASKS]) for scene in scenes]).astype(np.float32)
 
 
-def collect(frames: int, seed: int, image_size: int, actor: Actor | None = None, noise: float = 1.0) -> Frames:
-    """Drive the arm and record ``frames`` frames.
+def collect(frames: int, seed: int, rule: PictureRule, actor: Actor | None = None, noise: float = 1.0) -> Frames:
+    """Drive the arm and record ``frames`` frames, each as the model of ``rule`` will see it.
 
     ``actor`` None: the expert with noise, wrong gripper commands and changes of mind, which visits states that a
     learner gets into. ``actor`` given: the learner drives (DAgger); the expert takes over at random for single steps.
@@ -118,7 +113,7 @@ def collect(frames: int, seed: int, image_size: int, actor: Actor | None = None,
         while arm.time < end and done < 2 and len(rows) < frames:
             image = arm.render()
             labels = np.stack([expert_action(arm, t) for t in TASKS]).astype(np.float32)
-            rows.append((shrink(image, image_size), true_state(arm), labels, index))
+            rows.append((rule.picture(image), true_state(arm), labels, index))
             by_expert = actor is None or rng.random() < 0.05
             action = labels[index].astype(float) if by_expert else actor(image, TASKS[index])
             action[:3] += level * rng.normal(size=3) * 0.018

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from ..openvla.config import IMAGENET_MEAN, IMAGENET_STD, LlamaConfig, OpenVLAConfig, TowerConfig
+from ..openvla.picture import PROCESSOR
 
 IMAGE_SIZE = 112  # px, 8 x 8 patches
 STATISTICS_KEY = "tabletop"
@@ -23,4 +24,5 @@ TABLETOP = OpenVLAConfig(
     vision_backbone_id="custom-dinosiglip-112px",
     llm_backbone_id="llama2-tabletop",
     pad_token_id=768,
+    image_resize=PROCESSOR,  # so its frames were made
 )  # fmt: skip

@@ -26,6 +26,7 @@ from ..errors import SpecVlaError
 from ..installed import model_folder
 from ..motion.data_sets import action_period
 from ..openvla.loader import LoadedModel, load_model
+from ..openvla.picture import AUTO, IMAGE_RESIZES
 from .draft_data import Labeller, LabelSettings
 from .draft_loop import Loop, LoopError, LoopSettings
 from .draft_parallel import Processes, ProcessesError, processes
@@ -66,6 +67,9 @@ def parser() -> argparse.ArgumentParser:
     model.add_argument("--device", type=_device, default="auto", help="torch device, e.g. cuda:1 (%(default)s)")
     model.add_argument("--dtype", default="auto", help="as the node's parameter (%(default)s)")
     model.add_argument("--centre-crop", action="store_true", help="as the node's parameter")
+    model.add_argument(
+        "--image-resize", choices=(AUTO, *IMAGE_RESIZES), default=AUTO, help="as the node's parameter (%(default)s)"
+    )
     model.add_argument("--threads", type=int, default=1, help="of torch on the CPU, per process (%(default)s)")
     data = result.add_argument_group("data")
     data.add_argument("--period", type=float, help="s between two frames, 0 = every frame (the data set's step)")
@@ -159,7 +163,7 @@ def run(arguments: argparse.Namespace, group: Processes, log: Callable[[str], No
     """Label, train one head after the other, report what they are worth."""
     loaded = load_model(
         arguments.model or model_folder(), group.device, arguments.dtype, arguments.unnorm_key or None,
-        arguments.revision or None, centre_crop=arguments.centre_crop,
+        arguments.revision or None, centre_crop=arguments.centre_crop, image_resize=arguments.image_resize,
     )  # fmt: skip
     loaded.model.requires_grad_(False)
     manifest = make_shards(loaded, arguments, group, log)
@@ -178,7 +182,7 @@ def make_shards(
 ) -> Manifest:
     """Label what is not labelled yet; without --data, complete shards are taken as they are."""
     manifest = Manifest(arguments.work)
-    model = {**fingerprint(loaded), "centre_crop": arguments.centre_crop}
+    model = fingerprint(loaded)
     if manifest.complete and not arguments.data:
         manifest.require({"model": model})
         return manifest

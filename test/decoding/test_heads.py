@@ -19,6 +19,7 @@ from spec_vla_ros.decoding.verifier import Verifier
 from spec_vla_ros.errors import CheckpointError
 from spec_vla_ros.openvla.action_tokens import ActionTokens
 from spec_vla_ros.openvla.example import example_config, example_model
+from spec_vla_ros.openvla.image import ImageTransform
 from spec_vla_ros.openvla.llama import causal_mask, rope_tables
 from spec_vla_ros.policy_types import DecodeSettings
 
@@ -258,20 +259,52 @@ def test_a_head_that_does_not_fit_is_named(tmp_path, heads, name, damage):
         load_vision_head(folder, HIDDEN, PATCHES, A) if name == "vision" else load_eagle_head(folder, CONFIG.llama)
 
 
-def test_a_bad_head_is_a_line_and_the_good_one_is_used(tmp_path, verifier, heads):
+@pytest.fixture
+def model_of_it(tmp_path, verifier):
+    """As much of a loaded model as heads are looked up for; its images go the default way."""
+
     class Loaded:
         model, config, tokens = verifier.model, CONFIG, TOKENS
         statistics = type("Statistics", (), {"action_dim": A})
-        files, folder = None, tmp_path / "model"
+        files, folder, transform = None, tmp_path / "model", ImageTransform(CONFIG)
+
+    return Loaded
+
+
+@pytest.mark.parametrize(
+    ("made_for", "said"),
+    [
+        ({"centre_crop": False, "image_resize": "evaluation"}, ""),
+        ({"centre_crop": False}, "(image_resize 'processor', this is 'evaluation')"),
+        ({"centre_crop": True, "image_resize": "evaluation"}, "(centre_crop True, this is False)"),
+        ({"name": "elsewhere"}, ""),
+        (None, ""),
+        ("a sentence", ""),
+    ],
+)
+def test_a_head_that_learnt_from_other_pictures_is_used_and_said(tmp_path, model_of_it, heads, caplog, made_for, said):
+    """It drafts, is accepted less often, and nothing told; one that does not say it is not judged."""
+    save_head(heads["vision"].head, tmp_path / "vision", {} if made_for is None else {"model": made_for})
+    save_head(heads["eagle"].head, tmp_path / "eagle", {"model": made_for})
+    found, problems = trained_drafters(model_of_it, tmp_path)
+    assert (set(found), problems) == ({"vision", "eagle"}, [])
+    warnings = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
+    assert len(warnings) == (2 if said else 0)
+    assert all(said in line and "fewer of its drafts" in line for line in warnings)
+
+
+def test_a_bad_head_is_a_line_and_the_good_one_is_used(tmp_path, model_of_it, heads):
 
     save_head(heads["vision"].head, tmp_path / "vision", {})
     (tmp_path / "eagle").mkdir()
-    found, problems = trained_drafters(Loaded, tmp_path)
+    found, problems = trained_drafters(model_of_it, tmp_path)
     assert list(found) == ["vision"]
     (line,) = problems
     assert "eagle" in line
-    assert trained_drafters(Loaded, tmp_path / "model" / "drafters") == ({}, []), "a model without heads is no problem"
-    found, (line,) = trained_drafters(Loaded, tmp_path / "nowhere")
+    assert trained_drafters(model_of_it, tmp_path / "model" / "drafters") == ({}, []), (
+        "a model without heads is no problem"
+    )
+    found, (line,) = trained_drafters(model_of_it, tmp_path / "nowhere")
     assert found == {}
     assert "nowhere has no draft heads" in line, "asked for"
 

@@ -28,7 +28,7 @@ def test_a_recording_that_a_model_can_use(inspect, bag, tmp_path):
     assert said.status == 0
     assert said.warnings == []
     for part in (
-        "/camera/image_raw, 160 x 120, made 112 x 112 by resize-naive",
+        "/camera/image_raw, 160x120 -> bicubic to 112x112 (image_resize processor)",
         "10.0 Hz; one image is used per step of 0.2 s",
         "1 instruction, prompts of at most 20 ids",
         "none to compare with",

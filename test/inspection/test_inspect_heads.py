@@ -80,6 +80,23 @@ def test_bins_and_dimensions_are_compared(inspect, tabletop, edit):
     assert any("action_dim 7, the model has 6" in warning for warning in inspect(tabletop).warnings)
 
 
+def test_heads_that_learnt_from_other_pictures_are_said(inspect, tabletop, edit):
+    """Such a head fits, drafts, and is accepted less often; nothing else would tell."""
+    for given, crop in (((), False), (("--centre-crop",), True)):
+        warnings = inspect(tabletop, *given).warnings
+        assert (
+            sum("learnt from other pictures (centre_crop False, this is True)" in one for one in warnings) == 2 * crop
+        )
+    said = inspect(tabletop, HEADS, "--image-resize", "evaluation")
+    assert said.status == 0, "it costs speed and not correctness"
+    for place in (tabletop / "drafters", HEADS):
+        for name in ("vision", "eagle"):
+            expected = (
+                f"the {name} head in {place / name} learnt from other pictures (image_resize 'processor', this is "
+            )
+            assert any(one.startswith(expected) for one in said.warnings), expected
+
+
 def test_a_published_head(inspect, published):
     llama = load_model(TABLETOP).config.llama
     folder = published(llama)

@@ -53,6 +53,7 @@ def test_a_whole_model_is_described(inspect, tabletop):
         "8 layers, width 128, 4 heads, vocabulary 832",
         "112 px in 8 x 8 patches, 5 of 6 blocks of width 128 used",
         "112 x 112, resize-naive",
+        "any size -> bicubic to 112x112 (image_resize processor)",
         "512..767, 255 bins",
         f"{parameters:,}",
         "stored as bfloat16",

@@ -1,5 +1,7 @@
 """``config.json``: defaults, overlay, and refusal of what is not implemented."""
 
+import dataclasses
+
 import pytest
 import torch
 
@@ -13,6 +15,7 @@ from spec_vla_ros.openvla.config_json import (
 )
 from spec_vla_ros.openvla.example import example_config
 from spec_vla_ros.openvla.model import OpenVLA
+from spec_vla_ros.openvla.picture import PROCESSOR
 
 PUBLISHED = {
     "model_type": "openvla",
@@ -135,6 +138,17 @@ def test_round_trip_of_a_small_model(towers):
     config = example_config(towers=towers)
     assert config_from_json(config_to_json(config, torch.bfloat16)) == config
     check_preprocessor(preprocessor_to_json(config), config)
+
+
+def test_how_a_small_model_was_shown_its_pictures_is_kept_and_must_exist():
+    config = dataclasses.replace(example_config(), image_resize=PROCESSOR)
+    data = config_to_json(config, torch.bfloat16)
+    assert config_from_json(data).image_resize == PROCESSOR
+    assert "image_resize" not in config_to_json(example_config(), torch.bfloat16), "as published, where nothing differs"
+    with pytest.raises(
+        CheckpointError, match=r"image_resize 'best'; supported: \('evaluation', 'lanczos', 'processor'"
+    ):
+        config_from_json({**data, "image_resize": "best"})
 
 
 def test_theta_where_newer_libraries_write_it():

@@ -87,6 +87,6 @@ def test_the_node_says_it_by_name(written, name, value):
     from types import SimpleNamespace
 
     settings = {"cpu_threads": 0, "device": "cpu", "dtype": "auto", "model": str(written), "unnorm_key": ""}
-    settings |= {"revision": "", "centre_crop": False, "draft_heads": "", name: value}
+    settings |= {"revision": "", "centre_crop": False, "image_resize": "auto", "draft_heads": "", name: value}
     with pytest.raises(ConfigurationError):
         load_openvla(SimpleNamespace(**settings))

@@ -2,7 +2,8 @@
 
 ``test/data/parity`` holds two small random checkpoints that the reference's own classes wrote (bfloat16; towers and
 language model scaled down, everything else as published, dead blocks and pooling head included), and what those
-classes computed from them in float32: pixels, tower features, projected patches, logits, greedy tokens, actions.
+classes computed from them in float32: pixels, tower features, projected patches, logits, greedy tokens, actions. Their
+image processor saw the pictures as they are (``image_resize`` processor).
 Reference stack: transformers 4.40.1, timm 0.9.10, torchvision 0.28. Two things differ from a published folder: the
 sizes are stated under ``vision_towers``, and the small vocabulary's own "▁" stood in for the fixed id 29871.
 """
@@ -18,6 +19,7 @@ from safetensors.torch import load_file
 from spec_vla_ros.openvla.config import OpenVLAConfig
 from spec_vla_ros.openvla.image import ImageTransform
 from spec_vla_ros.openvla.loader import load_model
+from spec_vla_ros.openvla.picture import PROCESSOR
 from spec_vla_ros.policy import OpenVLAPolicy
 from spec_vla_ros.policy_types import DecodeSettings
 
@@ -30,7 +32,8 @@ def reference(request):
     """Loaded checkpoint, expected tensors, and the cases."""
     folder = FOLDER / request.param
     cases = json.loads((folder / "expected.json").read_text())["cases"]
-    return load_model(folder, unnorm_key="second"), load_file(folder / "expected.safetensors"), cases
+    loaded = load_model(folder, unnorm_key="second", image_resize=PROCESSOR)
+    return loaded, load_file(folder / "expected.safetensors"), cases
 
 
 def picture(height, width):
@@ -45,7 +48,7 @@ def picture(height, width):
 def test_pixels_are_equal_to_the_last_bit(reference, case, strategy):
     loaded, expected, cases = reference
     config = OpenVLAConfig(loaded.config.towers, loaded.config.llama, image_resize_strategy=strategy)
-    pixels = ImageTransform(config)(picture(cases[case]["height"], cases[case]["width"]))
+    pixels = ImageTransform(config, image_resize=PROCESSOR)(picture(cases[case]["height"], cases[case]["width"]))
     assert torch.equal(pixels[:, 5::24, 5::24], expected[f"{case}.pixels.{strategy}"])
 
 

@@ -289,6 +289,10 @@ def test_rows_of_another_model_or_head_at_the_same_place_are_not_continued(make_
     ("change", "line"),
     [
         (["--centre-crop"], "another centre_crop: True, the golden file was made with False (--centre-crop)"),
+        (
+            ["--image-resize", "evaluation"],
+            "another image_resize: 'evaluation', the golden file was made with 'processor'",
+        ),
         (["--instruction", "touch it"], "another instruction: 'touch it', the golden file was made with ''"),
         (["--period", "0.5"], "another period: 0.5, the golden file was made with 0.0 (--period)"),
         (None, "another bag: other, the golden file is of bag with other content"),
@@ -306,6 +310,20 @@ def test_what_cannot_be_compared_is_named_before_anything_is_decoded(
     other = bag if change else make_bag(name="other", frames=3)
     assert main(command(other, own_model, "--check-golden", "golden.json", *(change or []))) == 2
     assert line in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(("resize", "status"), [("processor", 0), ("lanczos", 2)])
+def test_a_golden_file_of_before_was_made_by_the_processor_alone(make_bag, own_model, capsys, resize, status):
+    """It does not say how its pictures were made: there was one way."""
+    words = command(make_bag(frames=2), own_model, "--image-resize", resize)
+    assert main([*words, "--presets", "autoregressive", "--save-golden", "golden.json"]) == 0
+    content = golden.load("golden.json")
+    assert content["made_of"].pop("image_resize") == resize
+    golden.save("golden.json", content)
+    capsys.readouterr()
+    assert main([*words, "--check-golden", "golden.json"]) == status
+    refused = f"another image_resize: {resize!r}, the golden file was made with 'processor' (--image-resize)"
+    assert (refused in capsys.readouterr().out) == (status == 2)
 
 
 def test_a_golden_file_keeps_how_it_was_decoded(make_bag, tmp_path):

@@ -3,7 +3,13 @@
 import numpy as np
 import pytest
 
-from spec_vla_ros.sim.arm import euler_to_rotation, rotation_from_vector, rotation_to_euler, vector_from_rotation
+from spec_vla_ros.sim.arm import (
+    TabletopArm,
+    euler_to_rotation,
+    rotation_from_vector,
+    rotation_to_euler,
+    vector_from_rotation,
+)
 from spec_vla_ros.sim.tasks import TASKS, Layout
 
 LEVEL = Layout(
@@ -18,6 +24,16 @@ STEP = np.array([0.006, -0.004, 0.003, 0.0, 0.0, 0.0])
 def settle(arm, seconds=0.6):
     arm.set_twist(np.zeros(6))
     arm.advance(seconds)
+
+
+@pytest.mark.parametrize(("width", "height"), [(1280, 720), (480, 640)])
+def test_the_camera_may_have_more_pixels_than_the_scene_says(width, height):
+    """MuJoCo refused every picture beyond 640 x 480, so that no large camera could be rehearsed."""
+    arm = TabletopArm((height, width))
+    try:
+        assert arm.render().shape == (height, width, 3)
+    finally:
+        arm.close()
 
 
 def test_ten_equal_steps_travel_ten_times_one(arm):

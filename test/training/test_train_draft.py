@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -293,11 +294,23 @@ def test_every_answer_comes_once_before_any_comes_twice():
         (["--period", "0.5"], r"another data: period 0\.0, now 0\.5"),
         (["--others", "1"], r"another settings: others 2, now 1"),
         (["--centre-crop"], r"another model: centre_crop False, now True"),
+        (["--image-resize", "evaluation"], r"another model: image_resize 'processor', now 'evaluation'"),
     ],
 )
 def test_shards_of_something_else_are_not_mixed(bag, labelled, options, message):
     with pytest.raises(SystemExit, match=rf"train-draft: the shards in .* are of {message}.*use another --work"):
         train(*options, data=[bag], work=labelled)
+
+
+def test_shards_that_do_not_say_how_pictures_were_made_are_the_processors(bag, labelled, tmp_path):
+    """The table top's model is one that learnt so; another one's shards would be named as the processor's."""
+    work = shutil.copytree(labelled, tmp_path / "work")
+    stored = json.loads((work / "manifest.json").read_text())
+    assert stored["made_for"]["model"].pop("image_resize") == "processor"
+    (work / "manifest.json").write_text(json.dumps(stored))
+    train("--shards-only", data=[bag], work=work)
+    with pytest.raises(SystemExit, match=r"another model: image_resize 'processor', now 'lanczos'"):
+        train("--shards-only", "--image-resize", "lanczos", data=[bag], work=work)
 
 
 def test_shards_of_other_data_are_not_mixed(labelled, tmp_path):
@@ -372,7 +385,7 @@ def test_a_revision_reaches_the_hub_and_the_files_that_were_read_are_the_fingerp
 
     asked = {}
 
-    def load(path, device, dtype, key, revision, centre_crop):
+    def load(path, device, dtype, key, revision, centre_crop, image_resize):
         asked.update(path=path, revision=revision)
         raise train_draft.SourceError("enough")
 
@@ -382,7 +395,7 @@ def test_a_revision_reaches_the_hub_and_the_files_that_were_read_are_the_fingerp
     assert asked == {"path": "owner/name", "revision": "v2"}
     hub = lambda *_, **__: pytest.fail("it may be another revision")  # noqa: E731
     monkeypatch.setattr("huggingface_hub.snapshot_download", hub)
-    parts = {name: getattr(loaded, name) for name in ("model", "statistics", "prompt")}
+    parts = {name: getattr(loaded, name) for name in ("model", "statistics", "prompt", "transform")}
     snapshot = SimpleNamespace(**parts, source="owner/name", folder=MODEL, base=None)
     assert draft_shards.fingerprint(snapshot)["digest"] == draft_shards.fingerprint(loaded)["digest"]
     adapter = SimpleNamespace(**parts, source="owner/adapter", folder=tmp_path, base=MODEL)

@@ -7,6 +7,8 @@ or ``model.safetensors``; a config.json is not needed, because the shapes follow
 from __future__ import annotations
 
 import json
+import logging
+from collections.abc import Mapping
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any
@@ -26,6 +28,7 @@ from spec_vla_ros.lfs_pointer import lfs_pointer
 from spec_vla_ros.openvla.config import LlamaConfig
 from spec_vla_ros.openvla.file_stamps import FileStamps
 from spec_vla_ros.openvla.loader import LoadedModel
+from spec_vla_ros.openvla.picture import BEFORE_IT_WAS_SAID, PictureRule
 
 from .eagle_head import EagleHead
 from .vision_head import VisionHead, VisionHeadConfig
@@ -33,12 +36,15 @@ from .vision_head import VisionHead, VisionHeadConfig
 FOLDER = "drafters"
 WEIGHTS, PUBLISHED_WEIGHTS = "model.safetensors", "pytorch_model.bin"
 
+_log = logging.getLogger(__name__)
+
 
 def trained_drafters(loaded: LoadedModel, folder: Path) -> tuple[dict[str, Drafter], list[str]]:
     """Drafters whose heads lie in ``folder``, by name, and what is wrong with the others, one line each.
 
-    A head that is missing or does not fit costs speed and not correctness, so it is never an error. The files of those
-    that are found are watched from now on as the model's are.
+    A head that is missing or does not fit costs speed and not correctness, so it is never an error; one that learnt
+    from other pictures than this model gets is used, with a warning in the log. The files of those that are found are
+    watched from now on as the model's are.
     """
     makers = {Vision.name: _vision, Eagle.name: _eagle}
     found, problems = {}, []
@@ -52,11 +58,38 @@ def trained_drafters(loaded: LoadedModel, folder: Path) -> tuple[dict[str, Draft
                 found.pop(name, None)
                 problems.append(str(error))
                 continue
+            if other := other_pictures(_about(folder / name), loaded.transform.rule):
+                _log.warning(f"the draft head in {folder / name} {other}")
             if loaded.files is not None:
                 loaded.files.extend(files)
     if not (found or problems) and folder != heads_folder(loaded):
         problems.append(f"{folder.absolute()} has no draft heads in it ({', '.join(f'{name}/' for name in makers)})")
     return found, problems
+
+
+def other_pictures(about: Mapping[str, Any], rule: PictureRule) -> str:
+    """What is wrong if a head's ``about`` says that it learnt from pictures made otherwise than ``rule``, or "".
+
+    A head that does not say how, because it is from elsewhere, is not judged.
+    """
+    made_for = about.get("model")
+    if not isinstance(made_for, Mapping) or "centre_crop" not in made_for:
+        return ""
+    learnt = {"image_resize": BEFORE_IT_WAS_SAID, **made_for}
+    gets = {"image_resize": rule.resize, "centre_crop": rule.centre_crop}
+    other = [f"{name} {learnt[name]!r}, this is {value!r}" for name, value in gets.items() if learnt[name] != value]
+    if not other:
+        return ""
+    return f"learnt from other pictures ({'; '.join(other)}): fewer of its drafts will be accepted; train it anew"
+
+
+def _about(folder: Path) -> Mapping[str, Any]:
+    """What a head says of how it came about; nothing where it says nothing that can be read."""
+    try:
+        about = json.loads((folder / "config.json").read_text(encoding="utf-8"))["about"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return {}
+    return about if isinstance(about, Mapping) else {}
 
 
 def _vision(loaded: LoadedModel, folder: Path) -> Drafter:
