@@ -27,10 +27,12 @@ from .safety_link import START, SafetyLink
 from .safety_node import Setup
 from .servo_link import ServoLink
 from .space import Space
+from .stand_in import StandIn
 
 AGAIN = 5.0  # s that activation waits for a safety loop that is starting
 ANSWER = 0.5  # s for the safety loop to follow
 SUCCESSOR = 1.0  # s of zeros from the successor of a safety loop that died: it has to be discovered first
+HANDOVER = 0.3  # s for which this node says zero beside a successor that is ready
 GONE = "Check the arm's driver or MoveIt Servo and the network; then deactivate and activate."
 
 
@@ -71,6 +73,8 @@ class ArmLink:
         self._joints_at: float | None = None
         self._mine = mine
         self._told_at: float | None = None  # when the safety loop last heard of us since activation
+        self._stand_in: StandIn | None = None
+        self._relieved_at = 0.0
         self.safety = SafetyLink(self._setup, on_news)
 
     @property
@@ -82,6 +86,8 @@ class ArmLink:
     def rivals(self) -> int:
         """Other publishers of velocities on the same topic."""
         self._mine.add(self.report.gid)
+        if self._stand_in is not None:
+            self._mine |= self._stand_in.gids
         infos = self._node.get_publishers_info_by_topic(self.topic)
         return sum(bytes(info.endpoint_gid).hex() not in self._mine for info in infos)
 
@@ -101,6 +107,7 @@ class ArmLink:
     def wait_activatable(self, dry_run: bool) -> Fault | None:
         """What speaks against activation; a successor of a safety loop that died may still be on its way."""
         self.safety.wait(lambda report: report.ready, AGAIN)
+        self._end_stand_in()
         return self.safety.trouble(time.monotonic()) or (None if dry_run else self.rival_fault())
 
     def engage(self, now: float, patience: float) -> Fault | None:
@@ -204,8 +211,14 @@ class ArmLink:
         return None
 
     def renew(self) -> None:
-        """Put a successor in the place of a safety loop that has ended; it begins with zeros if there was motion."""
+        """Put a successor in the place of a safety loop that has ended; it begins with zeros if there was motion.
+
+        Until it does, this node says them.
+        """
         driving = self.report.on_wire
+        if driving:
+            self._end_stand_in()
+            self._stand_in = StandIn(self._node, self.topic, self._setup.frame, self._relieved)
         self._mine.add(self.report.gid)
         died = self.safety
         if died.report.ready:  # one that never came would not come again either
@@ -216,10 +229,24 @@ class ArmLink:
     def destroy(self) -> None:
         """Leave the graph, after the last words of the safety loop."""
         self.safety.wait_closed(LAST_WORDS)
+        self._end_stand_in()
         self._node.destroy_subscription(self._joints)
         for part in (self._gripper, self.servo, self.space):
             if part is not None:
                 part.destroy()
+
+    def _relieved(self) -> bool:
+        """Whether a successor has said zero for long enough to have been heard."""
+        now = time.monotonic()
+        if not self.report.ready or self.safety.gone:
+            self._relieved_at = now + HANDOVER
+        return now >= self._relieved_at
+
+    def _end_stand_in(self) -> None:
+        if self._stand_in is not None:
+            self._mine |= self._stand_in.gids
+            self._stand_in.end()
+            self._stand_in = None
 
     def _on_joints(self, data: Any) -> None:
         del data

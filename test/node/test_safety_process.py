@@ -14,11 +14,15 @@ from test_node_process import DRIVE, any_motion, finish
 NAMES = 200_000  # in one request: 2.4 MB
 
 
+def children_of(process):
+    with open(f"/proc/{process.pid}/task/{process.pid}/children", encoding="ascii") as listed:
+        return {int(pid) for pid in listed.read().split()}
+
+
 def child_of(process):
     """Process id of the safety process."""
-    with open(f"/proc/{process.pid}/task/{process.pid}/children", encoding="ascii") as listed:
-        (pid,) = listed.read().split()
-    return int(pid)
+    (pid,) = children_of(process)
+    return pid
 
 
 def ended(pid):
@@ -79,6 +83,27 @@ def test_a_safety_process_that_dies_is_a_fault_and_its_successor_says_zero(world
     zeros_follow(world)
     assert child_of(process) != first
     assert process.poll() is None
+
+
+def test_zero_does_not_wait_for_the_successor_of_a_safety_process_that_dies(world, act):
+    """It has to start an interpreter first, which has taken more than two seconds on a busy machine."""
+    process = drive(world, act, step_dt="2.0")
+    first = child_of(process)
+    until_in_motion(world)
+    os.kill(first, signal.SIGKILL)
+    world.until(lambda: children_of(process) - {first}, 10, "the successor")
+    second = child_of(process)
+    os.kill(second, signal.SIGSTOP)
+    try:
+        zeros_follow(world)
+    finally:
+        os.kill(second, signal.SIGCONT)
+
+    def publishers():
+        return [info.node_name for info in world.probe.get_publishers_info_by_topic("/delta_twist_cmds")]
+
+    world.until(lambda: publishers() == ["act_safety"], 20, "the successor alone")
+    assert not any_motion(world, world.twists[-5:])
 
 
 def test_after_the_death_of_the_safety_process_the_node_is_armed_like_after_any_fault(rig):
