@@ -1,0 +1,110 @@
+"""Data set folders in the layouts of LeRobot, with videos of the codecs that it writes.
+
+The names of files, columns and fields are those of the library (huggingface/lerobot, ``src/lerobot/datasets``).
+"""
+
+import io
+import json
+import os
+
+import numpy as np
+import pytest
+
+
+def film(path, images, fps=10, codec="libx264", rate=None):
+    """A video of ``images``; "libsvtav1" is what LeRobot writes, "libx264" what everything reads. ``rate``: not fps."""
+    os.environ.setdefault("SVT_LOG", "1")  # errors only; read by the encoder
+    av = pytest.importorskip("av")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    quick = {"libsvtav1": {"preset": "10", "crf": "20", "g": "2"}, "libx264": {"preset": "ultrafast", "crf": "12"}}
+    with av.open(str(path), "w") as file:
+        stream = file.add_stream(codec, rate=rate or fps, options=quick.get(codec, {}))
+        height, width = images[0].shape[:2]
+        stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
+        for pixels in images:
+            file.mux(stream.encode(av.VideoFrame.from_ndarray(np.ascontiguousarray(pixels), format="rgb24")))
+        file.mux(stream.encode())
+
+
+def png(pixels):
+    from PIL import Image
+
+    stream = io.BytesIO()
+    Image.fromarray(pixels).save(stream, "PNG")
+    return stream.getvalue()
+
+
+def write_table(path, rows):
+    pa = pytest.importorskip("pyarrow")
+    from pyarrow import parquet
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    parquet.write_table(pa.Table.from_pylist(rows), path)
+
+
+def write_lerobot(
+    folder, episodes, layout="v2.1", video=True, fps=10, camera="observation.images.front", codec="libx264",
+    actions=None, without=(), times=None, more_cameras=(),
+):  # fmt: skip
+    """``episodes``: (task, images). Layout "v3.0" joins all of them in one data file and one video. ``actions``: (N, A)
+    of all rows; ``without``: columns that are left out; ``times``: s, of the rows of every episode.
+    """
+    three = layout.startswith("v3")
+    cameras = [camera, *more_cameras]
+    tasks = list(dict.fromkeys(task for task, _ in episodes))
+    about = {
+        "dtype": "video" if video else "image",
+        "shape": [*episodes[0][1][0].shape],
+        "info": {"video.codec": "av1"},
+    }
+    info = {
+        "codebase_version": layout, "fps": fps, "chunks_size": 1000, "total_episodes": len(episodes),
+        "total_frames": sum(len(images) for _, images in episodes),
+        "features": {**dict.fromkeys(cameras, about), "action": {"dtype": "float32", "shape": [7]}},
+        "data_path": "data/chunk-{chunk_index:03d}/file-{file_index:03d}.parquet" if three
+        else "data/chunk-{episode_chunk:03d}/episode_{episode_index:06d}.parquet",
+        "video_path": "videos/{video_key}/chunk-{chunk_index:03d}/file-{file_index:03d}.mp4" if three
+        else "videos/chunk-{episode_chunk:03d}/{video_key}/episode_{episode_index:06d}.mp4",
+    }  # fmt: skip
+    rows, listed, played = [], [], 0
+    for index, (task, images) in enumerate(episodes):
+        own = [
+            {"episode_index": index, "frame_index": i, "task_index": tasks.index(task),
+             "timestamp": times[i] if times else i / fps, "action": [0.0] * 7}
+            | ({} if video else {name: {"bytes": png(pixels), "path": None} for name in cameras})
+            for i, pixels in enumerate(images)
+        ]  # fmt: skip
+        if actions is not None:
+            for i, row in enumerate(own):
+                row["action"] = [float(value) for value in actions[played + i]]
+        own = [{name: value for name, value in row.items() if name not in without} for row in own]
+        rows += own
+        entry = {"episode_index": index, "tasks": [task], "length": len(images)}
+        if three:
+            entry |= {"data/chunk_index": 0, "data/file_index": 0}
+            for name in cameras:
+                entry |= {f"videos/{name}/{what}": 0 for what in ("chunk_index", "file_index")}
+                entry |= {f"videos/{name}/from_timestamp": played / fps}
+                entry |= {f"videos/{name}/to_timestamp": (played + len(images)) / fps}
+        else:
+            write_table(folder / f"data/chunk-000/episode_{index:06d}.parquet", own)
+            for name in cameras if video else ():
+                film(folder / f"videos/chunk-000/{name}/episode_{index:06d}.mp4", images, fps, codec)
+        listed.append(entry)
+        played += len(images)
+    meta = folder / "meta"
+    meta.mkdir(parents=True, exist_ok=True)
+    (meta / "info.json").write_text(json.dumps(info))
+    lines = [{"task_index": index, "task": task} for index, task in enumerate(tasks)]
+    if three:
+        write_table(folder / "data/chunk-000/file-000.parquet", rows)
+        for name in cameras if video else ():
+            every = [pixels for _, images in episodes for pixels in images]
+            film(folder / f"videos/{name}/chunk-000/file-000.mp4", every, fps, codec)
+        indexed = [{"task_index": line["task_index"], "__index_level_0__": line["task"]} for line in lines]
+        write_table(meta / "tasks.parquet", indexed)
+        write_table(meta / "episodes/chunk-000/file-000.parquet", listed)
+    else:
+        for name, entries in (("tasks", lines), ("episodes", listed)):
+            (meta / f"{name}.jsonl").write_text("\n".join(map(json.dumps, entries)) + "\n")
+    return folder
