@@ -48,15 +48,19 @@ class Model:
         return found.pop() if len(found) == 1 else None
 
 
-def inspect_model(path: str, unnorm_key: str | None = None, step_dt: float = 0.0) -> tuple[Report, Model]:
-    """``unnorm_key``, ``step_dt`` (s): as the node would be told; None and 0 = not at all."""
+def inspect_model(
+    path: str, unnorm_key: str | None = None, step_dt: float = 0.0, revision: str = ""
+) -> tuple[Report, Model]:
+    """``unnorm_key``, ``step_dt`` (s), ``revision``: as the node would be told; None, 0 and "" = not at all."""
     report, model = Report(path, "model"), Model(path)
     try:
-        source = locate(path, download=False)
+        source = locate(path, revision, download=False)
     except CheckpointError as error:
-        fetch = f"Correct the path, or fetch it first: hf download {path}"
+        fetch = f"Correct the path, or fetch it first: hf download {path}" + f" --revision {revision}" * bool(revision)
         report.error(str(error), fetch if looks_like_hub_id(path) else error.remedy)
         return report, model
+    if revision and source.warning:
+        report.warning(source.warning, "The node would say the same at configure.")
     folder = source.folder
     adapter, base = None, folder
     report.attempt(check_folder, folder)
