@@ -13,7 +13,7 @@ import numpy as np
 from spec_vla_ros.errors import InstructionError
 from spec_vla_ros.instruction import clean_instruction
 from spec_vla_ros.lerobot.meta import DataSet, LeRobotError
-from spec_vla_ros.lerobot.pictures import PictureError, Pictures, rate_problem
+from spec_vla_ros.lerobot.pictures import PictureError, Pictures, rate_problem, videos_of
 from spec_vla_ros.lerobot.rows import Rows, read_actions, read_rows
 from spec_vla_ros.lerobot.video import Video, VideoError
 from spec_vla_ros.openvla.action_tokens import ActionStatistics
@@ -56,10 +56,9 @@ def inspect_data_set(
 
 def _overview(report: Report, data: DataSet, rows: Rows) -> None:
     section = report.section("data set")
-    files = [file for file in data.files(data.cameras) if file.is_file()]
-    size = sum(file.stat().st_size for file in files)
     section.add("layout", f"LeRobot {data.version}", data.version)
-    section.add("files", f"{len(files)}, {size_of(size)}", {"count": len(files), "bytes": size})
+    size = sum(file.stat().st_size for file in rows.files)
+    section.add("tables", f"{len(rows.files)}, {size_of(size)}", {"count": len(rows.files), "bytes": size})
     if robot := data.info.get("robot_type"):
         section.add("robot", str(robot))
     lengths = np.unique(rows.episode, return_counts=True)[1]
@@ -128,9 +127,9 @@ def _videos(
     report: Report, section: Any, data: DataSet, rows: Rows, key: str, say: Callable[..., None], progress: Progress
 ) -> None:
     """Headers of all videos of a camera, and whether each is long enough for its rows."""
-    needed = _needed(data, rows, key)
+    needed = videos_of(data, key, rows)
     codecs: Counter[str] = Counter()
-    short, broken, told = [], [], time.monotonic()
+    short, broken, size, told = [], [], 0, time.monotonic()
     for number, (path, frames) in enumerate(needed.items()):
         if time.monotonic() - told > SAID_EVERY:
             told = time.monotonic()
@@ -138,15 +137,18 @@ def _videos(
         try:
             with Video(path) as video:
                 codecs[video.codec] += 1
-                if why := rate_problem(video, rows):
+                if why := rate_problem(video, rows, frames):
                     raise LeRobotError(why)
+                size += path.stat().st_size
                 last = max(round(start * video.rate) + count for start, count in frames)
                 if video.count and video.count < last:
                     short.append(f"{path.name} ({video.count} of {last} pictures)")
         except VideoError as error:
             broken.append(str(error))
     text = ", ".join(f"{count} in {codec}" for codec, count in codecs.most_common())
-    section.add("stored", f"{count_of(len(needed), 'video')}: {text or 'none can be opened'}", dict(codecs))
+    section.add(
+        "stored", f"{count_of(len(needed), 'video')}, {size_of(size)}: {text or 'none can be opened'}", dict(codecs)
+    )
     for why in broken[:SHOWN]:
         say(why, "Fetch it again; a training would leave its pictures out, and stops where too few are left.")
     if short:
@@ -154,18 +156,6 @@ def _videos(
             f"{key}: {count_of(len(short), 'video')} shorter than the rows: {', '.join(short[:SHOWN])}",
             "Rows beyond the end have no picture and are left out; was the recording broken off?",
         )
-
-
-def _needed(data: DataSet, rows: Rows, key: str) -> dict[Path, list[tuple[float, int]]]:
-    """Of each video: where in it its episodes begin (s), and how many pictures each of them has."""
-    episodes, place = np.unique(rows.episode, return_inverse=True)
-    last = np.zeros(len(episodes), np.int64)
-    np.maximum.at(last, place, rows.frame)
-    needed: dict[Path, list[tuple[float, int]]] = {}
-    for episode, frame in zip(episodes.tolist(), last.tolist(), strict=True):
-        start = data.video_start(key, episode)
-        needed.setdefault(data.video_file(key, episode), []).append((start, frame + 1))
-    return needed
 
 
 def _look(data: DataSet, rows: Rows, key: str, say: Callable[..., None]) -> tuple[Counter, int, Pixels]:

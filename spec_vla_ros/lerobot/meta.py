@@ -36,20 +36,20 @@ class DataSet:
         self.path = path
         self.info = read_json(path / INFO)
         self.version = str(self.info.get("codebase_version", "")).lstrip("v")
-        self.features: dict[str, dict[str, Any]] = self.info.get("features") or {}
-        if self.version.split(".")[0] not in ("2", "3") or not self.features:
+        if self.version.split(".")[0] not in ("2", "3"):
             raise LeRobotError(
                 f"{path}: LeRobot layout {self.version or 'unknown'} cannot be read; 2.x and 3.0 can (the scripts "
                 "convert_dataset_* of LeRobot turn older layouts into newer ones)"
             )
         self.three = self.version.startswith("3")
         try:
+            self.features: dict[str, dict[str, Any]] = dict(self.info.get("features") or {})
             self.fps = float(self.info.get("fps") or 0)
-            self._chunk = int(self.info.get("chunks_size") or 1000)
+            self._chunk = max(1, int(self.info.get("chunks_size") or 1000))
             pictures = [key for key, about in self.features.items() if about.get("dtype") in ("video", "image")]
-        except (TypeError, ValueError, AttributeError) as error:
+            self.depth = [key for key in pictures if _is_depth(self.features[key])]
+        except (TypeError, ValueError, AttributeError, OverflowError) as error:
             raise LeRobotError(f"{path / INFO} has a value that cannot be: {error}") from error
-        self.depth = [key for key in pictures if _is_depth(self.features[key])]
         self.cameras = [key for key in pictures if key not in self.depth]
         self.tasks = self._read_tasks()
         self.episodes = self._read_episodes()
@@ -68,11 +68,6 @@ class DataSet:
     def is_video(self, camera: str) -> bool:
         """Whether the pictures of ``camera`` are in videos and not in the rows."""
         return self.features[camera]["dtype"] == "video"
-
-    def stated_codec(self, camera: str) -> str:
-        """As info.json has it; empty where it says nothing."""
-        about = self.features[camera]
-        return str((about.get("info") or about.get("video_info") or {}).get("video.codec") or "")
 
     def action(self) -> str:
         """Key of the actions; empty if there are none."""
@@ -138,8 +133,8 @@ class DataSet:
         about = self.episodes[episode]
         fields = {"episode_chunk": episode // self._chunk, "episode_index": episode, "video_key": camera}
         for number in ("chunk_index", "file_index"):
-            if about.get(where + number) is not None:
-                fields[number] = int(about[where + number])
+            if isinstance(about.get(where + number), int):
+                fields[number] = about[where + number]
         if not camera:
             del fields["video_key"]
         try:
@@ -165,7 +160,7 @@ class DataSet:
         name = "task" if "task" in texts else texts[0] if len(texts) == 1 else ""
         try:
             return {int(row["task_index"]): str(row[name] or "") for row in rows}
-        except (KeyError, TypeError, ValueError):
+        except (KeyError, TypeError, ValueError, OverflowError):
             raise LeRobotError(f"{path} has the columns {texts}, expected task and task_index") from None
 
     def _read_episodes(self) -> dict[int, dict[str, Any]]:
@@ -179,7 +174,7 @@ class DataSet:
             raise LeRobotError(f"{where} lists no episodes")
         try:
             return {int(row["episode_index"]): row for row in rows}
-        except (KeyError, TypeError, ValueError) as error:
+        except (KeyError, TypeError, ValueError, OverflowError) as error:
             raise LeRobotError(f"{where} does not number the episodes: {error}") from error
 
 

@@ -1,7 +1,7 @@
 """The picture that belongs to a row, from a video or from the row itself.
 
-A video holds one picture per row of an episode, at its own rate, which has to be that of the rows: else which picture
-belongs to a row is not known, and any answer would be a wrong one that nobody sees.
+A video holds one picture per row of an episode. Where neither its rate nor the number of its pictures agrees with that,
+which picture belongs to which row is not known, and any answer would be a wrong one that nobody sees.
 """
 
 from __future__ import annotations
@@ -41,6 +41,7 @@ class Pictures:
     def __init__(self, data: DataSet, camera: str, rows: Rows) -> None:
         self._data, self._camera, self._rows = data, camera, rows
         self._video: Video | None = None
+        self._of_videos = videos_of(data, camera, rows) if data.is_video(camera) else {}
 
     def cells(self) -> Iterator[Any]:
         """What the rows hold of the camera, in their order: a picture not yet decoded, None where it is in a video."""
@@ -99,7 +100,7 @@ class Pictures:
             if pointer := lfs_pointer(path):
                 raise LeRobotError(pointer)
             video = Video(path)
-            if why := rate_problem(video, self._rows):
+            if why := rate_problem(video, self._rows, self._of_videos[path]):
                 video.close()
                 raise LeRobotError(why)
             self._video = video
@@ -116,14 +117,14 @@ class Pictures:
         cell = cell if isinstance(cell, dict) else {"bytes": cell}
         data, where = cell.get("bytes"), f"frame {frame} of episode {episode}"
         if data is None and cell.get("path"):
-            path = self._data.path / cell["path"]
+            path = self._data.path / str(cell["path"])
             if not path.is_file():
                 raise PictureError("the file of the picture is missing", f"{path} is missing")
             if pointer := lfs_pointer(path):
                 raise LeRobotError(pointer)
             data, where = path.read_bytes(), str(path)
-        if not data:
-            raise PictureError("the row holds no picture", f"{where} is empty")
+        if not data or not isinstance(data, bytes):
+            raise PictureError("the row holds no picture", f"{where} has none")
         try:
             with Image.open(io.BytesIO(data)) as picture:
                 return np.ascontiguousarray(picture.convert("RGB"))
@@ -131,13 +132,27 @@ class Pictures:
             raise PictureError("the picture cannot be decoded", f"{where}: {error}") from error
 
 
-def rate_problem(video: Video, rows: Rows) -> str:
-    """Why it is not known which picture of ``video`` belongs to which row; empty if it is."""
+def videos_of(data: DataSet, camera: str, rows: Rows) -> dict[Path, list[tuple[float, int]]]:
+    """Of each video: where in it its episodes begin (s), and how many pictures each of them has."""
+    episodes, place = np.unique(rows.episode, return_inverse=True)
+    last = np.zeros(len(episodes), np.int64)
+    np.maximum.at(last, place, rows.frame)
+    found: dict[Path, list[tuple[float, int]]] = {}
+    for episode, frame in zip(episodes.tolist(), last.tolist(), strict=True):
+        start = data.video_start(camera, episode)
+        found.setdefault(data.video_file(camera, episode), []).append((start, frame + 1))
+    return found
+
+
+def rate_problem(video: Video, rows: Rows, of_video: list[tuple[float, int]]) -> str:
+    """Why it is not known which picture of ``video`` belongs to which row; empty if it is. ``of_video``: see
+    :func:`videos_of`.
+    """
     if not video.rate:
         return f"{video.path} does not say how fast its pictures come"
-    if video.count == 1 or abs(video.rate * rows.interval - 1) <= SAME_RATE:
+    if video.count == sum(count for _, count in of_video) or abs(video.rate * rows.interval - 1) <= SAME_RATE:
         return ""
     return (
-        f"{video.path} has {video.rate:.2f} pictures per second, the rows come at {rows.rate:.2f}: which picture "
-        "belongs to which row is not known; write the data set anew with one picture per row"
+        f"{video.path} has {video.count} pictures at {video.rate:.2f} per second, the rows come at {rows.rate:.2f}: "
+        "which picture belongs to which row is not known; write the data set anew with one picture per row"
     )

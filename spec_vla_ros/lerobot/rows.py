@@ -20,6 +20,7 @@ from .meta import DataSet, LeRobotError
 
 WALL_CLOCK = 1e6  # s; a timestamp beyond does not count from the beginning of an episode
 ENOUGH_ACTIONS = 200_000  # rows whose actions are looked at, about
+_LISTS = (arrow_types.is_list, arrow_types.is_large_list, arrow_types.is_fixed_size_list)
 
 
 @dataclass(frozen=True)
@@ -84,8 +85,8 @@ def read_actions(data: DataSet, rows: Rows, key: str) -> np.ndarray:
         size = len(column[0]) if len(column) and isinstance(column[0].as_py(), list) else 1
         try:
             found.append(_flat(column).astype(np.float64).reshape(len(column), size))
-        except ValueError:
-            raise LeRobotError(f"{path}: the cells of {key} have different sizes") from None
+        except (ValueError, TypeError):
+            raise LeRobotError(f"{path}: the cells of {key} are not equally many numbers") from None
     try:
         return np.concatenate(found)
     except ValueError:
@@ -95,7 +96,7 @@ def read_actions(data: DataSet, rows: Rows, key: str) -> np.ndarray:
 def _read_file(data: DataSet, path: Path, episodes: list[int]) -> dict[str, Any]:
     """Of one file: "episode" and "task" (N,); "frame" (N,) and "time" (N,) s, None where the rows do not say it."""
     found = _columns(path, ["episode_index", "frame_index", "task_index", "timestamp"])
-    numbers = {name: _whole(path, name, column) for name, column in found.items() if name != "timestamp"}
+    numbers = {n: _numbers(path, n, column, np.int32) for n, column in found.items() if n != "timestamp"}
     count = len(next(iter(found.values()))) if found else 0
     if "episode_index" not in numbers:
         if len(episodes) > 1 or not found:
@@ -114,7 +115,7 @@ def _read_file(data: DataSet, path: Path, episodes: list[int]) -> dict[str, Any]
         row = int(np.argmax(numbers["task_index"] == strange[0]))
         episode = int(numbers["episode_index"][row])
         raise LeRobotError(f"{data.path}: episode {episode} is about task {strange[0]}, which meta/ does not list")
-    seconds = _flat(found["timestamp"]).astype(np.float64) if "timestamp" in found else None
+    seconds = _numbers(path, "timestamp", found["timestamp"], np.float64) if "timestamp" in found else None
     return {
         "episode": numbers["episode_index"], "task": numbers["task_index"],
         "frame": numbers.get("frame_index"), "time": seconds,
@@ -149,17 +150,21 @@ def _columns(path: Path, names: list[str]) -> dict[str, Any]:
         raise LeRobotError(f"{path} cannot be read: {error}") from error
 
 
-def _whole(path: Path, name: str, column: Any) -> np.ndarray:
+def _numbers(path: Path, name: str, column: Any, dtype: Any) -> np.ndarray:
+    """One per row."""
     if column.null_count:
         raise LeRobotError(f"{path}: {column.null_count} rows have no {name}")
     try:
-        return _flat(column).astype(np.int32)
+        found = _flat(column).astype(np.float64)
     except (ValueError, TypeError) as error:
-        raise LeRobotError(f"{path}: {name} is no whole number: {error}") from error
+        raise LeRobotError(f"{path}: {name} is no number: {error}") from error
+    if len(found) != len(column) or not np.isfinite(found).all():
+        raise LeRobotError(f"{path}: {name} is not one number in every row")
+    return found.astype(dtype)
 
 
 def _flat(column: Any) -> np.ndarray:
     """Numbers of a column; a feature of shape [1] may be stored as lists."""
-    while arrow_types.is_list(column.type) or arrow_types.is_fixed_size_list(column.type):
+    while any(kind(column.type) for kind in _LISTS):
         column = columns_of.list_flatten(column)
     return column.to_numpy()

@@ -117,9 +117,9 @@ def test_a_video_that_is_shorter_than_its_rows(inspect, tmp_path, layout):
 
 def test_pictures_that_come_at_another_rate_than_the_rows(inspect, tmp_path):
     data = write_lerobot(tmp_path / "data", episodes(6, 6))
-    film(data / f"videos/chunk-000/{FRONT}/episode_000000.mp4", [scene(i) for i in range(6)], rate=30)
+    film(data / f"videos/chunk-000/{FRONT}/episode_000000.mp4", [scene(i) for i in range(18)], rate=30)
     said = inspect(data)
-    assert any("30.00 pictures per second, the rows come at 10.00" in error for error in said.errors)
+    assert any("has 18 pictures at 30.00 per second, the rows come at 10.00" in error for error in said.errors)
 
 
 def test_words_that_are_missing_and_words_that_are_given(inspect, tmp_path):

@@ -288,11 +288,15 @@ def test_a_video_that_is_shorter_than_its_rows_loses_the_last_of_them(tmp_path):
     assert "episode_000000.mp4 has none at 0.40 s" in note
 
 
-def test_a_video_of_another_rate_is_refused_and_not_guessed_at(tmp_path):
+def test_a_video_of_another_rate_is_refused_unless_it_has_a_picture_for_every_row(tmp_path):
+    """By the rows' times every third picture would be meant, by their numbers every one."""
     images = pictures(6)[0]
     data = write_lerobot(tmp_path / "data", [("lift", images)])
-    film(data / f"videos/chunk-000/{CAMERA}/episode_000000.mp4", images, rate=30)
-    with pytest.raises(SourceError, match=r"has 30\.00 pictures per second, the rows come at 10\.00"):
+    path = data / f"videos/chunk-000/{CAMERA}/episode_000000.mp4"
+    film(path, images, rate=30)
+    assert_shown(read(data)[1], images)
+    film(path, [pixels for pixels in images for _ in range(3)], rate=30)
+    with pytest.raises(SourceError, match=r"has 18 pictures at 30\.00 per second, the rows come at 10\.00"):
         read(data)
 
 
@@ -301,6 +305,52 @@ def test_a_damaged_video_is_named_with_what_is_wrong(tmp_path):
     path = data / f"videos/chunk-000/{CAMERA}/episode_000000.mp4"
     path.write_bytes(b"no video at all " * 200)
     with pytest.raises(SourceError, match=r"too few pictures .*episode_000000\.mp4 cannot be opened: Invalid data"):
+        read(data)
+
+
+def test_a_codec_that_is_not_known_is_said(tmp_path):
+    data = write_lerobot(tmp_path / "data", [("lift", pictures(4)[0])])
+    path = data / f"videos/chunk-000/{CAMERA}/episode_000000.mp4"
+    path.write_bytes(path.read_bytes().replace(b"avc1", b"zzzz"))
+    with pytest.raises(SourceError, match=r"episode_000000\.mp4 is of a codec that this PyAV cannot decode"):
+        read(data)
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"episode_index": [0, 0]}, "episode_index is not one number in every row"),
+        ({"timestamp": "noon"}, "timestamp is no number"),
+        ({"timestamp": float("nan")}, "timestamp is not one number in every row"),
+        ({"task_index": None}, "4 rows have no task_index"),
+        ({CAMERA: "a name"}, "too few pictures of .*: frame 0 of episode 0 has none"),
+        ({CAMERA: {"bytes": b"\x89PNG cut"}}, "too few pictures of .*: frame 0 of episode 0: cannot identify"),
+    ],
+)
+def test_cells_that_are_not_what_they_should_be(tmp_path, change, said):
+    data = write_lerobot(tmp_path / "data", [("lift", pictures(4)[0])], video=False)
+    change_table(data / "data/chunk-000/episode_000000.parquet", lambda row: row | change)
+    with pytest.raises(SourceError, match=said):
+        read(data)
+
+
+@pytest.mark.parametrize(
+    "changes", [{"features": {"a": 1}}, {"features": []}, {"fps": "fast"}, {"fps": 0}, {"chunks_size": 0}]
+)
+def test_values_of_info_that_cannot_be_are_told_or_not_needed(tmp_path, changes):
+    data = write_lerobot(tmp_path / "data", [("lift", pictures(2)[0])], video=False)
+    change_info(data, **changes)
+    if "chunks_size" in changes or changes.get("fps") == 0:
+        assert len(read(data)[1]) == 2
+        return
+    with pytest.raises(SourceError, match=r"info\.json has a value that cannot be|cameras: none"):
+        read(data)
+
+
+def test_how_fast_frames_come_has_to_be_said_somewhere(tmp_path):
+    data = write_lerobot(tmp_path / "data", [("lift", pictures(2)[0])], video=False, without=("timestamp",))
+    change_info(data, fps=None)
+    with pytest.raises(SourceError, match=r"neither timestamps nor fps"):
         read(data)
 
 
