@@ -11,12 +11,23 @@ import numpy as np
 import pytest
 
 
+def pictures(*lengths):
+    """Of episodes of these lengths, at most 12; no two are less than 10 grey levels apart on average."""
+    return [[_picture(episode, frame) for frame in range(length)] for episode, length in enumerate(lengths)]
+
+
+def _picture(episode, frame):
+    image = np.full((96, 96, 3), (20 + 18 * frame, 60 + 40 * episode, 200 - 15 * frame), np.uint8)
+    image[8 + 4 * frame : 32 + 4 * frame, 16:40] = (220, 40, 30)
+    return image
+
+
 def film(path, images, fps=10, codec="libx264", rate=None):
     """A video of ``images``; "libsvtav1" is what LeRobot writes, "libx264" what everything reads. ``rate``: not fps."""
     os.environ.setdefault("SVT_LOG", "1")  # errors only; read by the encoder
     av = pytest.importorskip("av")
     path.parent.mkdir(parents=True, exist_ok=True)
-    quick = {"libsvtav1": {"preset": "10", "crf": "20", "g": "2"}, "libx264": {"preset": "ultrafast", "crf": "12"}}
+    quick = {"libsvtav1": {"preset": "8", "crf": "5", "g": "2"}, "libx264": {"preset": "ultrafast", "crf": "12"}}
     with av.open(str(path), "w") as file:
         stream = file.add_stream(codec, rate=rate or fps, options=quick.get(codec, {}))
         height, width = images[0].shape[:2]

@@ -49,7 +49,8 @@ def test_data_that_is_not_read_is_called_by_its_name_everywhere(tmp_path, capsys
         open_source(str(path), SourceOptions(0.0), None)
     assert main(["inspect", str(path)]) == 1
     out = " ".join(capsys.readouterr().out.split())
-    assert foreign_data(path).split(",")[0] in out
+    assert foreign_data(path).split(":")[0] in out
+    assert f"-> {foreign_data(path).split(': ')[1].capitalize()[:12]}" in out, "what to do is the remedy"
     pytest.importorskip("rosbags")
     pytest.importorskip("mcap")
     from spec_vla_ros.replay.bag import Bag

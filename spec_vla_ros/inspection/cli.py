@@ -69,18 +69,22 @@ def inspect(arguments: argparse.Namespace) -> list[Report]:
             recordings.append(recording)
         else:
             report = Report(path, "unknown")
-            report.error(f"{path} {_why_unknown(Path(path).expanduser())}", EXPECTED)
+            why, remedy = _why_unknown(Path(path).expanduser())
+            report.error(f"{path} {why}", remedy)
         reports.append(report)
     fits = inspect_fits(models, heads, recordings, arguments.step_dt)
     return reports if fits is None else [*reports, fits]
 
 
-def _why_unknown(path: Path) -> str:
+def _why_unknown(path: Path) -> tuple[str, str]:
+    """What ``path`` is instead, and what to do about it."""
     if foreign := foreign_data(path):
-        return f"holds {foreign}"
+        what, _, remedy = foreign.partition(": ")
+        return f"holds {what}", f"{remedy[0].upper()}{remedy[1:]}."
     if path.exists():
-        return "is none of what can be inspected"
-    return f"is a link to {path.readlink()}, which does not exist" if path.is_symlink() else "does not exist"
+        return "is none of what can be inspected", EXPECTED
+    why = f"is a link to {path.readlink()}, which does not exist" if path.is_symlink() else "does not exist"
+    return why, EXPECTED
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -89,7 +93,7 @@ def _parser() -> argparse.ArgumentParser:
         description="Says what is in models, draft heads, recordings and LeRobot data sets, what fits with what, and "
         "what would go wrong. Reads headers of weights, never the weights; a recording once from end to end; of a data "
         "set all numbers and some pictures.",
-        epilog="Exit status: 0 = configure or replay would accept this, 1 = something would be refused.",
+        epilog="Exit status: 0 = configure, a replay or a training would accept this, 1 = something would be refused.",
     )
     parser.add_argument("paths", nargs="+", metavar="PATH", help=EXPECTED)
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the same facts and problems to FILE")
