@@ -6,6 +6,7 @@ is made of the pictures.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -57,19 +58,19 @@ def read_rows(data: DataSet) -> Rows:
     episode, task = (np.concatenate([part[name] for part in parts]) for name in ("episode", "task"))
     if not len(episode):
         raise LeRobotError(f"{data.path}: no data file holds a row")
-    seconds = None
-    if all(part["time"] is not None for part in parts):
-        seconds = np.concatenate([part["time"] for part in parts])
+    seconds, frame = (_joined(part[name] for part in parts) for name in ("time", "frame"))
     interval = _interval(data, episode, seconds)
-    frames = [part["frame"] for part in parts]
-    if all(part is not None for part in frames):
-        frame = np.concatenate(frames)
-    elif seconds is not None and seconds.max() < WALL_CLOCK:
-        frame = np.round(seconds / interval).astype(np.int32)
-    else:
-        frame = _count(episode)
+    if frame is None:
+        timed = seconds is not None and seconds.max() < WALL_CLOCK
+        frame = np.round(seconds / interval).astype(np.int32) if timed else _count(episode)
     absent = sorted(set(data.episodes) - set(np.unique(episode).tolist()))
     return Rows(list(of_file), [len(part["episode"]) for part in parts], episode, frame, task, interval, absent)
+
+
+def _joined(parts: Iterable[np.ndarray | None]) -> np.ndarray | None:
+    """All of them, None where one is."""
+    found = list(parts)
+    return None if any(part is None for part in found) else np.concatenate(found)
 
 
 def read_actions(data: DataSet, rows: Rows, key: str) -> np.ndarray:
@@ -78,13 +79,12 @@ def read_actions(data: DataSet, rows: Rows, key: str) -> np.ndarray:
     """
     step = max(1, round(len(rows) / ENOUGH_ACTIONS))
     found = []
-    for path in rows.files[::step]:
+    for path in [path for path, count in zip(rows.files, rows.counts, strict=True) if count][::step]:
         column = _columns(path, [key]).get(key)
         if column is None:
             raise LeRobotError(f"{path} has no column {key}, which info.json lists")
-        size = len(column[0]) if len(column) and isinstance(column[0].as_py(), list) else 1
         try:
-            found.append(_flat(column).astype(np.float64).reshape(len(column), size))
+            found.append(_flat(column).astype(np.float64).reshape(len(column), -1))
         except (ValueError, TypeError):
             raise LeRobotError(f"{path}: the cells of {key} are not equally many numbers") from None
     try:

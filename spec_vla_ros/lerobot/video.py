@@ -38,7 +38,7 @@ class Video:
             raise VideoError(
                 f"{path} is of a codec that this PyAV cannot decode; its wheel from PyPI decodes AV1 and h264"
             )
-        self.codec, self.size = context.codec.canonical_name, (context.width, context.height)
+        self.codec, self.size = getattr(context.codec, "canonical_name", context.name), (context.width, context.height)
         self.rate = float(stream.average_rate or stream.guessed_rate or 0)
         self._begin = float((stream.start_time or 0) * stream.time_base)
         self.count = int(stream.frames or 0)

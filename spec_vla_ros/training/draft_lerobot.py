@@ -50,6 +50,7 @@ class LeRobotSource:
         return {
             "kind": "lerobot", "name": self.name, "camera": self.camera, "stride": self._stride,
             "instruction": self._given, "digest": digest(files),
+            "decoder": "av" if self._data.is_video(self.camera) else "pillow",  # another one rounds otherwise
         }  # fmt: skip
 
     def frames(self, wanted: Callable[[int], bool]) -> Iterator[Shot]:

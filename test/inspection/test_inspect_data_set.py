@@ -197,3 +197,31 @@ def test_git_lfs_pointers_are_named(inspect, tmp_path, what):
     file = first if first.is_file() else sorted(path for path in first.rglob("*") if path.is_file())[-1]
     file.write_text("version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 12345\n")
     assert any(f"{file.name} is a Git LFS pointer" in error for error in inspect(data).errors)
+
+
+def test_actions_under_another_name_and_none_at_all(inspect, tmp_path):
+    """Draft heads learn without them, so none of this is refused."""
+    data = write_lerobot(tmp_path / "data", episodes(4, 4), without=("action",))
+    said = inspect(data, TABLETOP)
+    assert said.status == 0
+    assert "has no column action, which info.json lists" in said.text
+    features = json.loads((data / "meta/info.json").read_text())["features"]
+    change_info(data, features={key: about for key, about in features.items() if key != "action"})
+    assert "the features name no action" in inspect(data).text
+    names = {"motors": ["pan", "lift"]}
+    for file in data.glob("data/**/*.parquet"):
+        from pyarrow import parquet
+
+        write_table(file, [row | {"actions": [0.5, row["timestamp"]]} for row in parquet.read_table(file).to_pylist()])
+    del features["action"]
+    change_info(data, features=features | {"actions": {"dtype": "float32", "shape": [2], "names": names}})
+    said = inspect(data)
+    assert "actions, 2 numbers" in said.text
+    assert "lift 0 " in said.text
+
+
+def test_actions_that_are_no_numbers_are_told(inspect, tmp_path):
+    actions = np.zeros((8, 7))
+    actions[3, 2] = np.nan
+    said = inspect(write_lerobot(tmp_path / "data", episodes(4, 4), actions=actions))
+    assert any("1 action not finite" in warning for warning in said.warnings)

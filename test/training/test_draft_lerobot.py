@@ -99,6 +99,14 @@ def test_a_frame_far_ahead_and_one_behind_are_sought(tmp_path):
         assert video.picture(5.0) is not None, "and goes on after the end"
 
 
+def test_which_of_several_tasks_a_row_is_about_has_to_be_said(tmp_path):
+    data = write_lerobot(
+        tmp_path / "data", list(zip(["lift", "drop"], pictures(2, 2), strict=True)), without=("task_index",)
+    )
+    with pytest.raises(SourceError, match=r"has no column task_index: which of 2 tasks, is not known"):
+        read(data)
+
+
 @pytest.mark.parametrize("without", [("frame_index",), ("frame_index", "timestamp"), ("timestamp",), ("task_index",)])
 def test_a_column_that_can_be_done_without(tmp_path, without):
     images = pictures(5, 4)
@@ -200,6 +208,24 @@ def test_depth_is_no_camera_however_it_is_marked(tmp_path, about):
     assert read(data)[0].camera == CAMERA
     with pytest.raises(SourceError, match=r"front_depth holds depth images, which are not pictures; cameras: .*front$"):
         open_source(str(data), SourceOptions(0.0, camera="observation.images.front_depth"), None)
+
+
+@pytest.mark.parametrize("name", ["task", "__index_level_0__", "instruction"])
+def test_the_index_of_a_table_of_tasks_may_have_any_name(tmp_path, name):
+    data = write_lerobot(tmp_path / "data", [("lift", pictures(2)[0])], "v3.0", video=False)
+    write_table(data / "meta/tasks.parquet", [{"task_index": 0, name: "lift it"}])
+    assert read(data)[0].instructions == ["lift it"]
+    write_table(data / "meta/tasks.parquet", [{"task_index": 0, name + "s": "lift it", "language": "en"}])
+    with pytest.raises(SourceError, match=r"tasks\.parquet has the columns .*, expected task and task_index"):
+        read(data)
+
+
+def test_where_a_picture_lies_is_known_by_its_file_of_2_x(tmp_path):
+    """Rows of another episode in a file would be given that episode's pictures."""
+    data = write_lerobot(tmp_path / "data", [("lift", part) for part in pictures(3, 3)])
+    change_table(data / "data/chunk-000/episode_000000.parquet", lambda row: row | {"episode_index": 1})
+    with pytest.raises(SourceError, match=r"has rows of episode 1, which meta/ says to be elsewhere"):
+        read(data)
 
 
 def test_a_data_set_without_rows_says_so(tmp_path):
