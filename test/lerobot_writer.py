@@ -6,6 +6,7 @@ The names of files, columns and fields are those of the library (huggingface/ler
 import io
 import json
 import os
+from fractions import Fraction
 
 import numpy as np
 import pytest
@@ -22,18 +23,23 @@ def _picture(episode, frame):
     return image
 
 
-def film(path, images, fps=10, codec="libx264", rate=None):
-    """A video of ``images``; "libsvtav1" is what LeRobot writes, "libx264" what everything reads. ``rate``: not fps."""
+def film(path, images, fps=10, codec="libx264", rate=None, options=None, first=0, pause=(0, 0)):
+    """A video of ``images``; "libsvtav1" is what LeRobot writes, "libx264" what everything reads. ``rate``: not fps.
+    ``first``: pictures' time before the first one; ``pause``: (before which picture, how many pictures' time).
+    """
     os.environ.setdefault("SVT_LOG", "1")  # errors only; read by the encoder
     av = pytest.importorskip("av")
     path.parent.mkdir(parents=True, exist_ok=True)
     quick = {"libsvtav1": {"preset": "8", "crf": "5", "g": "2"}, "libx264": {"preset": "ultrafast", "crf": "12"}}
     with av.open(str(path), "w") as file:
-        stream = file.add_stream(codec, rate=rate or fps, options=quick.get(codec, {}))
+        stream = file.add_stream(codec, rate=rate or fps, options=options or quick.get(codec, {}))
         height, width = images[0].shape[:2]
         stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
-        for pixels in images:
-            file.mux(stream.encode(av.VideoFrame.from_ndarray(np.ascontiguousarray(pixels), format="rgb24")))
+        for number, pixels in enumerate(images):
+            frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(pixels), format="rgb24")
+            frame.pts = first + number + pause[1] * (number >= pause[0])
+            frame.time_base = Fraction(1, rate or fps)
+            file.mux(stream.encode(frame))
         file.mux(stream.encode())
 
 

@@ -140,9 +140,8 @@ def _videos(
                 if why := rate_problem(video, rows, frames):
                     raise LeRobotError(why)
                 size += path.stat().st_size
-                last = max(round(start * video.rate) + count for start, count in frames)
-                if video.count and video.count < last:
-                    short.append(f"{path.name} ({video.count} of {last} pictures)")
+                if 0 < video.count < sum(frames):
+                    short.append(f"{path.name} ({video.count} of {sum(frames)} pictures)")
         except VideoError as error:
             broken.append(str(error))
     text = ", ".join(f"{count} in {codec}" for codec, count in codecs.most_common())

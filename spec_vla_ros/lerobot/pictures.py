@@ -85,12 +85,14 @@ class Pictures:
         path = self._data.video_file(self._camera, episode)
         try:
             video = self.video(path)
-            at = self._data.video_start(self._camera, episode) + frame / video.rate
-            picture = video.picture(at)
+            number = frame
+            if self._data.three:
+                number += video.number_at(self._data.video_start(self._camera, episode))
+            picture = video.picture(number)
         except VideoError as error:
             raise PictureError("the video cannot be decoded", str(error)) from error
         if picture is None:
-            raise PictureError("the video has no picture for the row", f"{path} has none at {at:.2f} s")
+            raise PictureError("the video has no picture for the row", f"{path} ends before picture {number}")
         return picture
 
     def video(self, path: Path) -> Video:
@@ -132,25 +134,24 @@ class Pictures:
             raise PictureError("the picture cannot be decoded", f"{where}: {error}") from error
 
 
-def videos_of(data: DataSet, camera: str, rows: Rows) -> dict[Path, list[tuple[float, int]]]:
-    """Of each video: where in it its episodes begin (s), and how many pictures each of them has."""
+def videos_of(data: DataSet, camera: str, rows: Rows) -> dict[Path, list[int]]:
+    """Of each video, how many pictures each of its episodes has."""
     episodes, place = np.unique(rows.episode, return_inverse=True)
     last = np.zeros(len(episodes), np.int64)
     np.maximum.at(last, place, rows.frame)
-    found: dict[Path, list[tuple[float, int]]] = {}
+    found: dict[Path, list[int]] = {}
     for episode, frame in zip(episodes.tolist(), last.tolist(), strict=True):
-        start = data.video_start(camera, episode)
-        found.setdefault(data.video_file(camera, episode), []).append((start, frame + 1))
+        found.setdefault(data.video_file(camera, episode), []).append(frame + 1)
     return found
 
 
-def rate_problem(video: Video, rows: Rows, of_video: list[tuple[float, int]]) -> str:
+def rate_problem(video: Video, rows: Rows, of_video: list[int]) -> str:
     """Why it is not known which picture of ``video`` belongs to which row; empty if it is. ``of_video``: see
     :func:`videos_of`.
     """
     if not video.rate:
         return f"{video.path} does not say how fast its pictures come"
-    if video.count == sum(count for _, count in of_video) or abs(video.rate * rows.interval - 1) <= SAME_RATE:
+    if video.count == sum(of_video) or abs(video.rate * rows.interval - 1) <= SAME_RATE:
         return ""
     return (
         f"{video.path} has {video.count} pictures at {video.rate:.2f} per second, the rows come at {rows.rate:.2f}: "

@@ -1,4 +1,8 @@
-"""Videos, picture by picture, through PyAV: its wheel decodes AV1, which LeRobot writes and OpenCV's often cannot."""
+"""Videos, picture by picture, through PyAV: its wheel decodes AV1, which LeRobot writes and OpenCV's often cannot.
+
+Pictures are counted and not computed from a rate: the times of all of them are read first, which needs no decoding, so
+that rates that are almost 30, pauses and concatenated files do not lead to the neighbour of the picture that is meant.
+"""
 
 from __future__ import annotations
 
@@ -17,13 +21,13 @@ class VideoError(Exception):
 
 
 class Video:
-    """One file. ``codec``: FFmpeg's name. ``size``: (width, height) in px. ``rate``: pictures per second. ``count``:
-    pictures; ``seconds``: how long it is. As the header says; 0 = it does not.
+    """One file. ``codec``: FFmpeg's name. ``size``: (width, height) in px. ``rate``: pictures per second; ``count``:
+    pictures. As the header says; 0 = it does not.
     """
 
     def __init__(self, path: Path) -> None:
         """Raises :class:`VideoError`."""
-        self.path, self._last, self._frames = path, None, None
+        self.path, self._last, self._times = path, None, None
         try:
             self._file = av.open(str(path))
         except BROKEN as error:
@@ -38,38 +42,51 @@ class Video:
             raise VideoError(
                 f"{path} is of a codec that this PyAV cannot decode; its wheel from PyPI decodes AV1 and h264"
             )
+        self._frames = self._file.decode(stream)
         self.codec, self.size = getattr(context.codec, "canonical_name", context.name), (context.width, context.height)
         self.rate = float(stream.average_rate or stream.guessed_rate or 0)
-        self._begin = float((stream.start_time or 0) * stream.time_base)
         self.count = int(stream.frames or 0)
-        self.seconds = float((stream.duration or 0) * stream.time_base)
 
-    def picture(self, seconds: float) -> np.ndarray | None:
-        """The picture at ``seconds`` from the beginning as (H, W, 3) uint8 RGB, None where there is none.
+    def number_at(self, seconds: float) -> int:
+        """Number of the picture that begins at ``seconds``, to half an interval. Raises :class:`VideoError`."""
+        times = self._read_times()
+        half = np.median(np.diff(times)) / 2 if len(times) > 1 else 0
+        return int(np.searchsorted(times, seconds / float(self._stream.time_base) - half))
 
-        Going forwards is cheap. Raises :class:`VideoError` for what cannot be decoded.
+    def picture(self, number: int) -> np.ndarray | None:
+        """Picture ``number``, from 0, as (H, W, 3) uint8 RGB; None where there are not so many. Going forwards is
+        cheap. Raises :class:`VideoError` for what cannot be decoded.
         """
-        half = 0.5 / self.rate if self.rate else 0.02
+        times = self._read_times()
+        if number >= len(times):
+            return None
+        wanted = int(times[number])
         try:
-            if self._last is None or not -half <= seconds - self._time() <= AHEAD:
-                at = max(0.0, seconds - half) + self._begin
-                self._file.seek(int(at / self._stream.time_base), stream=self._stream)
+            if self._last is None or not 0 <= (wanted - self._last.pts) * self._stream.time_base <= AHEAD:
+                self._file.seek(wanted, stream=self._stream)
                 self._frames, self._last = self._file.decode(self._stream), None
-            while self._last is None or self._time() < seconds - half:
-                following = next(self._frames, None)
-                if following is None:
-                    return None
-                self._last = following if following.pts is not None else self._last
-            return self._last.to_ndarray(format="rgb24") if self._time() <= seconds + half else None
+            while self._last is None or self._last.pts < wanted:
+                self._last = next(frame for frame in self._frames if frame.pts is not None)
+            if self._last.pts == wanted:
+                return self._last.to_ndarray(format="rgb24")
+            why = "it was left out"
         except BROKEN as error:
-            self._last = None
-            raise VideoError(
-                f"{self.path} ({self.codec}) cannot be decoded at {seconds:.2f} s: {_why(error)}"
-            ) from error
+            why = _why(error)
+        except StopIteration:
+            why = "the video ends before it"
+        self._last = None
+        raise VideoError(f"{self.path} ({self.codec}): picture {number} cannot be decoded: {why}")
 
-    def _time(self) -> float:
-        """Of the picture that was decoded last, from the beginning."""
-        return float(self._last.pts * self._stream.time_base) - self._begin
+    def _read_times(self) -> np.ndarray:
+        """When each picture is shown, in ticks of the stream's time base, in this order."""
+        if self._times is None:
+            try:
+                packets = [packet for packet in self._file.demux(self._stream) if packet.pts is not None]
+            except BROKEN as error:
+                raise VideoError(f"{self.path} ({self.codec}) cannot be read: {_why(error)}") from error
+            shown = [packet.pts for packet in packets if not getattr(packet, "is_discard", False)]
+            self._times = np.sort(np.array(shown, np.int64))
+        return self._times
 
     def close(self) -> None:
         """Release the file."""

@@ -85,18 +85,43 @@ def test_frames_of_a_video_are_skipped_to_the_right_place(tmp_path, layout):
     assert_shown(shots, [images[0][2], images[1][2]])
 
 
-def test_a_frame_far_ahead_and_one_behind_are_sought(tmp_path):
-    """Forwards beyond AHEAD and backwards by a key frame, with pictures between key frames."""
+@pytest.mark.parametrize("first", [0, 7])
+def test_a_frame_far_ahead_and_one_behind_are_sought(tmp_path, first):
+    """Forwards beyond AHEAD and backwards by a key frame, with pictures between key frames that are stored in another
+    order than they are shown; a video need not begin at zero.
+    """
     from spec_vla_ros.lerobot import video as module
 
-    images = [np.full((48, 64, 3), (2 * number, 90, 250 - 2 * number), np.uint8) for number in range(120)]
-    film(tmp_path / "long.mp4", images)
+    colours = [(20 + 37 * number % 200, 90, 20 + 91 * number % 200) for number in range(120)]
+    images = [np.full((48, 64, 3), colour, np.uint8) for colour in colours]
+    film(tmp_path / "long.mp4", images, options={"preset": "medium", "g": "50", "crf": "10"}, first=first)
     with module.Video(tmp_path / "long.mp4") as video:
-        assert (video.codec, video.size, video.rate, video.count) == ("h264", (64, 48), 10.0, 120)
-        for number in (0, 1, 100, 101, 3, 119, 40):
-            assert np.abs(video.picture(number / 10).astype(int) - images[number]).mean() < 3, number
-        assert video.picture(12.0) is None
-        assert video.picture(5.0) is not None, "and goes on after the end"
+        assert (video.codec, video.size, video.count) == ("h264", (64, 48), 120)
+        assert video.rate == pytest.approx(10, rel=0.01)
+        for number in (0, 1, 100, 101, 3, 119, 40, 41, 61, 0, 0):
+            assert np.abs(video.picture(number).astype(int) - images[number]).mean() < 5, number
+        assert video.picture(120) is None
+        assert video.picture(50) is not None, "and goes on after the end"
+        for number in (0, 1, 60, 119):
+            assert video.number_at((number + first) / 10 + 0.04) == number
+            assert video.number_at((number + first) / 10 - 0.04) == number
+        assert video.number_at(0.0) == 0
+        assert video.number_at(30.0) == 120
+
+
+def test_a_file_of_sound_is_no_video(tmp_path):
+    import av
+
+    from spec_vla_ros.lerobot.video import Video, VideoError
+
+    with av.open(str(tmp_path / "sound.mp4"), "w") as file:
+        stream = file.add_stream("aac", rate=8000)
+        frame = av.AudioFrame.from_ndarray(np.zeros((1, 1024), np.float32), format="fltp", layout="mono")
+        frame.sample_rate = 8000
+        file.mux(stream.encode(frame))
+        file.mux(stream.encode())
+    with pytest.raises(VideoError, match=r"sound\.mp4 holds no video"):
+        Video(tmp_path / "sound.mp4")
 
 
 def test_which_of_several_tasks_a_row_is_about_has_to_be_said(tmp_path):
@@ -146,6 +171,19 @@ def test_timestamps_of_a_wall_clock_do_not_move_the_pictures(tmp_path):
     for without in ((), ("frame_index",)):
         data = write_lerobot(tmp_path / str(len(without)), [("lift", images)], times=times, without=without)
         assert_shown(read(data)[1], images)
+
+
+def test_a_pause_between_two_episodes_of_a_video_moves_no_picture(tmp_path):
+    """Files that were joined have times that no rate explains; by 1/fps the second episode would begin elsewhere."""
+    images = pictures(5, 4)
+    data = write_lerobot(tmp_path / "data", [("lift", part) for part in images], "v3.0")
+    film(data / f"videos/{CAMERA}/chunk-000/file-000.mp4", [*images[0], *images[1]], pause=(5, 3))
+    about = f"videos/{CAMERA}/from_timestamp"
+    change_table(
+        data / "meta/episodes/chunk-000/file-000.parquet",
+        lambda row: row | {about: 0.8 * row["episode_index"]},
+    )
+    assert_shown(read(data)[1], [*images[0], *images[1]])
 
 
 def test_pictures_may_lie_beside_the_rows(tmp_path):
@@ -331,7 +369,7 @@ def test_a_video_that_is_shorter_than_its_rows_loses_the_last_of_them(tmp_path):
     assert_shown(shots, [*images[0][:4], *images[1]])
     (note,) = source.notes
     assert "2 pictures were left out: the video has no picture for the row" in note
-    assert "episode_000000.mp4 has none at 0.40 s" in note
+    assert "episode_000000.mp4 ends before picture 4" in note
 
 
 def test_a_video_of_another_rate_is_refused_unless_it_has_a_picture_for_every_row(tmp_path):
