@@ -63,7 +63,8 @@ def _overview(report: Report, data: DataSet, rows: Rows) -> None:
         section.add("robot", str(robot))
     lengths = np.unique(rows.episode, return_counts=True)[1]
     text = f"{len(lengths)} of {lengths.min()} to {lengths.max()} frames, median {np.median(lengths):g}"
-    section.add("episodes", text, {"count": len(lengths), "shortest": lengths.min(), "longest": lengths.max()})
+    facts = {"count": len(lengths), "shortest": int(lengths.min()), "longest": int(lengths.max())}
+    section.add("episodes", text, facts)
     section.add("frames", str(len(rows)), len(rows))
     stated = f"meta/info.json says {data.fps:g}" if data.fps else "meta/info.json says nothing"
     section.add("rate", f"{rows.rate:.2f} per second by the median interval, {stated}", rows.rate)

@@ -149,8 +149,6 @@ def rate_problem(video: Video, rows: Rows, of_video: list[int]) -> str:
     """Why it is not known which picture of ``video`` belongs to which row; empty if it is. ``of_video``: see
     :func:`videos_of`.
     """
-    if not video.rate:
-        return f"{video.path} does not say how fast its pictures come"
     if video.count == sum(of_video) or abs(video.rate * rows.interval - 1) <= SAME_RATE:
         return ""
     return (

@@ -27,7 +27,7 @@ class Video:
 
     def __init__(self, path: Path) -> None:
         """Raises :class:`VideoError`."""
-        self.path, self._last, self._times = path, None, None
+        self.path, self._last, self._frames, self._times = path, None, None, None
         try:
             self._file = av.open(str(path))
         except BROKEN as error:
@@ -42,7 +42,6 @@ class Video:
             raise VideoError(
                 f"{path} is of a codec that this PyAV cannot decode; its wheel from PyPI decodes AV1 and h264"
             )
-        self._frames = self._file.decode(stream)
         self.codec, self.size = getattr(context.codec, "canonical_name", context.name), (context.width, context.height)
         self.rate = float(stream.average_rate or stream.guessed_rate or 0)
         self.count = int(stream.frames or 0)

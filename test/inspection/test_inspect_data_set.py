@@ -59,7 +59,8 @@ def test_a_data_set_is_described(inspect, tmp_path, layout, video):
         "remark never moves: x, y, z",
     ):
         assert part in said.text, part
-    assert said.facts[str(data)]["data_set"]["frames"] == 15
+    facts = said.facts[str(data)]["data_set"]
+    assert (facts["frames"], facts["episodes"]) == (15, {"count": 3, "shortest": 4, "longest": 6})
 
 
 def test_the_rate_is_the_median_and_not_moved_by_pauses(inspect, tmp_path):

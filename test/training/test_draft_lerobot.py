@@ -173,6 +173,14 @@ def test_timestamps_of_a_wall_clock_do_not_move_the_pictures(tmp_path):
         assert_shown(read(data)[1], images)
 
 
+@pytest.mark.parametrize("layout", ["v2.1", "v3.0"])
+@pytest.mark.parametrize("lengths", [(1,), (1, 1), (1, 3, 1)])
+def test_episodes_of_a_single_frame(tmp_path, layout, lengths):
+    images = pictures(*lengths)
+    data = write_lerobot(tmp_path / "data", [("lift", part) for part in images], layout)
+    assert_shown(read(data)[1], [pixels for part in images for pixels in part])
+
+
 def test_a_pause_between_two_episodes_of_a_video_moves_no_picture(tmp_path):
     """Files that were joined have times that no rate explains; by 1/fps the second episode would begin elsewhere."""
     images = pictures(5, 4)
