@@ -88,7 +88,7 @@ def write_lerobot(
         own = [
             {"episode_index": index, "frame_index": i, "task_index": tasks.index(task),
              "timestamp": times[i] if times else i / fps, "action": [0.0] * 7}
-            | ({} if video else {name: {"bytes": png(pixels), "path": None} for name in cameras})
+            | ({} if video else {name: {"bytes": png(pixels), "path": f"frame-{i:06d}.png"} for name in cameras})
             for i, pixels in enumerate(images)
         ]  # fmt: skip
         if actions is not None:

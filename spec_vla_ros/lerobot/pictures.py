@@ -20,7 +20,7 @@ from pyarrow.parquet import ParquetFile
 from spec_vla_ros.lfs_pointer import lfs_pointer
 
 from .meta import DataSet, LeRobotError
-from .rows import Rows
+from .rows import Rows, require_columns
 from .video import Video, VideoError
 
 ROWS = 32  # of a parquet file in memory at once; each may hold a picture
@@ -68,8 +68,7 @@ class Pictures:
     def _cells(self, path: Path) -> Iterator[Any]:
         try:
             with ParquetFile(path) as file:
-                if self._camera not in file.schema_arrow.names:
-                    raise LeRobotError(f"{path} has no column {self._camera}, which info.json lists")
+                require_columns(path, file, [self._camera])
                 for batch in file.iter_batches(ROWS, columns=[self._camera]):
                     yield from batch.column(0)
         except (OSError, KeyError, ArrowException) as error:
@@ -99,8 +98,6 @@ class Pictures:
         """``path``, open. Raises :class:`VideoError`, :class:`LeRobotError`."""
         if self._video is None or self._video.path != path:
             self.close()
-            if pointer := lfs_pointer(path):
-                raise LeRobotError(pointer)
             video = Video(path)
             if why := rate_problem(video, self._rows, self._of_videos[path]):
                 video.close()

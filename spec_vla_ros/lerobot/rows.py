@@ -6,7 +6,7 @@ is made of the pictures.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -49,12 +49,12 @@ class Rows:
         return 1 / self.interval
 
 
-def read_rows(data: DataSet) -> Rows:
-    """Raises :class:`LeRobotError` for what could not be used."""
+def read_rows(data: DataSet, columns: Sequence[str] = ()) -> Rows:
+    """``columns``: others that every file has to have. Raises :class:`LeRobotError` for what could not be used."""
     of_file: dict[Path, list[int]] = {}
     for episode in sorted(data.episodes):
         of_file.setdefault(data.data_file(episode), []).append(episode)
-    parts = [_read_file(data, path, episodes) for path, episodes in of_file.items()]
+    parts = [_read_file(data, path, episodes, columns) for path, episodes in of_file.items()]
     episode, task = (np.concatenate([part[name] for part in parts]) for name in ("episode", "task"))
     if not len(episode):
         raise LeRobotError(f"{data.path}: no data file holds a row")
@@ -80,9 +80,7 @@ def read_actions(data: DataSet, rows: Rows, key: str) -> np.ndarray:
     step = max(1, round(len(rows) / ENOUGH_ACTIONS))
     found = []
     for path in [path for path, count in zip(rows.files, rows.counts, strict=True) if count][::step]:
-        column = _columns(path, [key]).get(key)
-        if column is None:
-            raise LeRobotError(f"{path} has no column {key}, which info.json lists")
+        column = _columns(path, [key], [key])[key]
         try:
             found.append(_flat(column).astype(np.float64).reshape(len(column), -1))
         except (ValueError, TypeError):
@@ -93,9 +91,15 @@ def read_actions(data: DataSet, rows: Rows, key: str) -> np.ndarray:
         raise LeRobotError(f"{data.path}: {key} has different sizes in different files") from None
 
 
-def _read_file(data: DataSet, path: Path, episodes: list[int]) -> dict[str, Any]:
+def require_columns(path: Path, file: ParquetFile, names: Sequence[str]) -> None:
+    """Raises :class:`LeRobotError`."""
+    if missing := [name for name in names if name not in file.schema_arrow.names]:
+        raise LeRobotError(f"{path} has no column {', '.join(missing)}, which info.json lists")
+
+
+def _read_file(data: DataSet, path: Path, episodes: list[int], columns: Sequence[str]) -> dict[str, Any]:
     """Of one file: "episode" and "task" (N,); "frame" (N,) and "time" (N,) s, None where the rows do not say it."""
-    found = _columns(path, ["episode_index", "frame_index", "task_index", "timestamp"])
+    found = _columns(path, ["episode_index", "frame_index", "task_index", "timestamp"], columns)
     numbers = {n: _numbers(path, n, column, np.int32) for n, column in found.items() if n != "timestamp"}
     count = len(next(iter(found.values()))) if found else 0
     if "episode_index" not in numbers:
@@ -139,10 +143,11 @@ def _count(episode: np.ndarray) -> np.ndarray:
     return places - np.repeat(begins, np.diff(begins, append=len(episode))).astype(np.int32)
 
 
-def _columns(path: Path, names: list[str]) -> dict[str, Any]:
+def _columns(path: Path, names: Sequence[str], required: Sequence[str]) -> dict[str, Any]:
     """Those of ``names`` that ``path`` has."""
     try:
         with ParquetFile(path) as file:
+            require_columns(path, file, required)
             there = [name for name in names if name in file.schema_arrow.names]
             table = file.read(columns=there)
         return {name: table.column(name) for name in there}

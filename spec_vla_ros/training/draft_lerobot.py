@@ -34,7 +34,8 @@ class LeRobotSource:
             self._data = DataSet(path)
             self.camera = self._data.choose_camera(options.camera)
             self._data.require_files([self.camera])
-            self._rows = read_rows(self._data)
+            in_rows = [] if self._data.is_video(self.camera) else [self.camera]
+            self._rows = read_rows(self._data, in_rows)
         except LeRobotError as error:
             raise SourceError(str(error)) from error
         self._stride = max(1, round(options.period * self._rows.rate))

@@ -211,6 +211,21 @@ def test_pictures_may_lie_beside_the_rows(tmp_path):
     assert "1 pictures were left out: the file of the picture is missing" in source.notes[0]
 
 
+def test_a_picture_may_be_nothing_but_its_bytes(tmp_path):
+    data = write_lerobot(tmp_path / "data", [("lift", pictures(3)[0])], video=False)
+    change_table(data / "data/chunk-000/episode_000000.parquet", lambda row: row | {CAMERA: row[CAMERA]["bytes"]})
+    assert_shown(read(data)[1], pictures(3)[0], lossy=False)
+
+
+def test_a_file_without_pictures_is_found_before_anything_is_labelled(tmp_path):
+    data = write_lerobot(tmp_path / "data", [("lift", part) for part in pictures(3, 3)], video=False)
+    change_table(
+        data / "data/chunk-000/episode_000001.parquet", lambda row: {k: v for k, v in row.items() if k != CAMERA}
+    )
+    with pytest.raises(SourceError, match=r"episode_000001\.parquet has no column observation\.images\.front"):
+        open_source(str(data), ALL, None)
+
+
 def test_a_feature_of_one_number_may_be_a_list(tmp_path):
     data = write_lerobot(tmp_path / "data", [("lift", pictures(4)[0])])
     listed = ("timestamp", "frame_index", "task_index", "episode_index")
