@@ -489,8 +489,49 @@ def test_a_name_of_the_hub_says_how_to_fetch_it(tmp_path, monkeypatch):
         open_source("lerobot/pusht", ALL, None)
 
 
-def test_a_data_set_that_moved_is_the_same_one(tmp_path):
-    data = write_lerobot(tmp_path / "a/data", [("lift", pictures(2)[0])])
-    identity = open_source(str(data), ALL, None).identity()
+def test_a_data_set_that_moved_is_the_same_one_and_another_is_not(tmp_path):
+    """Labels of one are never mixed with those of another, of another camera, rate, words or decoder."""
+
+    def identity(folder, task="lift", options=ALL, **changes):
+        data = folder / "data"
+        if not data.exists():
+            write_lerobot(data, [(task, pictures(2)[0])], more_cameras=("wrist",), **changes)
+        source = open_source(str(data), options, None)
+        return source.identity()
+
+    front = SourceOptions(0.0, camera=CAMERA)
+    one = identity(tmp_path / "a", options=front)
+    assert "lift" not in json.dumps(one), "what is said in the data is in the digest"
+    (tmp_path / "a/data/meta/stats.json").write_text("{}")
+    (tmp_path / "a/data/meta/episodes_stats.jsonl").write_text("{}")
+    assert identity(tmp_path / "a", options=front) == one, "statistics do not change the frames"
     shutil.move(tmp_path / "a", tmp_path / "b")
-    assert open_source(str(tmp_path / "b/data"), ALL, None).identity() == identity
+    assert identity(tmp_path / "b", options=front) == one
+    others = [
+        identity(tmp_path / "b", options=SourceOptions(0.0, camera="wrist")),
+        identity(tmp_path / "b", options=SourceOptions(0.4, camera=CAMERA)),
+        identity(tmp_path / "b", options=SourceOptions(0.0, camera=CAMERA, instruction="drop")),
+        identity(tmp_path / "c", "drop", front),
+        identity(tmp_path / "d", options=front, video=False),
+    ]
+    assert all(other != one for other in others)
+    assert one["decoder"] == "av"
+    assert others[-1]["decoder"] == "pillow"
+
+
+@pytest.mark.parametrize("bad", [10, 11])
+def test_where_the_first_pictures_are_all_spoilt_nobody_waits_for_the_last(tmp_path, bad):
+    """Ten are left out and told; more than that, and more than half of those so far, are a reason to stop."""
+    images = pictures(12)[0] * 2
+    data = write_lerobot(tmp_path / "data", [("lift", images)], video=False)
+    change_table(
+        data / "data/chunk-000/episode_000000.parquet",
+        lambda row: row | ({CAMERA: {"bytes": b"spoilt", "path": None}} if row["frame_index"] < bad else {}),
+    )
+    if bad == 11:
+        with pytest.raises(SourceError, match=r"too few pictures of .*frame 0 of episode 0: cannot identify"):
+            read(data)
+        return
+    source, shots = read(data)
+    assert_shown(shots, images[bad:], lossy=False)
+    assert "10 pictures were left out: the picture cannot be decoded" in source.notes[0]
