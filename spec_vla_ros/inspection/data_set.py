@@ -24,7 +24,6 @@ from .pixels import Pixels
 from .seen import SAID_EVERY, SHOWN, Recording, Sight
 from .statistics import AXES, NODE_ACTION_DIM, remarks
 
-OTHER_RATE = 0.05  # of the stated rate by which the median may differ before it is told
 EPISODES = 5  # of which pictures are looked at: the first, the middle and the last one
 EARLY_ROWS = (0, 15, 31)  # of a file with the pictures in its rows; what comes later would have to be read up to
 
@@ -68,7 +67,7 @@ def _overview(report: Report, data: DataSet, rows: Rows) -> None:
     section.add("frames", str(len(rows)), len(rows))
     stated = f"meta/info.json says {data.fps:g}" if data.fps else "meta/info.json says nothing"
     section.add("rate", f"{rows.rate:.2f} per second by the median interval, {stated}", rows.rate)
-    if data.fps and abs(rows.rate / data.fps - 1) > OTHER_RATE:
+    if rows.differs(data.fps):
         report.warning(
             f"{data.path}: the rows come at {rows.rate:.2f} per second, meta/info.json says {data.fps:g}",
             "The median interval counts here; programs that believe fps will take every motion for faster or slower.",

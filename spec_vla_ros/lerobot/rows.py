@@ -20,6 +20,7 @@ from pyarrow.parquet import ParquetFile
 from .meta import DataSet, LeRobotError
 
 WALL_CLOCK = 1e6  # s; a timestamp beyond does not count from the beginning of an episode
+OTHER_RATE = 0.05  # of the stated rate; a median that differs by less is the same one
 ENOUGH_ACTIONS = 200_000  # rows whose actions are looked at, about
 _LISTS = (arrow_types.is_list, arrow_types.is_large_list, arrow_types.is_fixed_size_list)
 
@@ -47,6 +48,10 @@ class Rows:
     def rate(self) -> float:
         """Rows per second while they come."""
         return 1 / self.interval
+
+    def differs(self, fps: float) -> bool:
+        """Whether they come at another rate than ``fps``, if that says anything."""
+        return fps > 0 and abs(self.rate / fps - 1) > OTHER_RATE
 
 
 def read_rows(data: DataSet, columns: Sequence[str] = ()) -> Rows:

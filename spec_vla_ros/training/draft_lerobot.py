@@ -102,7 +102,7 @@ class LeRobotSource:
         if rows.absent:
             shown = ", ".join(map(str, rows.absent[:5])) + " ..." * (len(rows.absent) > 5)
             found.append(f"{self.name}: no row is of episodes {shown}, which meta/ lists")
-        if data.fps and abs(rows.rate / data.fps - 1) > 0.05:
+        if rows.differs(data.fps):
             found.append(
                 f"{self.name}: meta/info.json says {data.fps:g} frames per second, by the median of the timestamps it "
                 f"is {rows.rate:.4g}, which was used"
