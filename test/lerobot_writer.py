@@ -61,10 +61,11 @@ def write_table(path, rows):
 
 def write_lerobot(
     folder, episodes, layout="v2.1", video=True, fps=10, camera="observation.images.front", codec="libx264",
-    actions=None, without=(), times=None, more_cameras=(),
+    actions=None, without=(), times=None, more_cameras=(), split=1000,
 ):  # fmt: skip
     """``episodes``: (task, images). Layout "v3.0" joins all of them in one data file and one video. ``actions``: (N, A)
-    of all rows; ``without``: columns that are left out; ``times``: s, of the rows of every episode.
+    of all rows; ``without``: columns that are left out; ``times``: s, of the rows of every episode. ``split``: episodes
+    per chunk of 2.x and per data file of 3.0, whose videos hold twice as many.
     """
     three = layout.startswith("v3")
     cameras = [camera, *more_cameras]
@@ -75,7 +76,7 @@ def write_lerobot(
         "info": {"video.codec": "av1"},
     }
     info = {
-        "codebase_version": layout, "fps": fps, "chunks_size": 1000, "total_episodes": len(episodes),
+        "codebase_version": layout, "fps": fps, "chunks_size": split, "total_episodes": len(episodes),
         "total_frames": sum(len(images) for _, images in episodes),
         "features": {**dict.fromkeys(cameras, about), "action": {"dtype": "float32", "shape": [7]}},
         "data_path": "data/chunk-{chunk_index:03d}/file-{file_index:03d}.parquet" if three
@@ -83,7 +84,7 @@ def write_lerobot(
         "video_path": "videos/{video_key}/chunk-{chunk_index:03d}/file-{file_index:03d}.mp4" if three
         else "videos/chunk-{episode_chunk:03d}/{video_key}/episode_{episode_index:06d}.mp4",
     }  # fmt: skip
-    rows, listed, played = [], [], 0
+    rows, listed, films, played = {}, [], {}, 0
     for index, (task, images) in enumerate(episodes):
         own = [
             {"episode_index": index, "frame_index": i, "task_index": tasks.index(task),
@@ -95,29 +96,32 @@ def write_lerobot(
             for i, row in enumerate(own):
                 row["action"] = [float(value) for value in actions[played + i]]
         own = [{name: value for name, value in row.items() if name not in without} for row in own]
-        rows += own
+        rows.setdefault(index // split, []).extend(own)
+        shown = films.setdefault(index // (2 * split), [])
         entry = {"episode_index": index, "tasks": [task], "length": len(images)}
         if three:
-            entry |= {"data/chunk_index": 0, "data/file_index": 0}
+            entry |= {"data/chunk_index": 0, "data/file_index": index // split}
             for name in cameras:
-                entry |= {f"videos/{name}/{what}": 0 for what in ("chunk_index", "file_index")}
-                entry |= {f"videos/{name}/from_timestamp": played / fps}
-                entry |= {f"videos/{name}/to_timestamp": (played + len(images)) / fps}
+                entry |= {f"videos/{name}/chunk_index": 0, f"videos/{name}/file_index": index // (2 * split)}
+                entry |= {f"videos/{name}/from_timestamp": len(shown) / fps}
+                entry |= {f"videos/{name}/to_timestamp": (len(shown) + len(images)) / fps}
         else:
-            write_table(folder / f"data/chunk-000/episode_{index:06d}.parquet", own)
+            write_table(folder / f"data/chunk-{index // split:03d}/episode_{index:06d}.parquet", own)
             for name in cameras if video else ():
-                film(folder / f"videos/chunk-000/{name}/episode_{index:06d}.mp4", images, fps, codec)
+                film(folder / f"videos/chunk-{index // split:03d}/{name}/episode_{index:06d}.mp4", images, fps, codec)
         listed.append(entry)
+        shown += images
         played += len(images)
     meta = folder / "meta"
     meta.mkdir(parents=True, exist_ok=True)
     (meta / "info.json").write_text(json.dumps(info))
     lines = [{"task_index": index, "task": task} for index, task in enumerate(tasks)]
     if three:
-        write_table(folder / "data/chunk-000/file-000.parquet", rows)
+        for number, part in rows.items():
+            write_table(folder / f"data/chunk-000/file-{number:03d}.parquet", part)
         for name in cameras if video else ():
-            every = [pixels for _, images in episodes for pixels in images]
-            film(folder / f"videos/{name}/chunk-000/file-000.mp4", every, fps, codec)
+            for number, images in films.items():
+                film(folder / f"videos/{name}/chunk-000/file-{number:03d}.mp4", images, fps, codec)
         indexed = [{"task_index": line["task_index"], "__index_level_0__": line["task"]} for line in lines]
         write_table(meta / "tasks.parquet", indexed)
         write_table(meta / "episodes/chunk-000/file-000.parquet", listed)

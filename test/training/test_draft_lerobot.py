@@ -66,6 +66,20 @@ def test_a_lerobot_folder_of_any_layout_gives_its_frames(tmp_path, layout, video
     assert_shown(shots, [pixels for episode in images for pixels in episode], lossy=video)
 
 
+@pytest.mark.parametrize(("layout", "video"), LAYOUTS)
+@pytest.mark.parametrize("split", [1, 2])
+def test_episodes_are_found_in_whatever_file_they_are(tmp_path, layout, video, split):
+    """Rows and videos are cut into files of their own."""
+    images = pictures(3, 2, 4, 2, 3)
+    data = write_lerobot(tmp_path / "data", [("lift", part) for part in images], layout, video, split=split)
+    files = {path.parent.name + path.name for path in data.glob("data/**/*.parquet")}
+    assert len(files) == (-(-5 // split) if layout == "v3.0" else 5)
+    source, shots = read(data)
+    assert_shown(shots, [pixels for part in images for pixels in part], lossy=video)
+    assert (source.expected, source.notes) == (14, [])
+    assert [shot.episode for shot in shots] == [0] * 3 + [1] * 2 + [2] * 4 + [3] * 2 + [4] * 3
+
+
 @pytest.mark.parametrize("layout", ["v2.1", "v3.0"])
 @pytest.mark.parametrize("codec", ["libsvtav1", "libx264", "mpeg4"])
 def test_videos_of_every_codec_are_decoded_av1_as_well(tmp_path, layout, codec):
