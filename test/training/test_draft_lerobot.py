@@ -342,6 +342,10 @@ def test_a_missing_file_is_not_blamed_on_its_codec(tmp_path, pattern):
         SourceError, match=rf"1 of 4 files are missing, the first is .*{path.name}; of episodes 1: fetch"
     ):
         open_source(str(data), ALL, None)
+    for other in [*data.glob("videos/**/*.mp4"), *data.glob("data/**/*.parquet")][:2]:
+        other.unlink()
+    with pytest.raises(SourceError, match=r"3 of 4 files are missing, the first is .*; of episodes 0, 1: fetch"):
+        open_source(str(data), ALL, None)
 
 
 @pytest.mark.parametrize(
@@ -352,6 +356,10 @@ def test_a_missing_file_is_not_blamed_on_its_codec(tmp_path, pattern):
         ("v2.1", "data_path", "data/chunk-{chunk_index:03d}/file-{file_index:03d}.parquet", "chunk_index, file_index"),
         ("v3.0", "video_path", "videos/{video_key", "is no template"),
         ("v3.0", "video_path", None, "has no video_path"),
+        ("v2.1", "data_path", "", "has no data_path"),
+        ("v2.1", "data_path", 5, "has no data_path"),
+        ("v2.1", "data_path", "data/{video_key}/{episode_index}.parquet", "video_key is not known"),
+        ("v2.1", "data_path", "data/{0}.parquet", "0 is not known"),
     ],
 )
 def test_a_template_with_other_fields_is_found_before_anything_is_labelled(tmp_path, layout, name, template, unknown):
