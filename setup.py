@@ -59,8 +59,8 @@ setup(
             *("mujoco<3.9", "matplotlib", "opencv-python-headless", "easydict", "cloudpickle", "gymnasium", "future"),
             *("termcolor", "tqdm", "scipy", "numba"),
         ],
-        "train": ["rosbags>=0.11.9,<0.12", "mcap", "opencv-python-headless", "pyarrow"],
-        "test": ["pytest", "ruff", "transformers", "pyarrow"],
+        "train": ["rosbags>=0.11.9,<0.12", "mcap", "opencv-python-headless", "pyarrow", "av"],
+        "test": ["pytest", "ruff", "transformers", "pyarrow", "av"],
     },
     entry_points={"console_scripts": ["spec-vla = spec_vla_ros.cli:main"]},
 )

@@ -163,7 +163,7 @@ def test_parameter_defaults_are_safe():
 # -- the house
 
 
-@pytest.mark.parametrize("room", ["openvla", "decoding", "motion", "training"])
+@pytest.mark.parametrize("room", ["openvla", "decoding", "motion", "lerobot", "training"])
 def test_ros_stays_out_of_the_rooms_that_know_nothing_of_it(room):
     for path in (ROOT / "spec_vla_ros" / room).rglob("*.py"):
         assert not re.search(

@@ -8,12 +8,16 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from spec_vla_ros.data_formats import foreign_data
 from spec_vla_ros.openvla.picture import AUTO, IMAGE_RESIZES
 
 from .findings import ERROR, Report
 from .text import lines_of, verdict
 
-EXPECTED = "Expected a checkpoint folder or hub id, a folder of draft heads, or a rosbag2 folder, .mcap or .db3 file."
+EXPECTED = (
+    "Expected a checkpoint folder or hub id, a folder of draft heads, a rosbag2 folder, .mcap or .db3 file, or the "
+    "folder of a LeRobot data set."
+)
 
 
 def main(argv: Sequence[str]) -> int:
@@ -24,7 +28,8 @@ def main(argv: Sequence[str]) -> int:
     except KeyboardInterrupt:
         return 130
     except ImportError as error:
-        print(f"spec-vla inspect: {error}. It needs: pip install 'spec_vla_ros[bags,image,model]'", file=sys.stderr)
+        needs = "pip install 'spec_vla_ros[bags,image,model]', with train for LeRobot data sets"
+        print(f"spec-vla inspect: {error}. It needs: {needs}", file=sys.stderr)
         return 1
     for report in reports:
         print("\n".join(lines_of(report)), end="\n\n")
@@ -40,14 +45,19 @@ def inspect(arguments: argparse.Namespace) -> list[Report]:
     from .fits import inspect_fits
     from .heads import inspect_heads
     from .model import inspect_model
-    from .places import BAG, HEAD, MODEL, head_folders, kind_of, place_of
+    from .places import BAG, DATA_SET, HEAD, MODEL, head_folders, kind_of, place_of
 
     reports, models, heads, recordings = [], [], [], []
     for path in arguments.paths:
         kind = kind_of(path)
         if kind == MODEL:
             report, model = inspect_model(
-                path, arguments.unnorm_key, arguments.step_dt, arguments.centre_crop, arguments.image_resize
+                path,
+                arguments.unnorm_key,
+                arguments.step_dt,
+                arguments.centre_crop,
+                arguments.image_resize,
+                arguments.revision,
             )
             models.append(model)
         elif kind == HEAD:
@@ -60,35 +70,49 @@ def inspect(arguments: argparse.Namespace) -> list[Report]:
                 path, arguments.image_topic, arguments.instruction, arguments.instruction_topic, _say
             )
             recordings.append(recording)
+        elif kind == DATA_SET:
+            from .data_set import inspect_data_set  # only they need PyAV and pyarrow
+
+            report, recording = inspect_data_set(path, arguments.camera, arguments.instruction, _say)
+            recordings.append(recording)
         else:
             report = Report(path, "unknown")
-            report.error(f"{path} {_why_unknown(Path(path).expanduser())}", EXPECTED)
+            why, remedy = _why_unknown(Path(path).expanduser())
+            report.error(f"{path} {why}", remedy)
         reports.append(report)
     fits = inspect_fits(models, heads, recordings, arguments.step_dt)
     return reports if fits is None else [*reports, fits]
 
 
-def _why_unknown(path: Path) -> str:
+def _why_unknown(path: Path) -> tuple[str, str]:
+    """What ``path`` is instead, and what to do about it."""
+    if foreign := foreign_data(path):
+        what, _, remedy = foreign.partition(": ")
+        return f"holds {what}", f"{remedy[0].upper()}{remedy[1:]}."
     if path.exists():
-        return "is none of what can be inspected"
-    return f"is a link to {path.readlink()}, which does not exist" if path.is_symlink() else "does not exist"
+        return "is none of what can be inspected", EXPECTED
+    why = f"is a link to {path.readlink()}, which does not exist" if path.is_symlink() else "does not exist"
+    return why, EXPECTED
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="spec-vla inspect",
-        description="Says what is in models, draft heads and recordings, what fits with what, and what would go wrong. "
-        "Reads headers of weights, never the weights; a recording once from end to end.",
-        epilog="Exit status: 0 = configure or replay would accept this, 1 = something would be refused.",
+        description="Says what is in models, draft heads, recordings and LeRobot data sets, what fits with what, and "
+        "what would go wrong. Reads headers of weights, never the weights; a recording once from end to end; of a data "
+        "set all numbers and some pictures.",
+        epilog="Exit status: 0 = configure, a replay or a training would accept this, 1 = something would be refused.",
     )
     parser.add_argument("paths", nargs="+", metavar="PATH", help=EXPECTED)
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the same facts and problems to FILE")
-    told = parser.add_argument_group("as the node or a replay would be told")
+    told = parser.add_argument_group("as the node, a replay or a training would be told")
     told.add_argument("--unnorm-key", metavar="KEY", help="data set whose statistics are used")
+    told.add_argument("--revision", default="", metavar="REV", help="branch, tag or commit of a hub id")
     told.add_argument("--step-dt", type=float, default=0.0, metavar="S", help="period of an action (the data set's)")
     told.add_argument("--centre-crop", action="store_true", help="for checkpoints trained with image augmentation")
     told.add_argument("--image-resize", choices=(AUTO, *IMAGE_RESIZES), default=AUTO, help="(%(default)s)")
     told.add_argument("--image-topic", default="", metavar="TOPIC", help="the camera of a recording with several")
+    told.add_argument("--camera", default="", metavar="KEY", help="the camera of a LeRobot data set with several")
     told.add_argument("--instruction", default="", metavar="TEXT", help="in place of the recorded ones")
     told.add_argument(
         "--instruction-topic", default="", metavar="TOPIC", help="their topic (the one that ends in /instruction)"

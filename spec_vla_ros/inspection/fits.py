@@ -14,10 +14,12 @@ from spec_vla_ros.openvla.action_tokens import ActionStatistics, ActionTokens
 from .findings import MALFORMED, Report, Section, count_of
 from .heads import REMEDY, Head, misfits
 from .model import Model
-from .recording import Recording
+from .seen import Recording
 from .statistics import period_of
 
 ROUNDING = 1e-5  # a DeltaAction is float32
+QUANTILES = (0.01, 0.99)  # what q01 and q99 of a checkpoint are
+SAME_RANGE = 0.8  # in common; statistics of the very data have 1, halves of one data set hardly less than 0.9
 
 
 def inspect_fits(
@@ -36,7 +38,7 @@ def inspect_fits(
             section = report.section(f"{recording.path} for {model.path}")
             _images(report, section, model, recording, step_dt)
             _instructions(report, section, model, recording)
-            _commands(section, model, recording)
+            _commands(report, section, model, recording)
     return report
 
 
@@ -92,8 +94,11 @@ def _instructions(report: Report, section: Section, model: Model, recording: Rec
     section.add("instructions", f"{count_of(len(recording.instructions), 'instruction')}{said}", recording.instructions)
 
 
-def _commands(section: Section, model: Model, recording: Recording) -> None:
+def _commands(report: Report, section: Section, model: Model, recording: Recording) -> None:
     section.add("commands", recording.commands or "none to compare with", recording.commands)
+    if recording.values is not None and len(recording.values):
+        _ranges(report, section, model, recording)
+        return
     keys = _keys_of(model, recording)
     if keys is None:
         text = "for which data set camera and arm stand is not in a recording: unnorm_key is yours to know"
@@ -102,6 +107,47 @@ def _commands(section: Section, model: Model, recording: Recording) -> None:
     else:
         text = "the recorded actions were made with none of this model's keys"
     section.add("statistics", text, keys)
+
+
+def _ranges(report: Report, section: Section, model: Model, recording: Recording) -> None:
+    """Which key's statistics could be those of the actions of a data set."""
+    dim = recording.values.shape[1]
+    same = {key: one for key, one in model.statistics.items() if one.action_dim == dim}
+    if not same:
+        sizes = sorted({one.action_dim for one in model.statistics.values()})
+        section.add("statistics", f"none is of {dim} numbers", [])
+        report.warning(
+            f"the actions of {recording.path} have {dim} numbers, those of {model.path} "
+            f"{', '.join(map(str, sizes)) or 'none'}",
+            "Another robot than the model was tuned for? Draft heads learn from its pictures all the same.",
+        )
+        return
+    low, high = np.quantile(recording.values, QUANTILES, axis=0)
+    shares = {key: shared_range(low, high, one) for key, one in same.items()}
+    fitting = sorted((key for key in shares if shares[key] >= SAME_RANGE), key=lambda key: -shares[key])
+    best = max(shares, key=lambda key: shares[key])
+    found = {"fitting": fitting, "shared": shares}
+    if fitting:
+        named = ", ".join(f"{key} ({100 * shares[key]:.0f} %)" for key in fitting)
+        section.add("statistics", f"the actions have the range of {named}, on the axis that agrees least", found)
+        return
+    text = f"no key has the range of the actions; nearest is {best} ({100 * shares[best]:.0f} % on its worst axis)"
+    section.add("statistics", text, found)
+    report.warning(
+        f"the actions of {recording.path} have the range of none of the statistics of {model.path}; nearest is {best}, "
+        f"{100 * shares[best]:.0f} % in common on the axis that agrees least",
+        "Other units, another robot, or data that the model was not tuned on? Its answers to the pictures may be poor.",
+    )
+
+
+def shared_range(low: np.ndarray, high: np.ndarray, statistics: ActionStatistics) -> float:
+    """Of what the ranges ``low``..``high`` (A,) and q01..q99 cover together, the share that both cover, 0..1, on the
+    axis where it is least. Axes that are not normalised, mostly the gripper, do not count.
+    """
+    both = np.minimum(high, statistics.q99) - np.maximum(low, statistics.q01)
+    either = np.maximum(high, statistics.q99) - np.minimum(low, statistics.q01)
+    share = np.where(either > 0, np.clip(both, 0, None) / np.where(either > 0, either, 1), 1.0)
+    return float(share[statistics.mask].min(initial=1.0))
 
 
 def _keys_of(model: Model, recording: Recording) -> list[str] | None:

@@ -56,15 +56,18 @@ def inspect_model(
     step_dt: float = 0.0,
     centre_crop: bool = False,
     image_resize: str = AUTO,
+    revision: str = "",
 ) -> tuple[Report, Model]:
     """Everything but the path: as the node would be told; ``unnorm_key`` None, ``step_dt`` (s) 0 = not at all."""
     report, model = Report(path, "model"), Model(path)
     try:
-        source = locate(path, download=False)
+        source = locate(path, revision, download=False)
     except CheckpointError as error:
-        fetch = f"Correct the path, or fetch it first: hf download {path}"
+        fetch = f"Correct the path, or fetch it first: hf download {path}" + f" --revision {revision}" * bool(revision)
         report.error(str(error), fetch if looks_like_hub_id(path) else error.remedy)
         return report, model
+    if revision and source.warning:
+        report.warning(source.warning, "The node would say the same at configure.")
     folder = source.folder
     adapter, base = None, folder
     report.attempt(check_folder, folder)

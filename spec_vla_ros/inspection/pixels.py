@@ -37,18 +37,28 @@ class Pixels:
 
     def add(self, message: Any, compressed: bool) -> None:
         """The next usable image."""
-        if not self.changes:
-            digest = hashlib.blake2b(message.data, digest_size=16).digest()
-            self._digest = self._digest or digest
-            self.changes = digest != self._digest
-            self.alike += not self.changes
+        self._compare(message.data)
         if self.shows:
             return
         try:
-            rgb = (rgb_from_compressed if compressed else rgb_from_image)(message)
+            self._look((rgb_from_compressed if compressed else rgb_from_image)(message))
         except ImageError:
             self.undecided += 1
-            return
+
+    def add_rgb(self, rgb: np.ndarray) -> None:
+        """The next image, (H, W, 3) uint8, of a source that decodes by itself."""
+        self._compare(rgb.tobytes())
+        if not self.shows:
+            self._look(rgb)
+
+    def _compare(self, data: Any) -> None:
+        if not self.changes:
+            digest = hashlib.blake2b(data, digest_size=16).digest()
+            self._digest = self._digest or digest
+            self.changes = digest != self._digest
+            self.alike += not self.changes
+
+    def _look(self, rgb: np.ndarray) -> None:
         step = max(1, int((rgb.shape[0] * rgb.shape[1] / LOOKED_AT) ** 0.5))
         low, high = np.percentile(rgb[::step, ::step].reshape(-1, 3), [1, 99], axis=0)
         if high.max() <= BLACK:

@@ -6,6 +6,7 @@ import contextlib
 import json
 from pathlib import Path
 
+from spec_vla_ros.data_formats import is_lerobot
 from spec_vla_ros.decoding.heads.store import FOLDER, PUBLISHED_WEIGHTS, WEIGHTS
 from spec_vla_ros.errors import CheckpointError
 from spec_vla_ros.openvla.checkpoint import ADAPTER_CONFIG_FILE, CONFIG_FILE
@@ -15,11 +16,11 @@ from spec_vla_ros.replay.layout import storage_suffix
 from .headers import read_safetensors
 
 HEAD_NAMES = ("vision", "eagle")
-MODEL, HEAD, BAG, UNKNOWN = "model", "head", "bag", "unknown"
+MODEL, HEAD, BAG, DATA_SET, UNKNOWN = "model", "head", "bag", "data set", "unknown"
 
 
 def kind_of(name: str) -> str:
-    """MODEL, HEAD, BAG, or UNKNOWN for what is none of them."""
+    """MODEL, HEAD, BAG, DATA_SET (of LeRobot), or UNKNOWN for what is none of them."""
     path = place_of(name)
     if (
         not path.exists()
@@ -27,6 +28,8 @@ def kind_of(name: str) -> str:
         return MODEL if len(path.parts) == 2 and not path.is_absolute() else UNKNOWN
     if path.is_file():
         return BAG if storage_suffix(path) else MODEL if path.suffix == ".pt" else UNKNOWN
+    if is_lerobot(path):
+        return DATA_SET
     if (path / "metadata.yaml").is_file() or any(map(storage_suffix, path.iterdir())):
         return BAG
     if (path / ADAPTER_CONFIG_FILE).is_file():

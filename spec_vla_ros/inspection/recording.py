@@ -17,22 +17,11 @@ from spec_vla_ros.replay.layout import PACKED, storage_suffix
 
 from .camera import BACK, Camera, Event
 from .findings import Report, count_of, size_of
+from .seen import SAID_EVERY, SHOWN, Recording
 
 CLOCK = "rosgraph_msgs/msg/Clock"
 SIMULATED = 10**18  # ns; a clock that shows less (2001) counts from the start of a simulation
-SAID_EVERY = 2.0  # s between two lines of progress
-SHOWN, DISTINCT = 10, 200  # instructions that are listed, and tried as prompts
-
-
-@dataclass
-class Recording:
-    """What of a recording the others need to know."""
-
-    path: str
-    camera: Camera | None = None
-    instructions: list[str] = field(default_factory=list)
-    actions: list[Any] = field(default_factory=list)  # the first DeltaActions with motion
-    commands: str = ""  # the topic of the actions that a replay compares with
+DISTINCT = 200  # instructions that are tried as prompts
 
 
 @dataclass
@@ -201,7 +190,7 @@ def _overview(report: Report, bag: Bag, heard: _Heard) -> None:
         section.table.append(
             {
                 "topic": (name, name), "type": (kind, kind), "messages": (str(count), count),
-                "per second": (f"{rate:.1f}", round(rate, 3)),
+                "mean per second": (f"{rate:.1f}", round(rate, 3)),
             }
         )  # fmt: skip
 

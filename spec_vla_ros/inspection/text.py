@@ -34,7 +34,9 @@ def verdict(reports: Sequence[Report]) -> str:
         return "nothing was found that would go wrong"
     said = ", ".join(f"{counts[name]} {name}{'s' * (counts[name] > 1)}" for name in sorted(counts))
     return (
-        f"{said}: configure or replay would refuse this" if ERROR in counts else f"{said}, nothing that would stop it"
+        f"{said}: configure, a replay or a training would refuse this"
+        if ERROR in counts
+        else f"{said}, nothing that would stop it"
     )
 
 

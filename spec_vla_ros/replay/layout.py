@@ -9,29 +9,19 @@ from typing import Any
 
 import yaml
 
+from spec_vla_ros.data_formats import foreign_data, is_lerobot
+
 from .errors import BagError
 
 SUFFIXES = (".mcap", ".db3")
 PACKED = ".zstd"  # rosbag2's compression of whole files
 METADATA = "metadata.yaml"
-_POINTER = b"version https://git-lfs.github.com/spec/"
 
 
 def storage_suffix(file: PurePath) -> str:
     """The kind, ".mcap" or ".db3", of a file of a recording, compressed or not; "" for any other."""
     suffix = PurePath(file.stem).suffix if file.suffix == PACKED else file.suffix
     return suffix if suffix in SUFFIXES else ""
-
-
-def is_pointer(file: Path) -> bool:
-    """Whether ``file`` is what Git LFS leaves where the file itself was not downloaded."""
-    with file.open("rb") as stream:
-        return stream.read(len(_POINTER)) == _POINTER
-
-
-def pointer_text(file: Path) -> str:
-    """What to say of such a file."""
-    return f"{file} is a Git LFS pointer, not the file itself: git lfs pull downloads it"
 
 
 @dataclass
@@ -66,6 +56,13 @@ def layout_of(path: Path) -> Layout:
     here = {file.name: file for file in found if file not in twice}
     about, why = _metadata(path / METADATA) if path.is_dir() else ({}, "")
     if not found:
+        if is_lerobot(path):
+            raise BagError(
+                f"{path} is a LeRobot data set: spec-vla train-draft and spec-vla inspect read it, a replay needs a "
+                "recording of ros2 bag"
+            )
+        if foreign := foreign_data(path):
+            raise BagError(f"{path} holds {foreign}")
         listed = ", ".join(_names(about))
         what = f"none of the files that {METADATA} lists is there: {listed}" if listed else "expected a folder of " \
             f"ros2 bag, or a file {' or '.join(SUFFIXES)} ({PACKED})"  # fmt: skip

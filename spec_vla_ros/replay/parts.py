@@ -21,10 +21,12 @@ from mcap.stream_reader import StreamReader
 from rosbags.interfaces import MessageDefinitionFormat
 from rosbags.rosbag2.storage_sqlite3 import Sqlite3Reader
 
+from spec_vla_ros.lfs_pointer import lfs_pointer
+
 from .cut_sqlite import log_of
 from .cut_sqlite import rows as cut_rows
 from .errors import BagError
-from .layout import PACKED, is_pointer, pointer_text, storage_suffix
+from .layout import PACKED, storage_suffix
 
 Row = tuple[str, str, int, bytes]  # topic, type ("" = not in CDR, never handed out), ns, CDR
 CDR = "cdr"
@@ -68,8 +70,8 @@ def open_part(file: Path, folder: Callable[[], Path], number: int) -> Part:
     """``folder``: makes one for temporary files. Raises :class:`BagError` for what a user can mend."""
     part = Part(file, file)
     try:
-        if is_pointer(file):
-            raise BagError(pointer_text(file))
+        if pointer := lfs_pointer(file):
+            raise BagError(pointer)
         if not file.stat().st_size:
             part.why = "is empty"
             return part

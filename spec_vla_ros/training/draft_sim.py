@@ -56,7 +56,7 @@ class _Drive:
 class SimSource:
     """``ARMS`` arms until ``frames`` frames are recorded, ``shard_frames`` of them per seed."""
 
-    name, lanes = "sim", ARMS
+    name, camera, lanes = "sim", "", ARMS
 
     def __init__(self, loaded: LoadedModel, frames: int, shard_frames: int, seed: int) -> None:
         self.expected, self.notes = frames, []

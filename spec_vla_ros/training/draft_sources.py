@@ -14,6 +14,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from ..data_formats import foreign_data, is_lerobot
 from ..errors import ImageError, InstructionError
 from ..file_digest import digest
 from ..instruction import clean_instruction
@@ -38,12 +39,13 @@ class Shot:
 
 
 class FrameSource(Protocol):
-    """``name``: for people. ``instructions``: all that occur. ``expected``: frames, about. ``notes``: what was left
-    out, one line each, once it has been read. ``lanes``: frames that are taken before the answers to them are handed
-    back; 0 = the source does not wait for answers.
+    """``name``: for people. ``camera``: of which pictures, "" where there is no choice. ``instructions``: all that
+    occur. ``expected``: frames, about. ``notes``: what was left out, one line each, once it has been read. ``lanes``:
+    frames that are taken before the answers to them are handed back; 0 = the source does not wait for answers.
     """
 
     name: str
+    camera: str
     instructions: Sequence[str]
     expected: int
     notes: list[str]
@@ -86,11 +88,20 @@ def open_source(text: str, options: SourceOptions, loaded: Any) -> FrameSource:
         return SimSource(loaded, options.frames, options.shard_frames, options.seed)
     path = Path(text)
     if not path.exists():
-        raise SourceError(f"--data {text}: there is no such recording (expected: sim, a rosbag2 or a LeRobot folder)")
-    if (path / "meta" / "info.json").is_file():
+        hint = ""
+        if len(path.parts) == 2 and not path.is_absolute():
+            hint = (
+                f"; a data set of the hub is fetched first: hf download --repo-type dataset {text} --local-dir FOLDER"
+            )
+        raise SourceError(
+            f"--data {text}: there is no such recording (expected: sim, a rosbag2 or a LeRobot folder){hint}"
+        )
+    if is_lerobot(path):
         from .draft_lerobot import LeRobotSource
 
         return LeRobotSource(path, options)
+    if foreign := foreign_data(path):
+        raise SourceError(f"--data {text} holds {foreign}")
     return BagSource(path, options)
 
 
@@ -122,7 +133,7 @@ class BagSource:
         except (BagError, InstructionError) as error:
             raise SourceError(str(error)) from error
         self.instructions = self.instructions or [self._frames.instruction]
-        self.name, self.notes = path.name, []
+        self.name, self.camera, self.notes = path.name, self._frames.image_topic, []
         by_time = int(bag.duration_ns * 1e-9 / options.period) + 1 if options.period else self._frames.images
         self.expected = min(self._frames.images, by_time)
 

@@ -202,7 +202,8 @@ def make_shards(
         manifest.save()
     group.wait()
     for source in sources:
-        log(f"{source.name}: about {source.expected} frames, {len(source.instructions)} instruction(s)")
+        of = f" of {source.camera}" if source.camera else ""
+        log(f"{source.name}: about {source.expected} frames{of}, {len(source.instructions)} instruction(s)")
     Labeller(loaded, manifest.instructions, settings, arguments.work, log, group.rank, group.world).run(sources)
     group.wait()
     shards = sorted(path for path in (arguments.work / "shards").glob("shard_*") if ".partial" not in path.name)

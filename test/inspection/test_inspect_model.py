@@ -3,6 +3,7 @@
 import json
 import os
 import random
+import shutil
 import struct
 import subprocess
 import sys
@@ -440,3 +441,40 @@ def test_seven_billion_weights_stay_on_disk(tmp_path):
     assert "bfloat16 15.0 GB 302 MB 0 B 15.3 GB" in " ".join(done.stdout.split())
     assert done.returncode == 1, "there is no tokenizer"
     assert int(done.stdout.rpartition("kB:")[2]) < 1_500_000
+
+
+# -- which revision
+
+
+def cached(folder, cache, name, commits):
+    """A repository as the hub's cache holds it: commits, and the branches that point to them."""
+    home = cache / f"models--{name.replace('/', '--')}"
+    for branch, commit in commits.items():
+        shutil.copytree(folder, home / "snapshots" / commit)
+        (home / "refs").mkdir(exist_ok=True)
+        (home / "refs" / branch).write_text(commit)
+
+
+def test_the_revision_that_was_asked_for_is_the_one_that_is_inspected(inspect, folder, tmp_path, monkeypatch):
+    """It could not be said, so that main was inspected whatever the node would be told."""
+    from huggingface_hub import constants
+
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
+    monkeypatch.chdir(tmp_path)
+    commits = {"main": "a" * 40, "tuned": "b" * 40}
+    cached(folder, tmp_path / "cache", "someone/example", commits)
+    (tmp_path / "cache/models--someone--example/snapshots" / commits["tuned"] / "tokenizer.json").unlink()
+    said = inspect("someone/example")
+    assert (said.status, f"revision:={commits['main']}" in said.text) == (0, True)
+    for revision in ("tuned", commits["tuned"]):
+        said = inspect("someone/example", "--revision", revision)
+        assert f"revision:={commits['tuned']}" in said.text
+        assert any("tokenizer" in error for error in said.errors)
+    said = inspect("someone/example", "--revision", "other")
+    assert "hf download someone/example --revision other" in said.text
+
+
+def test_a_revision_means_nothing_to_a_folder(inspect, folder):
+    said = inspect(folder, "--revision", "main")
+    assert said.status == 0
+    assert any("revision main has no effect" in warning for warning in said.warnings)

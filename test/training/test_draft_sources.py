@@ -1,11 +1,10 @@
 """Frames out of recordings: all of them, in order, with the right instruction, cut into episodes where one ends."""
 
-import json
 import shutil
 
 import numpy as np
 import pytest
-from draft_recordings import pictures, write_bag, write_lerobot
+from draft_recordings import pictures, write_bag
 
 from spec_vla_ros.training.draft_sources import SourceError, SourceOptions, open_source
 
@@ -134,63 +133,6 @@ def test_a_bag_is_told_apart_from_another_one_of_the_same_name(tmp_path):
     assert other != one
 
 
-# -- LeRobot
-
-
-@pytest.mark.parametrize(("layout", "video"), [("v2.1", True), ("v2.0", False), ("v3.0", True)])
-def test_a_lerobot_folder_of_any_layout_gives_its_frames(tmp_path, layout, video):
-    images = pictures(5, 4, 3)
-    data = write_lerobot(tmp_path / "data", list(zip(["lift", "drop", "lift"], images, strict=True)), layout, video)
-    source, shots = read(data)
-    texts = ["lift"] * 5 + ["drop"] * 4 + ["lift"] * 3
-    assert outline(shots) == list(zip(range(12), [0] * 5 + [1] * 4 + [2] * 3, texts, strict=True))
-    assert (source.expected, source.instructions, source.notes) == (12, ["lift", "drop"], [])
-    for shot, pixels in zip(shots, [p for episode in images for p in episode], strict=True):
-        assert np.abs(shot.image.astype(int) - pixels).mean() < (6 if video else 1e-9)
-
-
-@pytest.mark.parametrize("layout", ["v2.1", "v3.0"])
-def test_frames_of_a_video_are_skipped_to_the_right_place(tmp_path, layout):
-    images = pictures(6, 6)
-    data = write_lerobot(tmp_path / "data", list(zip(["lift", "drop"], images, strict=True)), layout)
-    _, shots = read(data, SourceOptions(period=0.2), wanted=lambda number: number in (1, 4))
-    assert outline(shots) == [(1, 0, "lift"), (4, 1, "drop")]
-    for shot, pixels in zip(shots, [images[0][2], images[1][2]], strict=True):
-        assert np.abs(shot.image.astype(int) - pixels).mean() < 6
-
-
-def _change_info(data, **changes):
-    path = data / "meta" / "info.json"
-    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
-
-
-def test_a_lerobot_folder_that_cannot_be_used_says_why(tmp_path):
-    data = write_lerobot(tmp_path / "data", [("lift", pictures(2)[0])])
-    with pytest.raises(SourceError, match=r"wrist is no camera; cameras: observation\.images\.front"):
-        open_source(str(data), SourceOptions(0.0, camera="wrist"), None)
-    two = {name: {"dtype": "video"} for name in ("left", "right")}
-    _change_info(data, features=two)
-    with pytest.raises(SourceError, match=r"which camera\? \(--camera\); cameras: left, right"):
-        open_source(str(data), ALL, None)
-    _change_info(data, codebase_version="v1.6")
-    with pytest.raises(SourceError, match=r"LeRobot layout 1\.6 cannot be read; 2\.x and 3\.0 can"):
-        open_source(str(data), ALL, None)
-    (data / "meta" / "info.json").write_text("{")
-    with pytest.raises(SourceError, match=r"info\.json cannot be read"):
-        open_source(str(data), ALL, None)
-
-
-def test_a_data_set_without_words_or_without_pictures_says_so(tmp_path):
-    data = write_lerobot(tmp_path / "data", [("", pictures(2)[0])])
-    with pytest.raises(SourceError, match=r"task 0 is no instruction .* see --instruction"):
-        open_source(str(data), ALL, None)
-    options = SourceOptions(0.0, instruction="lift")
-    assert [shot.instruction for shot in read(data, options)[1]] == ["lift", "lift"]
-    shutil.rmtree(data / "videos")
-    with pytest.raises(SourceError, match=r"no picture of observation\.images\.front can be decoded"):
-        read(data, options)
-
-
 # -- the simulator
 
 
@@ -215,20 +157,3 @@ def test_each_shard_of_the_simulator_stands_alone():
     for one, other in zip(whole[2 * ARMS :], part, strict=True):
         np.testing.assert_array_equal(one.image, other.image)
     assert not np.array_equal(whole[0].image, whole[ARMS].image), "the arm has moved"
-
-
-@pytest.mark.parametrize(
-    ("layout", "video", "pattern"),
-    [
-        ("v2.1", True, "videos/**/episode_000001.mp4"),
-        ("v2.1", True, "data/**/episode_000001.parquet"),
-        ("v3.0", True, "meta/tasks.parquet"),
-        ("v2.1", True, "meta/episodes.jsonl"),
-    ],
-)
-def test_what_git_lfs_did_not_download_is_called_that(tmp_path, layout, video, pattern):
-    data = write_lerobot(tmp_path / "data", [("lift", pictures(4)[0]), ("drop", pictures(4)[0])], layout, video)
-    (file,) = data.glob(pattern)
-    file.write_text("version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 12345\n")
-    with pytest.raises(SourceError, match=rf"{file.name} is a Git LFS pointer.*git lfs pull"):
-        read(data)

@@ -11,7 +11,8 @@ import time
 import numpy as np
 import pytest
 import torch
-from draft_recordings import pictures, write_bag, write_lerobot
+from draft_recordings import pictures, write_bag
+from lerobot_writer import write_lerobot
 
 from spec_vla_ros.decoding.drafters import Observation
 from spec_vla_ros.decoding.drafters.base import DraftContext
