@@ -31,11 +31,11 @@ def title(verdicts: Sequence[Verdict]) -> str:
     if not verdicts:
         return "Cannot judge"
     best = in_order(verdicts)[0]
+    pace = f"{best.times_as_fast:.2f} times as fast here" if best.times_as_fast >= FASTER else "no faster here"
     if best.level is Level.BEYOND:
-        return f"{best.preset}: {len(best.beyond)} of {best.images} actions beyond the radius"
-    return (
-        f"{best.preset}: all {best.images} actions {'identical' if best.level is Level.IDENTICAL else 'in the radius'}"
-    )
+        return f"{best.preset}: {len(best.beyond)} of {best.images} actions beyond the radius, {pace}"
+    near = "identical" if best.level is Level.IDENTICAL else "in the radius"
+    return f"{best.preset}: all {best.images} actions {near}, {pace}"
 
 
 def answer(verdicts: Sequence[Verdict], presets: Sequence[str]) -> str:
@@ -102,8 +102,10 @@ def outcome(verdict: Verdict, comparison: Comparison) -> str:
 
 
 def apart(verdict: Verdict) -> str:
-    """How far the actions are apart, in a sentence."""
+    """How far the actions are apart, in a sentence; "" where they are not."""
     mm, mrad = verdict.mm, verdict.mrad
+    if verdict.level is Level.IDENTICAL:
+        return ""
     return (
         f"They are {size(mm.median)} mm and {size(mrad.median)} mrad apart at the median, {size(mm.largest)} mm and "
         f"{size(mrad.largest)} mrad at most."
@@ -190,5 +192,7 @@ def load_warning(machine: Mapping[str, Any]) -> str:
 
 
 def size(value: float) -> str:
-    """A distance with one digit after the point, two below one."""
+    """A distance with one digit after the point, two below one, none for nothing."""
+    if not value:
+        return "0"
     return f"{value:.2f}" if 0 < abs(value) < 1 else f"{value:.1f}"

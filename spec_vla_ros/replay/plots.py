@@ -62,12 +62,16 @@ def overview(comparison: Comparison, verdicts: Sequence[Verdict]) -> dict[str, A
             ("beyond", further, {"size": 9, "color": "--bad", "symbol": "diamond"}),
             ("gripper", flips[:MARKS], {"size": 12, "color": "--flip", "symbol": "triangle-down"}),
         ):
-            data.append({
+            trace = {
                 **axes, "name": name, "marker": marker, "x": _list(seconds[list(chosen)]),
-                "y": _list(share[list(chosen)]), "hoverinfo": "text",
-                "text": [_told(comparison, verdict, at, share[at]) for at in chosen],
-                "customdata": [comparison.indices[at] for at in chosen],
-            })  # fmt: skip
+                "y": _list(share[list(chosen)]), "customdata": [comparison.indices[at] for at in chosen],
+            }  # fmt: skip
+            if name == "within":  # many: no text of their own
+                told = f"{verdict.preset}, %{{x:.1f}} s, image %{{customdata}}<br>%{{y:.2f}} of the radius"
+                trace["hovertemplate"] = f"{told}<extra></extra>"
+            else:
+                trace |= {"hoverinfo": "text", "text": [_told(comparison, verdict, at) for at in chosen]}
+            data.append(trace)
         shapes += [_band(row, 0, 1), _line(row, 1)]
         notes.append(_title(row, verdict.preset))
     layout = _rows(len(verdicts), shapes, notes, seconds)
@@ -82,22 +86,20 @@ def by_axis(comparison: Comparison, verdict: Verdict) -> dict[str, Any]:
     share, seconds = shares(bins, verdict.radius), comparison.seconds()
     own, plain = (np.array(comparison.values[name]) for name in (verdict.preset, AUTOREGRESSIVE))
     chosen = sorted({*thinned(share), *_marked(verdict, share)})
-    data, shapes, notes, episode = [], [], [], np.cumsum(comparison.fresh)
+    data, shapes, notes = [], [], []
     for axis in range(min(len(AXES), own.shape[1])):
         apart = (own - plain)[:, axis] * (1e3 if axis < MOTIONS else 1.0)
         limit = verdict.radius_si[axis]
-        place = {"xaxis": "x", "yaxis": _axis("y", axis), "type": "scatter", "hoverinfo": "text"}
-        x, y, text = [], [], []
-        for before, at in zip([chosen[0], *chosen], chosen, strict=False):
-            if episode[at] != episode[before]:  # no line from one to the other
-                x.append(None), y.append(None), text.append("")
-            x.append(_number(seconds[at])), y.append(_number(apart[at]))
-            text.append(f"{seconds[at]:.1f} s: {AXES[axis]} {apart[at]:+.2f} {UNITS[axis]} ({bins[at, axis]} bins)")
+        place = {"xaxis": "x", "yaxis": _axis("y", axis), "type": "scatter"}
+        x, y = _lines(comparison, chosen, apart)
         colour = colours(comparison.presets)[verdict.preset]
-        data.append({**place, "mode": "lines", "x": x, "y": y, "text": text, "line": {"width": 1.2, "color": colour}})
+        told = f"%{{x:.1f}} s: {AXES[axis]} %{{y:+.2f}} {UNITS[axis]}<extra></extra>"
+        data.append({
+            **place, "mode": "lines", "x": x, "y": y, "hovertemplate": told, "line": {"width": 1.2, "color": colour},
+        })  # fmt: skip
         marked = [at for at in chosen if bins[at, axis] > verdict.radius[axis]]
         data.append({
-            **place, "mode": "markers", "x": _list(seconds[marked]), "y": _list(apart[marked]),
+            **place, "mode": "markers", "x": _list(seconds[marked]), "y": _list(apart[marked]), "hoverinfo": "text",
             "marker": {"size": 8, "color": "--bad" if axis < MOTIONS else "--flip",
                        "symbol": "diamond" if axis < MOTIONS else "triangle-down"},
             "text": [f"{seconds[at]:.1f} s: {'; '.join(differences(comparison, verdict, at))}" for at in marked],
@@ -172,24 +174,43 @@ def times(comparison: Comparison) -> dict[str, Any]:
 def motion(comparison: Comparison, commands: Commands) -> dict[str, Any]:
     """The autoregressive actions themselves (the first decoder's without them), and what was recorded."""
     reference = AUTOREGRESSIVE if AUTOREGRESSIVE in comparison.presets else comparison.presets[0]
-    values, seconds = np.array(comparison.values[reference]), comparison.seconds()
+    values = np.array(comparison.values[reference])
     step = max(1, -(-len(comparison) // MOST))
-    chosen = np.arange(0, len(comparison), step)
-    told = [commands.at(comparison.stamps[at], comparison.period) for at in chosen]
+    chosen = range(0, len(comparison), step)
+    recorded = np.full((len(comparison), MOTIONS), np.nan)
+    for at in chosen:
+        if (told := commands.at(comparison.stamps[at], comparison.period)) is not None:
+            recorded[at] = told
     data, notes = [], []
     for axis in range(min(len(AXES), values.shape[1])):
         scale = 1e3 if axis < MOTIONS else 1.0
-        place = {"xaxis": "x", "yaxis": _axis("y", axis), "type": "scatter", "mode": "lines",
-                 "x": _list(seconds[chosen]), "showlegend": axis == 0}  # fmt: skip
-        data.append({**place, "name": reference, "legendgroup": "own", "y": _list(scale * values[chosen, axis]),
-                     "line": {"width": 1.2, "color": colours(comparison.presets)[reference]}})  # fmt: skip
-        if axis < MOTIONS and any(recorded is not None for recorded in told):
-            y = [None if recorded is None else _number(scale * recorded[axis]) for recorded in told]
-            data.append({**place, "name": "recorded", "legendgroup": "told", "y": y,
-                         "line": {"width": 1.2, "color": "--four", "dash": "dot"}})  # fmt: skip
+        lines = [(reference, scale * values[:, axis], {"width": 1.2, "color": colours(comparison.presets)[reference]})]
+        if axis < MOTIONS and np.isfinite(recorded).any():
+            lines.append(("recorded", scale * recorded[:, axis], {"width": 1.2, "color": "--four", "dash": "dot"}))
+        for name, shown, line in lines:
+            x, y = _lines(comparison, chosen, shown)
+            data.append({
+                "xaxis": "x", "yaxis": _axis("y", axis), "type": "scatter", "mode": "lines", "name": name,
+                "legendgroup": name, "showlegend": axis == 0, "x": x, "y": y, "line": line,
+            })  # fmt: skip
         notes.append(_title(axis, f"{AXES[axis]}, {UNITS[axis]}" if UNITS[axis] else f"{AXES[axis]}, 1 = open"))
-    layout = _rows(len(notes), [], notes, seconds) | {"showlegend": True, "legend": {"orientation": "h", "y": 1.06}}
+    layout = _rows(len(notes), [], notes, comparison.seconds()) | {
+        "showlegend": True,
+        "legend": {"orientation": "h", "y": 1.06},
+    }
     return {"data": data, "layout": layout, "height": _height(len(notes), 0.9)}
+
+
+def _lines(
+    comparison: Comparison, chosen: Sequence[int], values: np.ndarray
+) -> tuple[list[float | None], list[float | None]]:
+    """What a line shows of ``values`` (N,) at ``chosen``: nothing joins two episodes or crosses what is no number."""
+    seconds, episode, x, y = comparison.seconds(), np.cumsum(comparison.fresh), [], []
+    for before, at in pairwise([chosen[0], *chosen]):
+        if episode[at] != episode[before]:
+            x.append(None), y.append(None)
+        x.append(_number(seconds[at])), y.append(_number(values[at]) if np.isfinite(values[at]) else None)
+    return x, y
 
 
 def thinned(size: np.ndarray, most: int = MOST) -> list[int]:
@@ -205,8 +226,8 @@ def _marked(verdict: Verdict, share: np.ndarray) -> list[int]:
     return sorted(furthest[:MARKS])
 
 
-def _told(comparison: Comparison, verdict: Verdict, at: int, share: float) -> str:
-    found = "; ".join(differences(comparison, verdict, at)) or f"at most {share:.2f} of the radius"
+def _told(comparison: Comparison, verdict: Verdict, at: int) -> str:
+    found = "; ".join(differences(comparison, verdict, at))
     return f"{verdict.preset}, {comparison.seconds_at(at):.1f} s, image {comparison.indices[at]}<br>{found}"
 
 

@@ -102,6 +102,8 @@ def test_it_fits_is_drawn_in_its_theme_and_asks_nobody_for_anything(seen, addres
         fill = f"getComputedStyle(document.querySelector('#{name} .main-svg')).backgroundColor"
         assert one.page.evaluate(fill) == PAPER[scheme]
     assert one.page.evaluate("getComputedStyle(document.body).backgroundColor") == PAPER[scheme]
+    table = "document.querySelector('#verdict .scroll')"
+    assert one.page.evaluate(f"{table}.scrollWidth - {table}.clientWidth") == 0, "the answer's table is seen whole"
     verdict = one.page.locator("#verdict").bounding_box()
     assert verdict["y"] < 100, "the answer is what is seen first"
     one.page.evaluate("document.querySelectorAll('details').forEach(fold => fold.open = true)")

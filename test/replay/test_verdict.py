@@ -8,7 +8,7 @@ from comparisons import CENTRE, MADE, OPEN, PLAIN, RADIUS, WIDTH, compared, off
 
 from spec_vla_ros.replay import advice
 from spec_vla_ros.replay.moments import moments
-from spec_vla_ros.replay.plots import by_axis, overview, plots, thinned
+from spec_vla_ros.replay.plots import by_axis, motion, overview, plots, thinned
 from spec_vla_ros.replay.verdict import Level, differences, judge, shares
 
 
@@ -22,14 +22,14 @@ def test_the_same_bins_everywhere_are_identical():
     comparison, verdict = judged(CENTRE, CENTRE)
     assert (verdict.level, verdict.identical, verdict.beyond, verdict.flips) == (Level.IDENTICAL, 2, (), ())
     assert (verdict.mm.largest, verdict.mrad.largest) == (0.0, 0.0)
-    assert advice.title([verdict]) == "fastest: all 2 actions identical"
+    assert advice.title([verdict]) == "fastest: all 2 actions identical, 2.00 times as fast here"
     assert advice.outcome(verdict, comparison) == "All 2 actions are those of autoregressive decoding, bin for bin."
 
 
 def test_at_the_radius_is_within_it():
     comparison, verdict = judged(CENTRE, off(x=9, z=-9, yaw=9))
     assert (verdict.level, verdict.identical, verdict.beyond) == (Level.WITHIN, 1, ())
-    assert advice.title([verdict]) == "fastest: all 2 actions in the radius"
+    assert advice.title([verdict]) == "fastest: all 2 actions in the radius, 2.00 times as fast here"
     assert "All 2 actions lie within what the radius allows; 1 are identical." in advice.outcome(verdict, comparison)
 
 
@@ -38,7 +38,7 @@ def test_one_bin_more_is_beyond_and_said_with_time_bins_and_millimetres():
     comparison, verdict = judged(CENTRE, off(z=-10), CENTRE, off(pitch=14, yaw=3))
     assert verdict.level is Level.BEYOND
     assert (verdict.beyond, verdict.furthest, verdict.flips) == ((1, 3), 3, ())
-    assert advice.title([verdict]) == "fastest: 2 of 4 actions beyond the radius"
+    assert advice.title([verdict]) == "fastest: 2 of 4 actions beyond the radius, 2.00 times as fast here"
     assert differences(comparison, verdict, 1) == ["z -20.0 mm, 18.0 allowed (10 bins, 9 allowed)"]
     assert advice.outcome(verdict, comparison) == (
         "2 of 4 actions differ by more than the radius allows; 2 are identical. The furthest, at 0.3 s: pitch +140.0 "
@@ -52,7 +52,7 @@ def test_distances_are_the_largest_of_three_axes_in_mm_and_in_mrad():
     assert (verdict.mm.median, verdict.mm.largest, verdict.mm.axis, verdict.mm.at) == (5.0, 12.0, "z", 3)
     assert verdict.mm.p99 == pytest.approx(12 - 0.03 * 6)
     assert (verdict.mrad.largest, verdict.mrad.axis, verdict.mrad.unit) == (pytest.approx(30.0), "roll", "mrad")
-    assert advice.apart(verdict) == "They are 5.0 mm and 0.0 mrad apart at the median, 12.0 mm and 30.0 mrad at most."
+    assert advice.apart(verdict) == "They are 5.0 mm and 0 mrad apart at the median, 12.0 mm and 30.0 mrad at most."
     assert verdict.radius_si == pytest.approx((9, 9, 18, 90, 90, 180, 0))
 
 
@@ -127,6 +127,7 @@ def test_passes_and_times_are_of_both():
 def test_what_is_said_of_the_speed(ms, words):
     _, verdict = judged(CENTRE, ms=ms)
     assert advice.speed(verdict) == f"{words} on this machine"
+    assert advice.title([verdict]).endswith("2.00 times as fast here" if ms == 20 else ", no faster here")
     assert ("saves no time" in advice.next_step(verdict, MADE)) == (ms > 38)
 
 
@@ -222,6 +223,21 @@ def test_every_action_beyond_the_radius_is_marked_on_the_time_axis():
     assert rows[1]["customdata"] == [5, 6]
     assert rows[1]["y"] == pytest.approx([10.0, 11.0])
     assert rows[-1]["customdata"] == [3999]
+
+
+def test_no_line_joins_two_episodes_or_crosses_what_was_not_recorded():
+    comparison = compared(off(x=1), off(x=2), off(x=3))
+    comparison.fresh[2] = True
+    (verdict,) = judge(comparison, WIDTH)
+    line = by_axis(comparison, verdict)["data"][0]
+    assert line["y"] == pytest.approx([1.0, 2.0, None, 3.0])
+    assert line["x"] == pytest.approx([0.0, 0.1, None, 0.2])
+    commands = _commands()
+    commands.actions = {comparison.stamps[at]: np.full(7, 0.004) for at in (0, 2)}
+    own, told = motion(comparison, commands)["data"][:2]
+    assert (own["name"], told["name"]) == (PLAIN, "recorded")
+    assert own["y"] == pytest.approx([0.0, 0.0, None, 0.0])
+    assert told["y"] == pytest.approx([4.0, None, None, 4.0])
 
 
 def test_no_number_of_a_plot_is_infinite_or_missing():
