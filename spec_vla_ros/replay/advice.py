@@ -31,7 +31,7 @@ def title(verdicts: Sequence[Verdict]) -> str:
     if not verdicts:
         return "Cannot judge"
     best = in_order(verdicts)[0]
-    pace = f"{best.times_as_fast:.2f} times as fast here" if best.times_as_fast >= FASTER else "no faster here"
+    pace = f"{best.times_as_fast:.2f} times as fast" if best.times_as_fast >= FASTER else "no faster"
     if best.level is Level.BEYOND:
         return f"{best.preset}: {len(best.beyond)} of {best.images} actions beyond the radius, {pace}"
     near = "identical" if best.level is Level.IDENTICAL else "in the radius"
@@ -107,8 +107,8 @@ def apart(verdict: Verdict) -> str:
     if verdict.level is Level.IDENTICAL:
         return ""
     return (
-        f"They are {size(mm.median)} mm and {size(mrad.median)} mrad apart at the median, {size(mm.largest)} mm and "
-        f"{size(mrad.largest)} mrad at most."
+        f"Of all {verdict.images} the difference is {size(mm.median)} mm and {size(mrad.median)} mrad at the median, "
+        f"{size(mm.largest)} mm and {size(mrad.largest)} mrad at most."
     )
 
 
@@ -118,11 +118,11 @@ def moment(comparison: Comparison, at: int) -> str:
 
 
 def speed(verdict: Verdict) -> str:
-    """By the medians, on the machine that was used."""
+    """By the medians. Not "here": the times may be those of a run that was continued elsewhere."""
     factor = verdict.times_as_fast
     if factor >= FASTER:
-        return f"{factor:.2f} times as fast on this machine"
-    return f"{'no faster' if factor >= SLOWER else f'slower, {1 / factor:.2f} times as long,'} on this machine"
+        return f"{factor:.2f} times as fast where it was measured"
+    return f"{'no faster' if factor >= SLOWER else f'slower, {1 / factor:.2f} times as long,'} where it was measured"
 
 
 def limits(radius: Sequence[int], radius_si: Sequence[float], budget: int = 0) -> str:
@@ -145,7 +145,7 @@ def next_step(verdict: Verdict, made: Mapping[str, Any]) -> str:
         f"{verdict.images} images are few: what is rare has hardly had the chance to show. Replay a longer recording. "
     )  # fmt: skip
     if verdict.times_as_fast < FASTER:
-        few += "It saves no time on this machine: measure where it is to run before anything else. "
+        few += "It saved no time where it was measured: measure where it is to run before anything else. "
     if verdict.level is Level.IDENTICAL:
         return few + "Go on to the dry run on the arm (docs/bringup.md)."
     if verdict.level is Level.WITHIN:

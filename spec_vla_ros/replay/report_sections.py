@@ -30,10 +30,11 @@ def verdict(content: Mapping[str, Any], comparison: Comparison, verdicts: Sequen
     if failed := advice.not_judged(comparison):
         parts.append(f"<p class='warn'>{text(failed)}</p>")
     if verdicts:
-        best = advice.in_order(verdicts)[0]
+        best, images = advice.in_order(verdicts)[0], len({at for v in verdicts for at in v.beyond})
+        see = f" <a href='#moments'>All {images} moments, with pictures.</a>" if images else ""
         parts += [
             f"<p>{text(advice.outcome(best, comparison))} {text(advice.apart(best))} {text(advice.savings(best))}</p>",
-            f"<p><b>Next:</b> {options(advice.next_step(best, content['made_of']))}</p>",
+            f"<p><b>Next:</b> {options(advice.next_step(best, content['made_of']))}{see}</p>",
             f"<div class='scroll'>{_overview(verdicts)}</div>",
             f"<p class='soft'>{text(' '.join(times_of(content)))}</p>",
         ]
@@ -78,7 +79,7 @@ def _card(content: Mapping[str, Any], comparison: Comparison, verdict: Verdict, 
         ("Gripper", _gripper(comparison, verdict)),
         ("Passes", f"{own:.2f} in place of {plain:.2f} per action, {total} in place of {plain_total} in all: "
                    f"{advice.share(plain_total - total, plain_total)} saved"),
-        ("Time on this machine", f"median {median:.1f} ms, p99 {p99:.1f} ms; {AUTOREGRESSIVE} {plain_median:.1f} and "
+        ("Time", f"median {median:.1f} ms, p99 {p99:.1f} ms; {AUTOREGRESSIVE} {plain_median:.1f} and "
                                  f"{plain_p99:.1f} ms"),
     ]  # fmt: skip
     step = options(advice.next_step(verdict, content["made_of"]))

@@ -122,7 +122,7 @@ def test_each_moment_has_its_time_its_picture_and_what_is_beyond(mixed):
     assert "0.3 s , image 3 fastest : gripper open, autoregressive closed" in page.text
     assert "0.2 s , image 2 fastest : z +24.0 mm, 18.0 allowed (12 bins, 9 allowed)" in page.text
     links = {link["href"] for link in page.of("a")}
-    assert links == {"#image-3", "#image-2"}, "the card leads to the gripper's and to the largest distance's"
+    assert links == {"#moments", "#image-3", "#image-2"}, "the card leads to the gripper's and the largest distance's"
 
 
 def test_very_many_moments_fold_and_none_is_lost():

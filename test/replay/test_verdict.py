@@ -22,14 +22,14 @@ def test_the_same_bins_everywhere_are_identical():
     comparison, verdict = judged(CENTRE, CENTRE)
     assert (verdict.level, verdict.identical, verdict.beyond, verdict.flips) == (Level.IDENTICAL, 2, (), ())
     assert (verdict.mm.largest, verdict.mrad.largest) == (0.0, 0.0)
-    assert advice.title([verdict]) == "fastest: all 2 actions identical, 2.00 times as fast here"
+    assert advice.title([verdict]) == "fastest: all 2 actions identical, 2.00 times as fast"
     assert advice.outcome(verdict, comparison) == "All 2 actions are those of autoregressive decoding, bin for bin."
 
 
 def test_at_the_radius_is_within_it():
     comparison, verdict = judged(CENTRE, off(x=9, z=-9, yaw=9))
     assert (verdict.level, verdict.identical, verdict.beyond) == (Level.WITHIN, 1, ())
-    assert advice.title([verdict]) == "fastest: all 2 actions in the radius, 2.00 times as fast here"
+    assert advice.title([verdict]) == "fastest: all 2 actions in the radius, 2.00 times as fast"
     assert "All 2 actions lie within what the radius allows; 1 are identical." in advice.outcome(verdict, comparison)
 
 
@@ -38,7 +38,7 @@ def test_one_bin_more_is_beyond_and_said_with_time_bins_and_millimetres():
     comparison, verdict = judged(CENTRE, off(z=-10), CENTRE, off(pitch=14, yaw=3))
     assert verdict.level is Level.BEYOND
     assert (verdict.beyond, verdict.furthest, verdict.flips) == ((1, 3), 3, ())
-    assert advice.title([verdict]) == "fastest: 2 of 4 actions beyond the radius, 2.00 times as fast here"
+    assert advice.title([verdict]) == "fastest: 2 of 4 actions beyond the radius, 2.00 times as fast"
     assert differences(comparison, verdict, 1) == ["z -20.0 mm, 18.0 allowed (10 bins, 9 allowed)"]
     assert advice.outcome(verdict, comparison) == (
         "2 of 4 actions differ by more than the radius allows; 2 are identical. The furthest, at 0.3 s: pitch +140.0 "
@@ -52,7 +52,9 @@ def test_distances_are_the_largest_of_three_axes_in_mm_and_in_mrad():
     assert (verdict.mm.median, verdict.mm.largest, verdict.mm.axis, verdict.mm.at) == (5.0, 12.0, "z", 3)
     assert verdict.mm.p99 == pytest.approx(12 - 0.03 * 6)
     assert (verdict.mrad.largest, verdict.mrad.axis, verdict.mrad.unit) == (pytest.approx(30.0), "roll", "mrad")
-    assert advice.apart(verdict) == "They are 5.0 mm and 0 mrad apart at the median, 12.0 mm and 30.0 mrad at most."
+    assert advice.apart(verdict) == (
+        "Of all 4 the difference is 5.0 mm and 0 mrad at the median, 12.0 mm and 30.0 mrad at most."
+    )
     assert verdict.radius_si == pytest.approx((9, 9, 18, 90, 90, 180, 0))
 
 
@@ -126,9 +128,9 @@ def test_passes_and_times_are_of_both():
 )
 def test_what_is_said_of_the_speed(ms, words):
     _, verdict = judged(CENTRE, ms=ms)
-    assert advice.speed(verdict) == f"{words} on this machine"
-    assert advice.title([verdict]).endswith("2.00 times as fast here" if ms == 20 else ", no faster here")
-    assert ("saves no time" in advice.next_step(verdict, MADE)) == (ms > 38)
+    assert advice.speed(verdict) == f"{words} where it was measured"
+    assert advice.title([verdict]).endswith("2.00 times as fast" if ms == 20 else ", no faster")
+    assert ("saved no time" in advice.next_step(verdict, MADE)) == (ms > 38)
 
 
 def test_the_nearest_decoder_comes_first_then_the_cheapest():
