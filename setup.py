@@ -42,7 +42,7 @@ setup(
     python_requires=">=3.10",
     packages=find_packages(include=["spec_vla_ros", "spec_vla_ros.*"]),
     include_package_data=False,
-    package_data={"": ["*.srv", "*.msg", "*.xml", "*.json", "*.txt"]},
+    package_data={"": ["*.srv", "*.msg", "*.xml", "*.json", "*.txt", "*.js", "*.css"]},
     cmdclass={"build_py": BuildWithShare},
     install_requires=["numpy", "pillow", "PyYAML"],
     extras_require={
@@ -51,7 +51,7 @@ setup(
         "image": ["opencv-python-headless"],
         "sim": ["mujoco"],
         "bags": ["rosbags>=0.11.9,<0.12", "mcap"],
-        "replay": ["rosbags>=0.11.9,<0.12", "mcap", "matplotlib", "opencv-python-headless"],
+        "replay": ["rosbags>=0.11.9,<0.12", "mcap", "plotly", "opencv-python-headless"],
         "demo": ["mujoco", "matplotlib", "opencv-python-headless"],
         # What LIBERO's environments need of the many things that their packages declare; those packages themselves come
         # with --no-deps. In a virtual environment of its own, because of mujoco: docs/libero.md.
@@ -60,7 +60,7 @@ setup(
             *("termcolor", "tqdm", "scipy", "numba"),
         ],
         "train": ["rosbags>=0.11.9,<0.12", "mcap", "opencv-python-headless", "pyarrow", "av"],
-        "test": ["pytest", "ruff", "transformers", "pyarrow", "av"],
+        "test": ["pytest", "ruff", "transformers", "pyarrow", "av", "playwright"],
     },
     entry_points={"console_scripts": ["spec-vla = spec_vla_ros.cli:main"]},
 )

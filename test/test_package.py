@@ -187,6 +187,13 @@ def test_pre_commit_uses_the_pinned_linter():
     assert f"rev: v{pin}" in (ROOT / ".pre-commit-config.yaml").read_text()
 
 
+def test_a_wheel_holds_every_file_beside_the_modules():
+    """The report's style and script are such files."""
+    patterns = re.search(r'package_data=\{"": \[(.*?)\]', (ROOT / "setup.py").read_text()).group(1)
+    beside = {path.suffix for path in (ROOT / "spec_vla_ros").rglob("*.*") if path.is_file()} - {".py", ".pyc"}
+    assert {".js", ".css"} <= beside <= {pattern.removeprefix("*") for pattern in re.findall(r'"(.*?)"', patterns)}
+
+
 def test_files_stay_readable():
     """One file, one idea; whoever needs more than 450 lines has two ideas."""
     assert [path.name for path in SOURCES if len(path.read_text().splitlines()) > 450] == []

@@ -130,6 +130,7 @@ def _replay(arguments: argparse.Namespace) -> int:
         for line in result.left_out:
             print(f"left out: {line}")
         print(table(result.summary))
+        print(result.answer)
         if result.files:
             print(", ".join(f"{name}: {path}" for name, path in result.files.items()))
         if arguments.save_golden:

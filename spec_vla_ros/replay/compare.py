@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import heapq
+import sys
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -23,7 +24,10 @@ class Comparison:
     def __init__(self, presets: Sequence[str], period: float) -> None:
         """``presets``: the first is the one to agree with. ``period``: s of one action."""
         self.presets, self.period = tuple(presets), period
+        self.indices: list[int] = []  # of the rows
         self.stamps: list[int] = []
+        self.instructions: list[str] = []
+        self.radius: dict[str, tuple[int, ...]] = {}  # bins that acceptance allows, by preset
         self.bins = {preset: [] for preset in presets}
         self.values = {preset: [] for preset in presets}
         self.passes = {preset: [] for preset in presets}
@@ -41,10 +45,13 @@ class Comparison:
         if errors:
             self.errors[errors[0]] = self.errors.get(errors[0], 0) + 1
             return
+        self.indices.append(row["index"])
         self.stamps.append(row["stamp_ns"])
+        self.instructions.append(sys.intern(row["instruction"]))  # mostly the same one
         self.fresh.append(row["fresh"])
         for preset in self.presets:
             entry = entries[preset]
+            self.radius[preset] = tuple(entry["radius"])  # of settings and statistics, so the same in all rows
             self.bins[preset].append(entry["bins"])
             self.values[preset].append(entry["values"])
             self.passes[preset].append(entry["passes"])
@@ -55,9 +62,17 @@ class Comparison:
         """Rows that are compared."""
         return len(self.stamps)
 
-    def distances(self, preset: str) -> np.ndarray:
-        """(N, A) bins between ``preset`` and the first preset."""
-        return np.abs(np.array(self.bins[preset]) - np.array(self.bins[self.presets[0]]))
+    def distances(self, preset: str, reference: str = "") -> np.ndarray:
+        """(N, A) bins between ``preset`` and ``reference``, which is the first preset unless it is named."""
+        return np.abs(np.array(self.bins[preset]) - np.array(self.bins[reference or self.presets[0]]))
+
+    def seconds(self) -> np.ndarray:
+        """(N,) s of the recording, from the first image that is compared."""
+        return 1e-9 * (np.array(self.stamps, dtype=np.int64) - self.stamps[0])
+
+    def seconds_at(self, position: int) -> float:
+        """Time of a position in s of the recording, from the first image that is compared."""
+        return 1e-9 * (self.stamps[position] - self.stamps[0])
 
     def summary(self, commands: Commands) -> list[dict[str, Any]]:
         """One row per preset."""
@@ -75,7 +90,7 @@ class Comparison:
             "equal_actions": round(float((bins == 0).all(1).mean()), 4),
             "drift_bins": _by_axis(bins),
             "drift_si": _by_axis(apart * _scale(values.shape[1])),  # mm, mrad, gripper units
-            "gripper_differs": round(float(_gripper_differs(values, np.array(self.values[reference])).mean()), 4),
+            "gripper_differs": round(float(gripper_differs(values, np.array(self.values[reference])).mean()), 4),
             "passes_mean": round(float(passes.mean()), 3),
             "passes_histogram": histogram([int(count) for count in passes]),
             "one_pass_share": round(float((passes == 1).mean()), 4),
@@ -114,7 +129,8 @@ def distance_of(row: Mapping[str, Any], presets: Sequence[str]) -> tuple[str, in
     return max(distances, key=lambda pair: pair[1])
 
 
-def _gripper_differs(values: np.ndarray, reference: np.ndarray) -> np.ndarray:
+def gripper_differs(values: np.ndarray, reference: np.ndarray) -> np.ndarray:
+    """(N,) whether one gripper is open and the other closed."""
     return (values[:, -1] > OPEN) != (reference[:, -1] > OPEN)
 
 

@@ -119,6 +119,12 @@ class Frames:
                 f"{found or 'none'}"
             )
 
+    def again(self) -> Frames:
+        """The same frames once more, from the first."""
+        return Frames(
+            self.bag, self.image_topic, self.instruction_topic, self.instruction, self.period, self.command_topic
+        )
+
     @property
     def images(self) -> int:
         """Images of the topic, as far as the recording knows."""

@@ -1,52 +1,39 @@
-"""Pictures of the images on which decoders disagree most, as files, so that a continued run still has them."""
+"""Pictures of the moments that the report shows, taken from the recording once it is known which they are."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from pathlib import Path
-from typing import Any
+import io
+from collections.abc import Collection, Iterable
+from contextlib import suppress
 
-import numpy as np
 from PIL import Image
 
-from .compare import distance_of
+from spec_vla_ros.errors import ImageError
+
 from .frames import ReplayFrame
 
 SIDE = 240  # px
 
 
-class Gallery:
-    """Keeps the pictures of the ``count`` furthest rows in ``folder``; the file's name says how far."""
+def pictures(frames: Iterable[ReplayFrame], wanted: Collection[int]) -> dict[int, bytes]:
+    """JPEG bytes by index of those of ``wanted`` that can be read; reads no further than the last of them.
 
-    def __init__(self, folder: Path, presets: Sequence[str], count: int) -> None:
-        self._folder, self._presets, self._count = folder, presets, count
-        # (bins, -index): of equally far ones the earlier stay, as in :func:`.compare.worst`.
-        self._kept: list[tuple[int, int]] = sorted(
-            (int(path.stem.split("_")[1]), -int(path.stem.split("_")[0])) for path in folder.glob("*_*.jpg")
-        )
-
-    def look(self, frame: ReplayFrame, picture: np.ndarray, row: Mapping[str, Any]) -> None:
-        """Keep the picture of this row if it is among the furthest."""
-        found = distance_of(row, self._presets)
-        if found is None or (len(self._kept) == self._count and found[1] <= self._kept[0][0]):
-            return
-        self._folder.mkdir(parents=True, exist_ok=True)
-        thumbnail = Image.fromarray(picture)
-        thumbnail.thumbnail((SIDE, SIDE))
-        thumbnail.save(self._path(found[1], frame.index), quality=85)
-        self._kept = sorted([*self._kept, (found[1], -frame.index)])
-        if len(self._kept) > self._count:
-            bins, index = self._kept.pop(0)
-            self._path(bins, -index).unlink(missing_ok=True)
-
-    def pictures(self, furthest: Sequence[tuple[int, str, int]]) -> dict[int, bytes]:
-        """JPEG bytes by the index of the row, of those that are there."""
-        found = {}
-        for index, _, bins in furthest:
-            path = self._path(bins, index)
-            if path.is_file():
-                found[index] = path.read_bytes()
+    ``frames``: from the first one on. Only the wanted ones are converted.
+    """
+    found, last = {}, max(wanted, default=-1)
+    if last < 0:
         return found
+    for frame in frames:
+        if frame.index in wanted:
+            with suppress(ImageError):  # its row says it
+                found[frame.index] = _thumbnail(frame)
+        if frame.index >= last:
+            break
+    return found
 
-    def _path(self, bins: int, index: int) -> Path:
-        return self._folder / f"{index}_{bins}.jpg"
+
+def _thumbnail(frame: ReplayFrame) -> bytes:
+    picture, stream = Image.fromarray(frame.rgb()), io.BytesIO()
+    picture.thumbnail((SIDE, SIDE))
+    picture.save(stream, format="JPEG", quality=85)
+    return stream.getvalue()

@@ -16,8 +16,6 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from spec_vla_ros.errors import ImageError, SpecVlaError
 from spec_vla_ros.file_digest import digest
 from spec_vla_ros.policy_types import PolicyResult
@@ -66,10 +64,8 @@ class Run:
         """The rows."""
         return self.folder / ROWS
 
-    def run(
-        self, say: Callable[[str], None], look: Callable[[ReplayFrame, np.ndarray, dict], None] | None = None
-    ) -> None:
-        """Append the rows that are missing. ``look`` sees every new frame with its picture and its row.
+    def run(self, say: Callable[[str], None]) -> None:
+        """Append the rows that are missing.
 
         Raises :class:`ReplayError` if the folder holds rows that were made of something else.
         """
@@ -84,11 +80,8 @@ class Run:
                     self._warm_up(frame)
                     self._remember(tail)
                     began, ready = began + self.warm_up_seconds, True
-                row, picture = self._row(frame)
-                stream.write(json.dumps(row) + "\n")
+                stream.write(json.dumps(self._row(frame)) + "\n")
                 stream.flush()
-                if look is not None and picture is not None:
-                    look(frame, picture, row)
                 if time.monotonic() - told > TOLD_EVERY:
                     told = time.monotonic()
                     say(self._progress(frame, told - began))
@@ -104,14 +97,14 @@ class Run:
             policy.reset()
         self.warm_up_seconds = time.monotonic() - began
 
-    def _row(self, frame: ReplayFrame) -> tuple[dict[str, Any], np.ndarray | None]:
+    def _row(self, frame: ReplayFrame) -> dict[str, Any]:
         row: dict[str, Any] = {
             "index": frame.index, "stamp_ns": frame.stamp_ns, "instruction": frame.instruction, "fresh": frame.fresh,
         }  # fmt: skip
         try:
             picture = frame.rgb()
         except ImageError as error:
-            return {**row, "error": f"{error.fault}: {error}"}, None
+            return {**row, "error": f"{error.fault}: {error}"}
         row["presets"] = {}
         for preset, policy in self.policies.items():
             if frame.fresh:
@@ -123,7 +116,7 @@ class Run:
                 row["presets"][preset] = {"error": f"{error.fault}: {error}"}
                 policy.reset()
             self.model_seconds += time.perf_counter() - began
-        return row, picture
+        return row
 
     def _continue(self) -> list[dict[str, Any]]:
         """Check or write the first line, cut a half row off; returns the last rows, at most two."""

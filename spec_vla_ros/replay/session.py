@@ -16,21 +16,27 @@ from spec_vla_ros.foreign_text import printable
 from spec_vla_ros.installed import model_folder
 from spec_vla_ros.machine import machine, versions
 
+from .advice import answer
 from .bag import Bag
 from .compare import Comparison, worst
 from .errors import ReplayError
 from .frames import Frames, action_topics
-from .options import PRESETS, Options, Settings
+from .moments import PICTURED, moments
+from .options import PRESETS, Options
 from .run import Run, make_policies, rows
+from .verdict import Verdict, judge
 
 __all__ = ["PRESETS", "Options", "Result", "replay"]
 
-WORST = 8  # images in the report
+WORST = 8  # images on which decoders disagree most, whether or not that was allowed
 
 
 @dataclass
 class Result:
-    """What came out. ``summary``: one row per preset. ``left_out``: presets without a head, and why."""
+    """What came out. ``summary``: one row per preset. ``left_out``: presets without a head, and why.
+
+    ``answer``: the verdict in a sentence or two.
+    """
 
     header: dict[str, Any]
     summary: list[dict[str, Any]]
@@ -39,6 +45,7 @@ class Result:
     counts: dict[str, Any]
     path: Path
     files: dict[str, Path]
+    answer: str
 
     def rows(self) -> Iterator[dict[str, Any]]:
         """The rows, one at a time."""
@@ -74,10 +81,9 @@ def replay(
         f"{bag.path}: {frames.images} images on {topic}; {', '.join(policies)}; into {run.folder}; "
         f"{_prompt(loaded, frames)}"
     )
-    gallery = _gallery(options, run.folder, settings)
     for remark in bag.remarks:
         say(f"{bag.path}: {remark}")
-    run.run(say, gallery.look if gallery else None)
+    run.run(say)
     if bag.broken:
         say(bag.broken)
     comparison = Comparison(settings.presets, period)
@@ -87,9 +93,10 @@ def replay(
         raise ReplayError(f"no image could be replayed: {comparison.errors or _counts(frames, run)}")
     summary = comparison.summary(frames.commands)
     counts = {**_counts(frames, run), "errors": comparison.errors, "seconds": round(time.monotonic() - began, 1)}
-    result = Result(run.header, summary, left_out, bag.broken, counts, run.path, {})
+    verdicts = judge(comparison, loaded.statistics.bin_width(), settings.acceptance_sum)
+    result = Result(run.header, summary, left_out, bag.broken, counts, run.path, {}, answer(verdicts, settings.presets))
     if options.report:
-        _write(result, run, comparison, frames, gallery, [float(w) for w in loaded.statistics.bin_width()], period)
+        _write(result, run, comparison, frames, verdicts, [float(w) for w in loaded.statistics.bin_width()], say)
     return result
 
 
@@ -172,27 +179,38 @@ def _counts(frames: Frames, run: Run) -> dict[str, Any]:
     }
 
 
-def _gallery(options: Options, folder: Path, settings: Settings) -> Any:
-    if not options.report:
-        return None
-    from .gallery import Gallery
-
-    return Gallery(folder / "worst", settings.presets, WORST)
-
-
 def _write(
-    result: Result, run: Run, comparison: Comparison, frames: Frames, gallery: Any,
-    bin_width: list[float], period: float,
+    result: Result, run: Run, comparison: Comparison, frames: Frames, verdicts: list[Verdict],
+    bin_width: list[float], say: Callable[[str], None],
 ) -> None:  # fmt: skip
-    from . import output_bag, report
+    from . import output_bag
+    from .gallery import pictures
+    from .report import NO_PLOTS, Report, plotly_js
 
     out = run.folder
-    output_bag.write(out / "replay_bag", rows(run.path), comparison.presets, bin_width, period)
-    furthest = worst(rows(run.path), comparison.presets, WORST)
+    output_bag.write(out / "replay_bag", rows(run.path), comparison.presets, bin_width, comparison.period)
+    furthest, found = worst(rows(run.path), comparison.presets, WORST), moments(comparison, verdicts)
     content = {
         "made_of": result.header, "summary": result.summary, "left_out": result.left_out, "broken": result.broken,
-        "counts": result.counts, "worst": furthest, "machine": machine(), "versions": versions(),
+        "counts": result.counts, "worst": furthest, "machine": _machine(result.header["device"]),
+        "versions": versions(), "answer": result.answer,
+        "verdicts": [verdict.as_json(comparison) for verdict in verdicts],
     }  # fmt: skip
     (out / "summary.json").write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
-    report.write(out / "report.html", content, comparison, frames.commands, gallery.pictures(furthest))
+    wanted = {index for index, _, _ in furthest} | {moment.index for moment in found[:PICTURED]}
+    library = plotly_js()
+    if library is None:
+        say(NO_PLOTS)
+    report = Report(content, comparison, frames.commands, verdicts, found, pictures(frames.again(), wanted))
+    (out / "report.html").write_text(report.page(library), encoding="utf-8")
     result.files = {name: out / name for name in ("summary.json", "report.html", "replay_bag")}
+
+
+def _machine(device: str) -> dict[str, Any]:
+    """What the times depend on; ``device``: of torch."""
+    found = machine()
+    if device.startswith("cuda"):
+        import torch
+
+        found["accelerator"] = torch.cuda.get_device_name(device)
+    return found

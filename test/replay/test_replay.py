@@ -1,10 +1,14 @@
 """A recording through the real policy: equal twice, to be continued, compared, gated."""
 
+import html
+import io
 import json
 import shutil
+import sys
 
 import numpy as np
 import pytest
+from PIL import Image
 
 pytest.importorskip("mcap")
 pytest.importorskip("torch")
@@ -16,9 +20,10 @@ from spec_vla_ros.replay.bag import Bag
 from spec_vla_ros.replay.cli import main
 from spec_vla_ros.replay.compare import worst
 from spec_vla_ros.replay.errors import ReplayError
-from spec_vla_ros.replay.frames import ReplayFrame
-from spec_vla_ros.replay.gallery import Gallery
+from spec_vla_ros.replay.frames import Frames
+from spec_vla_ros.replay.gallery import pictures
 from spec_vla_ros.replay.options import Options, Settings
+from spec_vla_ros.replay.report import NO_PLOTS
 from spec_vla_ros.replay.session import replay
 
 PRESETS = ("autoregressive", "fastest")
@@ -113,22 +118,56 @@ def test_everything_that_a_person_looks_at_is_written(make_bag, tmp_path):
     summary = json.loads((out / "summary.json").read_text())
     assert summary["summary"][0]["images"] == 12
     page = (out / "report.html").read_text()
-    assert page.count("data:image/png;base64,") == 3
-    assert page.count("data:image/jpeg;base64,") == sum(bool(bins) for _, _, bins in summary["worst"])
-    assert "http" not in page.replace("http-equiv", ""), "it opens without a network"
+    (verdict,) = summary["verdicts"]
+    shown = set(verdict["beyond"]) or {index for index, _, bins in summary["worst"] if bins}
+    assert page.count("data:image/jpeg;base64,") == len(shown)
+    assert result.answer == summary["answer"]
+    assert f"{len(verdict['beyond']) or 'all 12'}" in page
     assert "fastest" in page
 
 
-def test_of_equally_far_images_the_pictures_are_those_that_the_summary_names(tmp_path):
-    gallery, rows = Gallery(tmp_path, PRESETS, 3), []
+def test_of_equally_far_images_the_earlier_are_shown():
+    rows = []
     for index, bins in enumerate([2, 2, 2, 5, 2, 4]):
         presets = {preset: {"bins": [bins if preset == PRESETS[-1] else 0, 0, 0, 0, 0, 0, 0]} for preset in PRESETS}
         rows.append({"index": index, "presets": presets})
-        frame = ReplayFrame(index, 0, "", fresh=True, message=None, compressed=False)
-        gallery.look(frame, np.zeros((8, 8, 3), np.uint8), rows[-1])
-    furthest = worst(rows, PRESETS, 3)
-    assert [(index, bins) for index, _, bins in furthest] == [(3, 5), (5, 4), (0, 2)]
-    assert set(gallery.pictures(furthest)) == {3, 5, 0}
+    assert [(index, bins) for index, _, bins in worst(rows, PRESETS, 3)] == [(3, 5), (5, 4), (0, 2)]
+
+
+def test_pictures_are_those_of_the_wanted_images_also_of_a_run_that_was_continued(make_bag, scenes):
+    """They came from the run itself: rows of an earlier one, or of another choice of images, had none."""
+    bag = Bag(make_bag(frames=9))
+    frames = Frames(bag, bag.image_topic(), period=0.0)
+    list(frames)
+    found = pictures(frames.again(), {0, 4, 7, 99})
+    assert set(found) == {0, 4, 7}
+    for index, data in found.items():
+        picture = np.asarray(Image.open(io.BytesIO(data)), dtype=float)
+        assert np.abs(picture - scenes[index]).mean() < 3
+    assert pictures(frames.again(), ()) == {}
+
+
+def test_pictures_are_read_no_further_than_the_last_that_is_wanted(make_bag):
+    bag = Bag(make_bag(frames=9))
+    frames = Frames(bag, bag.image_topic(), period=0.0)
+    assert set(pictures(frames, {2})) == {2}
+    assert frames.used == 2, "the frames before it"
+
+
+def test_without_the_plotting_library_the_report_answers_and_says_what_is_missing(make_bag, tmp_path, monkeypatch):
+    """It ended in an error after all the work, and there was no report."""
+    monkeypatch.setitem(sys.modules, "plotly.offline", None)
+    bag, lines = make_bag(frames=3), []
+    result = replay(options(bag, tmp_path / "out"), lines.append)
+    page = result.files["report.html"].read_text()
+    assert NO_PLOTS in lines
+    assert "pip install" in NO_PLOTS
+    assert html.escape(NO_PLOTS) in page
+    assert "id='verdict'" in page
+    assert "<script" not in page
+    monkeypatch.undo()
+    replay(options(bag, tmp_path / "out"), lines.append)
+    assert "Plotly" in result.files["report.html"].read_text(), "the same command adds them"
 
 
 def test_a_cut_off_bag_is_replayed_as_far_as_it_goes(make_bag, tmp_path):
@@ -392,6 +431,7 @@ def test_the_command_line(make_bag, tmp_path, capsys):
     assert main([*words, "--out", str(out), "--save-golden", str(path)]) == 0
     said = capsys.readouterr().out
     assert "compared with autoregressive over 4 images" in said
+    assert "of 4 actions, beyond what the radius allows of autoregressive: fastest" in said
     assert main([*words, "--out", str(tmp_path / "again"), "--check-golden", str(path)]) == 0
     content = golden.load(path)
     content["actions"][0]["values"][2] += 0.05
@@ -446,7 +486,7 @@ def test_one_of_several_topics_of_actions_has_to_be_named(make_bag, tmp_path, ca
     assert "from what was recorded then, mean over 1 images" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("missing", ["rosbags", "mcap", "matplotlib", "torch"])
+@pytest.mark.parametrize("missing", ["rosbags", "mcap", "torch"])
 def test_a_missing_library_is_one_line_with_what_to_install(make_bag, tmp_path, missing):
     import subprocess
     import sys
