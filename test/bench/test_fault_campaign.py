@@ -1,10 +1,8 @@
 """``spec-vla bench faults``: the real node, a few faults of the long campaign; and a campaign that has to fail."""
 
 import json
-import os
-import subprocess
-import sys
 
+import processes
 import pytest
 
 CLI = "import sys; from spec_vla_ros.cli import main; sys.exit(main())"
@@ -57,11 +55,8 @@ print(json.dumps({"safe": safe(rows), "rows": rows}))
 """
 
 
-def run(code, *arguments, path=""):
-    search = os.pathsep.join(filter(None, [str(path), os.environ.get("PYTHONPATH", "")]))
-    command = [sys.executable, "-c", code, *arguments]
-    environment = {**os.environ, "PYTHONPATH": search}
-    return subprocess.run(command, capture_output=True, text=True, timeout=180, env=environment)
+def run(code, *arguments, path=()):
+    return processes.run("-c", code, *arguments, env=processes.environment(*path), timeout=180)
 
 
 def test_a_short_campaign_is_survived(ros, tmp_path):
@@ -96,7 +91,7 @@ def test_a_short_campaign_is_survived(ros, tmp_path):
 def test_a_broken_node_is_found_out(ros, tmp_path, defect, kind, rule):
     (tmp_path / "broken_act.py").write_text(BROKEN_ACT + defect + "\n")
     (tmp_path / "broken_safety.py").write_text(BROKEN_SAFETY.format(defect))
-    done = run(PROBE, kind, path=tmp_path)
+    done = run(PROBE, kind, path=[tmp_path])
     assert done.returncode == 0, done.stdout + done.stderr
     result = json.loads(done.stdout)
     assert not result["safe"]

@@ -4,14 +4,10 @@ Tests wait for events, never for time. "Nothing was sent" is shown by a sentinel
 same topic must arrive first.
 """
 
-import os
 import subprocess
-import sys
-from pathlib import Path
 
+import processes
 import pytest
-
-ROOT = Path(__file__).parents[2]
 
 pytest.importorskip("numpy")
 
@@ -44,27 +40,15 @@ def world(ros):
 
 @pytest.fixture
 def act(world):
-    """Starts ``scripts/act`` as a process with the given parameters, in a process group of its own."""
-    processes = []
+    """Starts ``scripts/act`` as a process with the given parameters, in a process group of its own.
 
-    def start(*more, **parameters):
-        arguments = [word for name, value in parameters.items() for word in ("-p", f"{name}:={value}")]
-        environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])}
-        processes.append(
-            subprocess.Popen(
-                [sys.executable, ROOT / "scripts" / "act", "--ros-args", *arguments, *more],
-                stdout=subprocess.PIPE,
-                stderr=subprocess.STDOUT,
-                text=True,
-                env=environment,
-                start_new_session=True,
-            )
-        )
-        return processes[-1]
+    It says everything to ``log``, by default its ``stdout`` here.
+    """
+    with processes.beside() as begin:
 
-    yield start
-    for process in processes:
-        if process.poll() is None:
-            process.kill()
-        process.wait()
-        process.stdout.close()
+        def start(*more, log=subprocess.PIPE, **parameters):
+            arguments = [word for name, value in parameters.items() for word in ("-p", f"{name}:={value}")]
+            command = (processes.ROOT / "scripts" / "act", "--ros-args", *arguments, *more)
+            return begin(*command, stdout=log, stderr=subprocess.STDOUT, start_new_session=True)
+
+        yield start
