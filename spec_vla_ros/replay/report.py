@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from matplotlib.figure import Figure
 
 from .compare import AXES, UNITS, Comparison, table
 from .frames import Commands
@@ -197,8 +198,6 @@ def _latency(comparison: Comparison) -> bytes:
 
 
 def _figure(count: int, height: float) -> tuple[Any, Any]:
-    from matplotlib.figure import Figure
-
     figure = Figure(figsize=(11, height * count), layout="constrained")
     return figure, np.atleast_1d(figure.subplots(count, 1, sharex=True))
 
