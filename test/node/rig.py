@@ -178,6 +178,12 @@ class Rig(World):
             self.until(lambda: self.twists, what="the first velocity")
         return self
 
+    def rearm(self):
+        """What an operator does after a fault; returns when the arm moves."""
+        self.node.trigger_deactivate()
+        self.node.trigger_activate()
+        self.until_moving()
+
     def parameter(self, name):
         return self.node.get_parameter(name).value
 
