@@ -77,17 +77,18 @@ def test_a_setting_that_cannot_be_is_one_line(make_bag, tmp_path, capsys, given,
     assert sentence in said[0]
 
 
-@pytest.mark.parametrize("cut", [0.3, 0.55, 0.8])
-def test_a_stopped_run_goes_on_and_ends_as_if_it_had_never_stopped(make_bag, tmp_path, cut):
+def test_a_stopped_run_goes_on_and_ends_as_if_it_had_never_stopped(make_bag, tmp_path):
     bag = make_bag()
     whole = replay(options(bag, tmp_path / "whole"))
-    (tmp_path / "stopped").mkdir()
     data = whole.path.read_bytes()
-    (tmp_path / "stopped" / "actions.jsonl").write_bytes(data[: int(cut * len(data))])  # in the middle of a row
-    again = replay(options(bag, tmp_path / "stopped"))
-    assert again.counts["continued_from_row"] >= 1
-    assert without_times(again.rows()) == without_times(whole.rows())
-    assert again.summary[1]["drift_bins"] == whole.summary[1]["drift_bins"]
+    for cut in (0.3, 0.55, 0.8):  # in the middle of a row
+        folder = tmp_path / f"stopped at {cut}"
+        folder.mkdir()
+        (folder / "actions.jsonl").write_bytes(data[: int(cut * len(data))])
+        again = replay(options(bag, folder))
+        assert again.counts["continued_from_row"] >= 1
+        assert without_times(again.rows()) == without_times(whole.rows())
+        assert again.summary[1]["drift_bins"] == whole.summary[1]["drift_bins"]
 
 
 def test_rows_of_other_settings_are_not_continued(make_bag, tmp_path):
