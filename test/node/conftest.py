@@ -4,7 +4,9 @@ Tests wait for events, never for time. "Nothing was sent" is shown by a sentinel
 same topic must arrive first.
 """
 
+import contextlib
 import subprocess
+import sys
 
 import processes
 import pytest
@@ -12,15 +14,26 @@ import pytest
 pytest.importorskip("numpy")
 
 
+@pytest.fixture(scope="session")
+def forks():
+    """Safety processes of nodes in this process are forked where that is known to work; see :mod:`forked`."""
+    from forked import safety_processes
+
+    from spec_vla_ros.embedded_ros.doorway import ensure_rclpy
+
+    with safety_processes() if (sys.platform, ensure_rclpy()) == ("linux", "embedded") else contextlib.nullcontext():
+        yield
+
+
 @pytest.fixture
-def rig(ros):
+def rig(ros, forks):
     """A factory of :class:`rig.Rig`; everything it made is stopped afterwards."""
     from rig import Rig
 
     rigs = []
 
-    def make(policy=None, arguments=(), **parameters):
-        rigs.append(Rig(policy, parameters, arguments))
+    def make(policy=None, arguments=(), namespace="/", **parameters):
+        rigs.append(Rig(policy, parameters, arguments, namespace))
         return rigs[-1]
 
     yield make

@@ -148,8 +148,10 @@ def test_the_instruction_parameter_counts_also_when_it_is_set_to_what_it_is(rig)
     one.until(lambda: one.control().get("fault") == "NO_INSTRUCTION")
     one.say("something else")
     one.until_moving()
+    one.until(lambda: "fault" not in one.control())
     assert one.set(instruction="")
-    one.until_ticks(5)
+    one.until_fault("NO_INSTRUCTION")
+    one.until_still()
     assert not any(six(message).any() for message in one.until_ticks(20)), "hold, also if it was blank before"
 
 

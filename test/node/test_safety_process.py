@@ -231,10 +231,10 @@ def test_a_node_that_goes_without_a_word_is_followed(rig):
 
 
 def test_a_safety_process_that_dies_is_a_fault_its_successor_says_zero_and_the_node_is_armed_as_after_any(rig):
-    """Last of this file: the killed process stays in the graph for 10 s, and the next test here would wait for it."""
+    """In a namespace of its own: the killed process stays in the graph for 10 s, for which another test would wait."""
     from rig import DRIVING, SUCCESS
 
-    one = rig(**DRIVING).activate()
+    one = rig(**DRIVING, namespace="/killed").activate()
     until_in_motion(one)
     first = one.node._arm.safety.pid
     os.kill(first, signal.SIGKILL)

@@ -9,7 +9,7 @@ def lines(capfd):
 
 
 @pytest.fixture(scope="module")
-def driving(ros):
+def driving(ros, forks):
     """One node for all tests of this file: none of them may leave a trace in it."""
     from rig import DRIVING, Rig
 
