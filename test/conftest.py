@@ -3,14 +3,10 @@
 import itertools
 import os
 import signal
-import subprocess
-import sys
 import time
-from pathlib import Path
 
+import processes
 import pytest
-
-ROOT = Path(__file__).resolve().parents[1]
 
 # Before anything creates a participant, or imports MuJoCo: these are read once per process.
 os.environ["ROS_DOMAIN_ID"] = str(1 + os.getpid() % 100)
@@ -105,22 +101,5 @@ def spin_until(executor):
 @pytest.fixture
 def start():
     """Start a Python program beside the test; it finds the package and the same domain, and is ended afterwards."""
-    running = []
-
-    def begin(code, *arguments, **environment):
-        path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH", "")]))
-        process = subprocess.Popen(
-            [sys.executable, "-c", code, *arguments],
-            env={**os.environ, "PYTHONPATH": path, **environment},
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        running.append(process)
-        return process
-
-    yield begin
-    for process in running:
-        if process.poll() is None:
-            process.kill()
-        process.communicate()
+    with processes.beside() as begin:
+        yield lambda code, *arguments, **more: begin("-c", code, *arguments, env=processes.environment(**more))

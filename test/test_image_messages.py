@@ -127,9 +127,11 @@ def test_the_result_does_not_share_memory_with_the_message():
         ({"width": 9}, "step is 24 bytes"),
         ({"step": 0}, "step"),
         ({"step": 25}, "truncated"),
+        ({"step": 2**32 - 1}, "truncated"),
         ({"height": 7}, "truncated"),
         ({"data": array.array("B")}, "truncated: 0 bytes"),
         ({"width": 10**9}, "at most"),
+        ({"height": 2**31}, "at most"),
         ({"encoding": "rgb16"}, "step"),
     ],
 )

@@ -23,23 +23,15 @@ import rclpy
 from lifecycle_msgs.msg import Transition
 from lifecycle_msgs.srv import ChangeState, GetAvailableStates, GetAvailableTransitions, GetState
 from rcl_interfaces.msg import Parameter, ParameterValue
-from rcl_interfaces.srv import (
-    DescribeParameters,
-    GetParameters,
-    GetParameterTypes,
-    ListParameters,
-    SetParameters,
-    SetParametersAtomically,
-)
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
 from rclpy.qos import qos_profile_services_default
 from rclpy.signals import SignalHandlerOptions
 
+from spec_vla_ros.node import parameter_services
+
 SERVICES = {
-    "get_parameters": GetParameters, "get_parameter_types": GetParameterTypes,
-    "describe_parameters": DescribeParameters, "list_parameters": ListParameters, "set_parameters": SetParameters,
-    "set_parameters_atomically": SetParametersAtomically, "change_state": ChangeState, "get_state": GetState,
+    **parameter_services.SERVICES, "change_state": ChangeState, "get_state": GetState,
     "get_available_states": GetAvailableStates, "get_available_transitions": GetAvailableTransitions,
     "get_transition_graph": GetAvailableTransitions,
 }  # fmt: skip

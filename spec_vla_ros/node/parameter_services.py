@@ -33,6 +33,12 @@ MAX_NAME = 256  # characters of a parameter's name
 MAX_ANSWER = 2**19  # bytes of an answer, roughly
 QUIET = 5.0  # s between two lines of log about the same refusal
 
+SERVICES = {
+    "get_parameters": GetParameters, "get_parameter_types": GetParameterTypes,
+    "describe_parameters": DescribeParameters, "list_parameters": ListParameters, "set_parameters": SetParameters,
+    "set_parameters_atomically": SetParametersAtomically,
+}  # fmt: skip
+
 _BYTE_ARRAY, _STRING, _STRING_ARRAY = 5, 4, 9
 _FIELDS = {
     _STRING: "string_value", _BYTE_ARRAY: "byte_array_value", 6: "bool_array_value", 7: "integer_array_value",
@@ -47,15 +53,13 @@ class ParameterServices:
 
     def __init__(self, node: Any) -> None:
         self._node_reference = weakref.ref(node)
-        for kind, name, callback in (
-            (DescribeParameters, "describe_parameters", self._describe),
-            (GetParameters, "get_parameters", self._get),
-            (GetParameterTypes, "get_parameter_types", self._get_types),
-            (ListParameters, "list_parameters", self._list),
-            (SetParameters, "set_parameters", self._set),
-            (SetParametersAtomically, "set_parameters_atomically", self._set_atomically),
-        ):
-            node.create_service(kind, f"~/{name}", callback, qos_profile=qos_profile_parameters)
+        callbacks = {
+            "get_parameters": self._get, "get_parameter_types": self._get_types,
+            "describe_parameters": self._describe, "list_parameters": self._list, "set_parameters": self._set,
+            "set_parameters_atomically": self._set_atomically,
+        }  # fmt: skip
+        for name, kind in SERVICES.items():
+            node.create_service(kind, f"~/{name}", callbacks[name], qos_profile=qos_profile_parameters)
 
     @property
     def _node(self) -> Any:

@@ -118,9 +118,10 @@ class SafetyLink:
     def wait_closed(self, patience: float) -> None:
         """Let the process say its last words and end, at most ``patience`` s; then end it."""
         self.send(Intent(at=time.monotonic(), leave=True))
-        try:
-            self._process.wait(patience + END)
-        except subprocess.TimeoutExpired:
+        end = time.monotonic() + patience + END
+        while self._process.poll() is None and time.monotonic() < end:
+            time.sleep(WATCH)  # Popen.wait would look less and less often
+        if self._process.poll() is None:
             self._process.kill()
             self._process.wait()
         self._link.close()

@@ -162,7 +162,7 @@ class Process:
         self._executor = SingleThreadedExecutor()
         self._executor.add_node(self._node)
         self._intervals = Intervals()
-        self._gid = ""
+        self._gid, self._listeners = "", 0
         self._told: Any = None  # what the last report said
         self._report_at = self._events_at = 0.0
         self._zero_until = time.monotonic() + setup.zero_first
@@ -240,7 +240,8 @@ class Process:
     def _tick(self, now: float) -> None:
         if self._node.clockless():
             self.loop.hold(now)
-        twist = self.loop.tick(now, self._node.listeners())
+        self._listeners = self._node.listeners()
+        twist = self.loop.tick(now, self._listeners)
         if twist is None and now < self._zero_until:
             twist = np.zeros(6)
         if twist is None:
@@ -255,7 +256,7 @@ class Process:
             self._gid = self._node.gid() if now - self._report_at >= REPORT or not self._told else ""
         report = replace(report, ready=bool(self._gid), gid=self._gid, priority=self._priority)
         if report.run == 0:
-            report = replace(report, listeners=self._node.listeners())
+            report = replace(report, listeners=self._listeners)
         news = replace(report, at=0.0)
         if not last and news == self._told and now - self._report_at < REPORT:
             return

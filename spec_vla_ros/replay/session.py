@@ -62,6 +62,8 @@ def replay(
     Raises :class:`.errors.ReplayError`, :class:`.errors.BagError` and :class:`spec_vla_ros.errors.SpecVlaError`.
     """
     began = time.monotonic()
+    if options.report:
+        from . import output_bag, report  # noqa: F401 - a library that is missing is missed now, not at the end
     bag = Bag(options.bag)
     topic = bag.image_topic(options.image_topic)
     loaded, heads, about = _load(options)

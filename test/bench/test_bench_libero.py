@@ -11,6 +11,7 @@ from pathlib import Path
 
 import libero_small as small
 import pytest
+from processes import ROOT, environment
 
 from spec_vla_ros.bench.libero import Journal, LiberoBenchError, Options, Parts, measure, read_episodes
 from spec_vla_ros.bench.libero_report import make_rows, report
@@ -19,7 +20,6 @@ from spec_vla_ros.confidence import wilson_interval
 from spec_vla_ros.sim.libero_episode import LiberoEpisode
 from spec_vla_ros.sim.libero_world import PACKAGES
 
-ROOT = Path(__file__).parents[2]
 PATIENCE = 60.0  # s; the machine may be busy
 
 
@@ -168,7 +168,7 @@ def running(tmp_path):
     process = subprocess.Popen(
         [sys.executable, str(script), str(Path(__file__).parent), str(work)],
         stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True,
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        env=environment(),
     )  # fmt: skip
     try:
         until(lambda: (work / "began").exists() or process.poll() is not None, "the first action")

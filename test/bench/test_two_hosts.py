@@ -183,7 +183,7 @@ def link(ros):
 
 @pytest.mark.usefixtures("link")
 def test_a_link_that_goes_down_stops_the_arm_and_nothing_moves_until_somebody_arms_again():
-    row = two_hosts.run(two_hosts.ROWS["outage"], seconds=6.0)
+    row = two_hosts.run(two_hosts.ROWS["outage"], seconds=4.5)
     assert row["image_to_velocity_ms"]["samples"] > 0, "it drove before"
     assert 80.0 < row["arm_stopped_after_ms"] < 400.0, "the sink's own timeout of 0.1 s after the last velocity"
     assert row["sink_stops"] >= 1
@@ -197,7 +197,7 @@ def test_a_link_that_goes_down_stops_the_arm_and_nothing_moves_until_somebody_ar
 @pytest.mark.usefixtures("link")
 @pytest.mark.parametrize("name", ["peers", "peers-only"])
 def test_without_multicast_hosts_find_each_other_by_name(name):
-    row = two_hosts.run(two_hosts.ROWS[name], seconds=3.0)
+    row = two_hosts.run(two_hosts.ROWS[name], seconds=1.0)
     assert row["frames_received"] > 0
     assert row["actions"] > 0
 

@@ -4,23 +4,10 @@ import random
 
 import pytest
 from rcl_interfaces.msg import FloatingPointRange, Parameter, ParameterDescriptor, ParameterValue, SetParametersResult
-from rcl_interfaces.srv import (
-    DescribeParameters,
-    GetParameters,
-    GetParameterTypes,
-    ListParameters,
-    SetParameters,
-    SetParametersAtomically,
-)
 
 from spec_vla_ros.node import parameter_services as services
-from spec_vla_ros.node.parameter_services import ParameterServices, listed
+from spec_vla_ros.node.parameter_services import SERVICES, ParameterServices, listed
 
-SERVICES = {
-    "get_parameters": GetParameters, "get_parameter_types": GetParameterTypes, "set_parameters": SetParameters,
-    "set_parameters_atomically": SetParametersAtomically, "describe_parameters": DescribeParameters,
-    "list_parameters": ListParameters,
-}  # fmt: skip
 UNIT = ParameterDescriptor(
     description="a share", floating_point_range=[FloatingPointRange(from_value=0.0, to_value=1.0)]
 )

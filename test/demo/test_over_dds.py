@@ -9,6 +9,7 @@ import time
 from pathlib import Path
 
 import pytest
+from processes import environment
 
 pytest.importorskip("mujoco")
 pytest.importorskip("rosbags")
@@ -19,7 +20,6 @@ try:
 except ImportError as error:
     pytest.skip(str(error), allow_module_level=True)
 
-ROOT = Path(__file__).parents[2]
 PATIENCE = 90.0  # s
 PROGRAM = """
 from pathlib import Path
@@ -36,10 +36,11 @@ def demo(tmp_path):
 
     def start(episodes):
         out = tmp_path / "out"
-        env = os.environ | {"PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])}
         with (tmp_path / "log").open("wb") as stream:
             command = [sys.executable, "-c", PROGRAM.format(out=str(out), episodes=episodes)]
-            process = subprocess.Popen(command, stdout=stream, stderr=subprocess.STDOUT, env=env, cwd=tmp_path)
+            process = subprocess.Popen(
+                command, stdout=stream, stderr=subprocess.STDOUT, env=environment(), cwd=tmp_path
+            )
         process.out, process.log = out, tmp_path / "log"
         started.append(process)
         return process

@@ -13,6 +13,7 @@ import pytest
 from cyclonedds.core import DDSException
 from lifecycle_msgs.msg import Transition
 from lifecycle_msgs.srv import ChangeState, GetAvailableTransitions, GetState
+from processes import environment
 from rcl_interfaces.msg import Parameter, ParameterValue
 from rcl_interfaces.srv import GetParameters, ListParameters, SetParameters, SetParametersAtomically
 from sensor_msgs.msg import JointState
@@ -322,8 +323,9 @@ def test_a_client_that_was_stopped_does_not_hold_the_service(make_node, spin_unt
         return response
 
     service = node.create_service(Trigger, "/tell", tell, qos_profile=qos_profile_parameters)
-    process = subprocess.Popen([sys.executable, "-c", STOPPED], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-                               env={**os.environ, "PYTHONPATH": os.getcwd()}, text=True)  # fmt: skip
+    process = subprocess.Popen(
+        [sys.executable, "-c", STOPPED], stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment(), text=True
+    )
     try:
         assert process.stdout.readline() == "ready\n"
         spin_until(lambda: service._reader.get_matched_publications() and service._writer.get_matched_subscriptions())

@@ -5,15 +5,13 @@ import os
 import re
 import shutil
 import signal
-import subprocess
-import sys
-from pathlib import Path
 
+import processes
 import pytest
 
 from spec_vla_ros.embedded_ros.doorway import SURFACE
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = processes.ROOT
 DOOR = "from spec_vla_ros.embedded_ros.doorway import ensure_rclpy\n"
 SPIN = (
     DOOR
@@ -38,11 +36,7 @@ rclpy.try_shutdown()
 
 
 def run(code, *path, **environment):
-    return subprocess.run(
-        [sys.executable, "-c", DOOR + code],
-        env={**os.environ, "PYTHONPATH": os.pathsep.join([*map(str, path), str(ROOT)]), **environment},
-        capture_output=True, text=True, timeout=30,
-    )  # fmt: skip
+    return processes.run("-c", DOOR + code, env=processes.environment(*path, **environment))
 
 
 @pytest.mark.parametrize("module", SURFACE)
@@ -215,8 +209,6 @@ def test_an_installed_package_brings_its_messages(tmp_path):
             shutil.copy(source, target)
     shutil.copytree(ROOT / "msg", tmp_path / "spec_vla_ros" / "share" / "msg")
     (tmp_path / "msg").mkdir()
-    done = subprocess.run(
-        [sys.executable, "-c", DOOR + "ensure_rclpy(); from spec_vla_ros.msg import Episode; print(Episode(id=3).id)"],
-        env={**os.environ, "PYTHONPATH": str(tmp_path)}, cwd=tmp_path, capture_output=True, text=True, timeout=30,
-    )  # fmt: skip
+    code = DOOR + "ensure_rclpy(); from spec_vla_ros.msg import Episode; print(Episode(id=3).id)"
+    done = processes.run("-c", code, env={**os.environ, "PYTHONPATH": str(tmp_path)}, cwd=tmp_path)
     assert done.stdout.strip() == "3", done.stderr

@@ -4,27 +4,36 @@ Tests wait for events, never for time. "Nothing was sent" is shown by a sentinel
 same topic must arrive first.
 """
 
-import os
+import contextlib
 import subprocess
 import sys
-from pathlib import Path
 
+import processes
 import pytest
-
-ROOT = Path(__file__).parents[2]
 
 pytest.importorskip("numpy")
 
 
+@pytest.fixture(scope="session")
+def forks():
+    """Safety processes of nodes in this process are forked where that is known to work; see :mod:`forked`."""
+    from forked import safety_processes
+
+    from spec_vla_ros.embedded_ros.doorway import ensure_rclpy
+
+    with safety_processes() if (sys.platform, ensure_rclpy()) == ("linux", "embedded") else contextlib.nullcontext():
+        yield
+
+
 @pytest.fixture
-def rig(ros):
+def rig(ros, forks):
     """A factory of :class:`rig.Rig`; everything it made is stopped afterwards."""
     from rig import Rig
 
     rigs = []
 
-    def make(policy=None, arguments=(), **parameters):
-        rigs.append(Rig(policy, parameters, arguments))
+    def make(policy=None, arguments=(), namespace="/", **parameters):
+        rigs.append(Rig(policy, parameters, arguments, namespace))
         return rigs[-1]
 
     yield make
@@ -44,27 +53,15 @@ def world(ros):
 
 @pytest.fixture
 def act(world):
-    """Starts ``scripts/act`` as a process with the given parameters, in a process group of its own."""
-    processes = []
+    """Starts ``scripts/act`` as a process with the given parameters, in a process group of its own.
 
-    def start(*more, **parameters):
-        arguments = [word for name, value in parameters.items() for word in ("-p", f"{name}:={value}")]
-        environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])}
-        processes.append(
-            subprocess.Popen(
-                [sys.executable, ROOT / "scripts" / "act", "--ros-args", *arguments, *more],
-                stdout=subprocess.PIPE,
-                stderr=subprocess.STDOUT,
-                text=True,
-                env=environment,
-                start_new_session=True,
-            )
-        )
-        return processes[-1]
+    It says everything to ``log``, by default its ``stdout`` here.
+    """
+    with processes.beside() as begin:
 
-    yield start
-    for process in processes:
-        if process.poll() is None:
-            process.kill()
-        process.wait()
-        process.stdout.close()
+        def start(*more, log=subprocess.PIPE, **parameters):
+            arguments = [word for name, value in parameters.items() for word in ("-p", f"{name}:={value}")]
+            command = (processes.ROOT / "scripts" / "act", "--ros-args", *arguments, *more)
+            return begin(*command, stdout=log, stderr=subprocess.STDOUT, start_new_session=True)
+
+        yield start

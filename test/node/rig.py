@@ -54,9 +54,10 @@ def seconds(stamp):
 class World:
     """A camera (30 Hz), an operator and an ear on every topic. ``camera``: makes the next image or None."""
 
-    def __init__(self):
+    def __init__(self, namespace="/"):
         self.executor = SingleThreadedExecutor()
-        self.probe = Node("probe")
+        self.probe = Node("probe", namespace=namespace)
+        self.topic = self.probe.resolve_topic_name("delta_twist_cmds")
         self.closed = False
         self.twists, self.grippers, self.actions, self.stats, self.diagnostics = [], [], [], [], []
         self.ears = {}
@@ -74,7 +75,7 @@ class World:
         self.probe.create_timer(1 / 30, self._film, clock=Clock(clock_type=ClockType.STEADY_TIME))
         self.executor.add_node(self.probe)
         # A process that a test has killed stays in the graph until its lease is over, and would be a rival.
-        self.until(lambda: not self.probe.count_publishers("/delta_twist_cmds"), 30, "an empty command topic")
+        self.until(lambda: not self.probe.count_publishers(self.topic), 30, "an empty command topic")
 
     def _film(self):
         message = self.camera()
@@ -99,7 +100,7 @@ class World:
         """Newest diagnostics of the control part, as a dict with level and message."""
         for message in reversed(self.diagnostics):
             for status in message.status:
-                if status.name == "act: control":
+                if status.name.endswith("act: control"):  # diagnostic_updater puts the namespace before it
                     values = {pair.key: pair.value for pair in status.values}
                     return {**values, "level": status.level[0], "message": status.message}
         return {}
@@ -150,13 +151,17 @@ class World:
 class Rig(World):
     """The same around a node in this process, with ``policy`` in place of a model."""
 
-    def __init__(self, policy, parameters, arguments=()):
-        super().__init__()
+    def __init__(self, policy, parameters, arguments=(), namespace="/"):
+        super().__init__(namespace)
         self.policy = policy or ScriptedPolicy([FORWARD])
         # The camera shares a thread with everything else here: a pause of a busy machine is no fault of the camera.
         parameters = {"image_timeout": 2.0, **parameters}
         overrides = [Parameter(name, value=value) for name, value in parameters.items()]
-        self.node = ActNode(policy_factory=self._make_policy, parameter_overrides=overrides, cli_args=list(arguments))
+        self.node = ActNode(
+            policy_factory=self._make_policy,
+            parameter_overrides=overrides,
+            cli_args=["--ros-args", "-r", f"__ns:={namespace}", *arguments],
+        )
         self.executor.add_node(self.node)
         compressed = parameters.get("image_transport") == "compressed"
         self.until(lambda: compressed or self.images.get_subscription_count())
@@ -170,13 +175,19 @@ class Rig(World):
     def activate(self):
         """Configure and activate; returns when the first velocity (or, in a dry run, diagnostics) has arrived."""
         assert self.node.trigger_configure() == SUCCESS
-        self.until(lambda: self.probe.count_publishers("/delta_twist_cmds") == 1)
+        self.until(lambda: self.probe.count_publishers(self.topic) == 1)
         assert self.node.trigger_activate() == SUCCESS
         if self.parameter("dry_run"):
             self.until(lambda: self.control().get("state") == "active")
         else:
             self.until(lambda: self.twists, what="the first velocity")
         return self
+
+    def rearm(self):
+        """What an operator does after a fault; returns when the arm moves."""
+        self.node.trigger_deactivate()
+        self.node.trigger_activate()
+        self.until_moving()
 
     def parameter(self, name):
         return self.node.get_parameter(name).value

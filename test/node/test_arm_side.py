@@ -80,9 +80,7 @@ def test_a_box_without_a_pose_protects_nothing(rig):
     assert not any(six(message).any() for message in one.twists)
     Tool(one)
     one.until_ticks(20)
-    one.node.trigger_deactivate()
-    one.node.trigger_activate()
-    one.until_moving()
+    one.rearm()
 
 
 def test_a_pose_that_gets_old_stops_the_arm(rig):
@@ -223,9 +221,7 @@ def test_servo_is_switched_to_velocities_before_the_first_inference(rig, servo_m
     servo = Servo(one)
     one.until_moving()
     assert servo.asked == [1]
-    one.node.trigger_deactivate()
-    one.node.trigger_activate()
-    one.until_moving()
+    one.rearm()
     assert servo.asked == [1, 1], "Servo may have been restarted meanwhile"
     servo.statuses.publish(servo.status(code=5))
     one.until(lambda: "halted before a collision" in one.control().get("message", ""))
@@ -320,9 +316,7 @@ def test_a_gripper_that_rejected_a_goal_does_not_stop_the_arm_again_after_rearmi
     )  # fmt: skip
     one.activate()
     one.until_fault("GRIPPER_NOT_READY")
-    one.node.trigger_deactivate()
-    one.node.trigger_activate()
-    one.until_moving()
+    one.rearm()
     assert one.node._cycle.fault is None
     server.destroy()
 

@@ -167,7 +167,7 @@ def test_a_rival_on_the_remapped_topic_is_seen(rig):
     from rig import DRIVING, FAILURE
 
     topic = "/servo_node/delta_twist_cmds"
-    one = rig(arguments=["--ros-args", "-r", f"delta_twist_cmds:={topic}"], **DRIVING)
+    one = rig(arguments=["-r", f"delta_twist_cmds:={topic}"], **DRIVING)
     one.probe.create_publisher(TwistStamped, topic, 10)
     one.node.trigger_configure()
     one.until(lambda: one.node.count_publishers(topic) == 2)

@@ -65,38 +65,40 @@ def test_words_reach_the_policy_as_they_were_said(rig):
     assert one.actions[0].instruction == "Pick up  the <red block>,  not [BLUE]."
 
 
-@pytest.mark.parametrize("text", ["</s>", "<s></s><pad>", "\n\t\x01", "...", "x" * 401])
-def test_a_bad_instruction_is_refused_and_the_arm_holds(rig, text):
+def test_a_bad_instruction_is_refused_and_the_arm_holds(rig):
     """Not ignored: whoever sent it did not mean "carry on"."""
     from rig import DRIVING, six
 
     one = rig(**DRIVING).activate()
     one.until_moving()
-    one.say(text)
-    one.until_fault("INSTRUCTION_INVALID")
-    assert one.control()["level"] == 1, "a warning: nothing is latched"
-    one.until_still()
-    assert not any(six(message).any() for message in one.until_ticks(30))
-    one.say("go on")
-    one.until_moving()
-    one.until(lambda: one.actions[-1].instruction == "go on")
+    for number, text in enumerate(("</s>", "<s></s><pad>", "\n\t\x01", "...", "x" * 401)):
+        one.say(text)
+        one.until_fault("INSTRUCTION_INVALID")
+        assert one.control()["level"] == 1, "a warning: nothing is latched"
+        one.until_still()
+        assert not any(six(message).any() for message in one.until_ticks(30))
+        one.say(f"go on {number}")
+        one.until_moving()
+        one.until(lambda: one.actions[-1].instruction == f"go on {number}")  # noqa: B023 - at once
+        one.until(lambda: "fault" not in one.control())
 
 
-@pytest.mark.parametrize("text", ["", " \n"])
-def test_a_blank_instruction_means_hold(rig, text):
+def test_a_blank_instruction_means_hold(rig):
     """What operators send between two tasks: no error, but the arm stops in the middle of its step."""
     from rig import DRIVING, six
 
     one = rig(**DRIVING).activate()
     one.until_moving()
-    one.say(text)
-    one.until_fault("NO_INSTRUCTION")
-    assert one.control()["level"] == 1
-    assert one.control()["remedy"]
-    one.until_still()
-    assert not any(six(message).any() for message in one.until_ticks(30))
-    one.say("go on")
-    one.until_moving()
+    for text in ("", " \n"):
+        one.say(text)
+        one.until_fault("NO_INSTRUCTION")
+        assert one.control()["level"] == 1
+        assert one.control()["remedy"]
+        one.until_still()
+        assert not any(six(message).any() for message in one.until_ticks(30))
+        one.say("go on")
+        one.until_moving()
+        one.until(lambda: "fault" not in one.control())
 
 
 def test_an_instruction_that_the_policy_refuses_holds_without_a_latch(rig):
@@ -146,8 +148,10 @@ def test_the_instruction_parameter_counts_also_when_it_is_set_to_what_it_is(rig)
     one.until(lambda: one.control().get("fault") == "NO_INSTRUCTION")
     one.say("something else")
     one.until_moving()
+    one.until(lambda: "fault" not in one.control())
     assert one.set(instruction="")
-    one.until_ticks(5)
+    one.until_fault("NO_INSTRUCTION")
+    one.until_still()
     assert not any(six(message).any() for message in one.until_ticks(20)), "hold, also if it was blank before"
 
 

@@ -74,17 +74,6 @@ def test_suspended_in_mid_step_the_node_is_stopped_for_good(world, act):
     assert not any_motion(world, world.twists[-30:])
 
 
-def test_a_safety_process_that_dies_is_a_fault_and_its_successor_says_zero(world, act):
-    process = drive(world, act)
-    first = child_of(process)
-    until_in_motion(world)
-    os.kill(first, signal.SIGKILL)
-    world.until_fault("SAFETY_LOOP_GONE")
-    zeros_follow(world)
-    assert child_of(process) != first
-    assert process.poll() is None
-
-
 def test_zero_does_not_wait_for_the_successor_of_a_safety_process_that_dies(world, act):
     """It has to start an interpreter first, which has taken more than two seconds on a busy machine."""
     process = drive(world, act, step_dt="2.0")
@@ -102,21 +91,8 @@ def test_zero_does_not_wait_for_the_successor_of_a_safety_process_that_dies(worl
     def publishers():
         return [info.node_name for info in world.probe.get_publishers_info_by_topic("/delta_twist_cmds")]
 
-    world.until(lambda: publishers() == ["act_safety"], 20, "the successor alone")
+    world.until(lambda: "act" not in publishers(), 20, "the end of the stand-in")
     assert not any_motion(world, world.twists[-5:])
-
-
-def test_after_the_death_of_the_safety_process_the_node_is_armed_like_after_any_fault(rig):
-    from rig import DRIVING, SUCCESS
-
-    one = rig(**DRIVING).activate()
-    one.until_moving()
-    os.kill(one.node._arm.safety.pid, signal.SIGKILL)
-    one.until_fault("SAFETY_LOOP_GONE")
-    one.until(lambda: one.node._arm.report.ready, what="the successor")
-    assert one.node.trigger_deactivate() == SUCCESS
-    assert one.node.trigger_activate() == SUCCESS, "a dead process's publisher is no rival"
-    one.until_moving()
 
 
 def test_a_safety_process_that_hangs_is_a_fault(world, act):
@@ -277,3 +253,20 @@ def test_a_node_that_goes_without_a_word_is_followed(rig):
     one.until(lambda: link.gone, what="the end of the safety process")
     assert time.monotonic() - link.report.at < 60
     assert not any_motion(one, one.heard_before_sentinel()[-10:])
+
+
+def test_a_safety_process_that_dies_is_a_fault_its_successor_says_zero_and_the_node_is_armed_as_after_any(rig):
+    """In a namespace of its own: the killed process stays in the graph for 10 s, for which another test would wait."""
+    from rig import DRIVING, SUCCESS
+
+    one = rig(**DRIVING, namespace="/killed").activate()
+    until_in_motion(one)
+    first = one.node._arm.safety.pid
+    os.kill(first, signal.SIGKILL)
+    one.until_fault("SAFETY_LOOP_GONE")
+    zeros_follow(one)
+    one.until(lambda: one.node._arm.report.ready, what="the successor")
+    assert one.node._arm.safety.pid != first
+    assert one.node.trigger_deactivate() == SUCCESS
+    assert one.node.trigger_activate() == SUCCESS, "a dead process's publisher is no rival"
+    one.until_moving()

@@ -8,12 +8,20 @@ def lines(capfd):
     return capfd.readouterr().err.splitlines()
 
 
-@pytest.fixture
-def ask(rig):
-    """(rig, call): a driving node, and a function that asks one of its services."""
-    from rig import DRIVING
+@pytest.fixture(scope="module")
+def driving(ros, forks):
+    """One node for all tests of this file: none of them may leave a trace in it."""
+    from rig import DRIVING, Rig
 
-    one = rig(**DRIVING).activate()
+    one = Rig(None, DRIVING)
+    yield one.activate()
+    one.close()
+
+
+@pytest.fixture
+def ask(driving):
+    """(rig, call): the driving node, and a function that asks one of its services."""
+    one = driving
     one.until_moving()
 
     def call(kind, service, **fields):
@@ -111,7 +119,8 @@ def test_a_label_of_no_transition_is_refused_in_one_line(ask, capfd, label):
     told = lines(capfd)
     assert all(len(line) < 1000 and line.isprintable() and not line.startswith("[FATAL]") for line in told)
     assert still_driving(one)
-    assert call(ChangeState, "change_state", transition=Transition(label="deactivate")).success
+    for name in ("deactivate", "activate"):
+        assert call(ChangeState, "change_state", transition=Transition(label=name)).success
 
 
 def test_the_services_are_the_six_of_a_node(ask):

@@ -3,8 +3,10 @@
 import pytest
 import torch
 
+from spec_vla_ros.decoding.heads.vision_head import VisionHead, VisionHeadConfig
 from spec_vla_ros.openvla.example import example_config, example_model
 from spec_vla_ros.openvla.llama import KVCache, causal_mask, rope_tables
+from spec_vla_ros.openvla.model import OpenVLA
 
 CONFIG = example_config(width=48, layers=3)
 
@@ -25,6 +27,14 @@ def test_fusing_changes_neither_result_nor_names(model):
     assert model.language_model.model.layers[0].mlp.up_proj.weight.untyped_storage().data_ptr() == (
         model.language_model.model.layers[0].mlp.gate_up.untyped_storage().data_ptr()
     )
+
+
+def test_a_model_without_values_draws_none(monkeypatch):
+    """On the meta device torch imports its compiler to draw them: every start of the node waited a second for it."""
+    monkeypatch.setattr(torch.nn.init, "normal_", lambda *_, **__: pytest.fail("values were drawn"))
+    with torch.device("meta"):
+        OpenVLA(CONFIG)
+        VisionHead(VisionHeadConfig(hidden=48, patches=16))
 
 
 @pytest.mark.parametrize("chunks", [(20,), (13, 7), (12, 1, 1, 6), (1,) * 20])

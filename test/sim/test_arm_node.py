@@ -1,15 +1,14 @@
 """The simulated arm on the wire: a process of its own, met over DDS as a robot would be."""
 # ruff: noqa: E402 - ensure_rclpy() has to run before rclpy is imported
 
-import os
 import signal
 import subprocess
 import sys
 import time
-from pathlib import Path
 
 import numpy as np
 import pytest
+from processes import ROOT, environment
 
 pytest.importorskip("mujoco")
 doorway = pytest.importorskip("spec_vla_ros.embedded_ros.doorway")
@@ -29,7 +28,6 @@ from spec_vla_ros.msg import Episode
 from std_msgs.msg import Float64
 from tf2_ros import Buffer, TransformListener
 
-ROOT = Path(__file__).parents[2]
 PATIENCE = 20.0  # s, deadline of every wait; the machine may be busy
 
 
@@ -100,10 +98,9 @@ class Driver:
 
 
 def start(log, *arguments):
-    env = os.environ | {"PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])}
     with log.open("wb") as stream:
         command = [sys.executable, "-m", "spec_vla_ros.sim.arm_node", *arguments]
-        process = subprocess.Popen(command, stdout=stream, stderr=subprocess.STDOUT, env=env, cwd=ROOT)
+        process = subprocess.Popen(command, stdout=stream, stderr=subprocess.STDOUT, env=environment(), cwd=ROOT)
     process.log = log
     return process
 

@@ -15,6 +15,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from spec_vla_ros.openvla.llama import Embedding
+
 NO_ACTION = -1  # in ``last``: there was no action before this one
 
 
@@ -92,8 +94,8 @@ class VisionHead(nn.Module):
         self.patch_place = nn.Parameter(torch.randn(config.patches, width) * 0.02)
         self.text_place = nn.Parameter(torch.randn(config.text_rows, width) * 0.02)
         # One table per dimension; the last row of each is "none" (no earlier action) or "start" (nothing emitted yet).
-        self.last = nn.Embedding(config.action_dim * (config.bins + 1), width)
-        self.emitted = nn.Embedding(config.action_dim * (config.bins + 1), width)
+        self.last = Embedding(config.action_dim * (config.bins + 1), width)
+        self.emitted = Embedding(config.action_dim * (config.bins + 1), width)
         self.place = nn.Parameter(torch.randn(config.action_dim, width) * 0.02)
         self.encoder = nn.ModuleList(_Block(width, config.heads) for _ in range(config.encoder_layers))
         self.decoder = nn.ModuleList(_Block(width, config.heads, cross=True) for _ in range(config.decoder_layers))
