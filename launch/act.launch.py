@@ -12,7 +12,8 @@ from pathlib import Path
 import yaml
 from ament_index_python.packages import get_package_share_directory
 from launch import LaunchDescription
-from launch.actions import DeclareLaunchArgument, OpaqueFunction
+from launch.actions import DeclareLaunchArgument, IncludeLaunchDescription, OpaqueFunction
+from launch.launch_description_sources import PythonLaunchDescriptionSource
 from launch.substitutions import LaunchConfiguration
 from launch_ros.actions import LifecycleNode
 from launch_ros.parameter_descriptions import ParameterValue
@@ -27,9 +28,11 @@ PARAMETERS = {
     "script": ("script", str, "axes | still | nan | rehearse; what policy:=scripted plays"),
     "instruction": ("instruction", str, "initial instruction; the topic instruction replaces it"),
     "image_transport": ("image_transport", str, "raw | compressed; compressed subscribes to <image>/compressed"),
+    "tf_prefix": ("tf_prefix", str, "put in front of base_frame, command_frame and tool_frame, for example left/"),
     "step_dt": ("step_dt", float, "s that one action takes; 0.0 = the period of the data set, where it is known"),
     "dry_run": ("dry_run", bool, "true | false; true = nothing is sent to the arm"),
     "autostart": ("autostart", bool, "true | false; true = configure and activate without a lifecycle manager"),
+    "future_tolerance": ("future_tolerance", float, "s that an image's stamp may lie ahead of the node's clock"),
     "use_sim_time": ("use_sim_time", bool, "true | false; stamps follow /clock"),
 }
 TOPICS = {
@@ -111,7 +114,8 @@ def typed(argument, kind, text):
 def start(context):
     """Build the node from the arguments that were given."""
     given = {name: LaunchConfiguration(name).perform(context) for name in ARGUMENTS}
-    config = Path(get_package_share_directory("spec_vla_ros"), "config")
+    share = Path(get_package_share_directory("spec_vla_ros"))
+    config = share / "config"
     arm = arm_file(given["arm"], config / "arms")
     files = [parameter_file(given["params_file"]) or str(config / "act.yaml"), *([str(arm)] if arm else [])]
     single = {
@@ -128,7 +132,8 @@ def start(context):
         remappings=remappings(topics),
         arguments=["--ros-args", "--log-level", given["log_level"]] if given["log_level"] else [],
     )
-    return [node]
+    middleware = str(share / "launch" / "middleware.launch.py")
+    return [IncludeLaunchDescription(PythonLaunchDescriptionSource(middleware)), node]
 
 
 def generate_launch_description():

@@ -7,13 +7,18 @@ Recorded images carry recorded stamps, so the node has to live in recorded time:
 round: player up but paused (the clock stands at the beginning), node activated, player resumed, bag ended, node
 deactivated. So no image is lost to the loading of the model, and the clock never goes back while the node is active.
 Nothing but the camera's topic is played: what was commanded then must not reach an arm now.
+
+The exit status is 1 where the node has stopped with a fault, could not be configured or activated, or has died, and
+where the bag could not be played; launch says which ("Caught exception in launch").
 """
 
+import threading
 from pathlib import Path
 
 import yaml
 from ament_index_python.packages import get_package_share_directory
-from launch import LaunchDescription
+from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
+from launch import Event, EventHandler, LaunchDescription
 from launch.actions import (
     DeclareLaunchArgument,
     EmitEvent,
@@ -23,11 +28,14 @@ from launch.actions import (
     RegisterEventHandler,
     Shutdown,
 )
+from launch.event_handlers import OnProcessExit
 from launch.launch_description_sources import PythonLaunchDescriptionSource
 from launch.substitutions import LaunchConfiguration
 from launch_ros.event_handlers import OnStateTransition
 from launch_ros.events.lifecycle import ChangeState, StateTransition
+from launch_ros.ros_adapters import get_ros_node
 from lifecycle_msgs.msg import Transition
+from rosbag2_interfaces.srv import IsPaused, Resume
 
 ARGUMENTS = {
     "bag": ("", "folder that ros2 bag record made, or an .mcap or .db3 file"),
@@ -48,6 +56,10 @@ PASSED_ON = ("instruction", "model", "draft", "unnorm_key", "policy", "params_fi
 IMAGES = {"sensor_msgs/msg/Image": "raw", "sensor_msgs/msg/CompressedImage": "compressed"}
 PLAYER = "/rosbag2_player"
 CLOCK = "100"  # Hz
+PATIENCE = 2.0  # s for the player to answer before it is asked again
+TOLERANCE, LAG = 0.05, 1.0  # s that an image may be ahead of the clock, on a robot; s by which /clock may come late
+LARGEST_TOLERANCE = 5.0  # s, range of future_tolerance
+SLOWEST = 0.1  # below that, images of 2 Hz are further apart than image_timeout can be set
 
 
 def find_bag(text):
@@ -88,13 +100,105 @@ def camera_topic(bag, wanted):
     return topic, topic.removesuffix("/compressed") if transport == "compressed" else topic, transport
 
 
+def playing_rate(text):
+    """The argument ``rate`` as a number; raises for one at which nothing could be played."""
+    try:
+        rate = float(text)
+    except ValueError:
+        raise RuntimeError(f"rate:={text} is no number") from None
+    if not SLOWEST <= rate < float("inf"):
+        raise RuntimeError(f"rate:={text} must be at least {SLOWEST}: images would be further apart than image_timeout")
+    return rate
+
+
+def future_tolerance(rate):
+    """By how much (s) an image may be ahead of the node's clock: /clock is late by what it takes, times ``rate``.
+
+    Nothing depends on an image's age here, since nothing moves.
+    """
+    return round(min(LARGEST_TOLERANCE, TOLERANCE + LAG * rate), 3)
+
+
+class Stopped(Event):
+    """The act node says that it has stopped."""
+
+    name = "spec_vla_ros.Stopped"
+
+    def __init__(self, text):
+        self.text = text
+
+
+def fail(text):
+    """End the launch with the exit status 1; launch has no other way to say that than an exception."""
+
+    def raising(context):
+        raise RuntimeError(text)
+
+    return OpaqueFunction(function=raising)
+
+
+def watch(namespace):
+    """Have a fault of the act node end the launch. It says so in /diagnostics, also if nothing is logged."""
+    name = f"{namespace.strip('/')}/act: control".lstrip("/")
+
+    def begin(context):
+        def hear(message):
+            for status in message.status:
+                if status.name == name and status.level == DiagnosticStatus.ERROR:
+                    context.asyncio_loop.call_soon_threadsafe(context.emit_event_sync, Stopped(status.message))
+
+        get_ros_node(context).create_subscription(DiagnosticArray, "/diagnostics", hear, 10)
+
+    return OpaqueFunction(function=begin)
+
+
+def stopped(context):
+    """What :func:`watch` has heard ends the launch; the first time."""
+    if not context.is_shutdown:
+        raise RuntimeError(f"the act node has stopped: {context.locals.event.text}")
+
+
+def died(event, context):
+    """The process of the act node has ended, which it does not do by itself."""
+    return None if context.is_shutdown else fail(f"the act node has ended (exit status {event.returncode})")
+
+
 def is_act(node):
-    """Whether a lifecycle node of this launch is the one of this file."""
-    return node.node_name.rsplit("/", 1)[-1] == "act"
+    """Whether an action of this launch is the node of this file."""
+    return getattr(node, "node_name", "").rsplit("/", 1)[-1] == "act"
+
+
+def to(transition):
+    """The event that asks the act node for a transition."""
+    return ChangeState(lifecycle_node_matcher=is_act, transition_id=transition)
 
 
 def change(transition):
-    return EmitEvent(event=ChangeState(lifecycle_node_matcher=is_act, transition_id=transition))
+    return EmitEvent(event=to(transition))
+
+
+def ask(kind, service, then=None):
+    """Call a service of the player, without arguments, until it answers; then emit the event ``then``.
+
+    Not by the command line, which takes seconds to start and to find the player, while the clock stands still.
+    """
+
+    def call(context):
+        client = get_ros_node(context).create_client(kind, f"{PLAYER}/{service}")
+        while not context.is_shutdown:
+            if not client.wait_for_service(timeout_sec=0.5):
+                continue
+            answered = threading.Event()
+            client.call_async(kind.Request()).add_done_callback(lambda future, answered=answered: answered.set())
+            if answered.wait(PATIENCE):
+                break
+        if then is not None and not context.is_shutdown:
+            context.asyncio_loop.call_soon_threadsafe(context.emit_event_sync, then)
+
+    def begin(context):
+        context.add_completion_future(context.asyncio_loop.run_in_executor(None, call, context))
+
+    return OpaqueFunction(function=begin)
 
 
 def reached(state, entities, before=None):
@@ -114,7 +218,7 @@ def reached(state, entities, before=None):
 def start(context):
     """The node, and what makes it and the player take turns."""
     given = {name: LaunchConfiguration(name).perform(context) for name in ARGUMENTS}
-    bag = find_bag(given["bag"])
+    bag, rate = find_bag(given["bag"]), playing_rate(given["rate"])
     topic, image, transport = camera_topic(bag, given["image"])
     share = Path(get_package_share_directory("spec_vla_ros"))
     act = IncludeLaunchDescription(
@@ -127,6 +231,7 @@ def start(context):
             ("dry_run", "true"),
             ("use_sim_time", "true"),
             ("autostart", "false"),
+            ("future_tolerance", str(future_tolerance(rate))),
         ],
     )
 
@@ -140,33 +245,30 @@ def start(context):
             output="screen",
             on_exit=over,
         )
-        answers = ExecuteProcess(
-            cmd=["ros2", "service", "call", f"{PLAYER}/is_paused", "rosbag2_interfaces/srv/IsPaused"],
-            output="log",
-            on_exit=[change(Transition.TRANSITION_ACTIVATE)],
-        )
-        return [player, answers]
+        return [player, ask(IsPaused, "is_paused", then=to(Transition.TRANSITION_ACTIVATE))]
 
     def over(event, context):
         """The player has ended: with the bag, or because it could not play it."""
         if context.is_shutdown:
             return []
         if event.returncode:
-            return [Shutdown(reason=f"ros2 bag play failed ({event.returncode}); its message is above")]
+            return [fail(f"ros2 bag play failed ({event.returncode}); its message is above")]
         return [change(Transition.TRANSITION_DEACTIVATE)]
-
-    def resume(context):
-        """Let the player go on; the service answers at once."""
-        command = ["ros2", "service", "call", f"{PLAYER}/resume", "rosbag2_interfaces/srv/Resume"]
-        return [ExecuteProcess(cmd=command, output="log")]
 
     again = OpaqueFunction(function=begin) if given["loop"].lower() == "true" else Shutdown(reason="the bag has ended")
     return [
         reached("inactive", [OpaqueFunction(function=begin)], before="configuring"),
-        reached("unconfigured", [Shutdown(reason="the act node could not be configured")], before="configuring"),
-        reached("active", [OpaqueFunction(function=resume)]),
-        reached("inactive", [Shutdown(reason="the act node could not be activated")], before="activating"),
+        reached(
+            "unconfigured", [fail("the act node could not be configured; why, it says above")], before="configuring"
+        ),
+        reached("active", [ask(Resume, "resume")]),
+        reached("inactive", [fail("the act node could not be activated; why, it says above")], before="activating"),
         reached("inactive", [again], before="deactivating"),
+        RegisterEventHandler(
+            EventHandler(matcher=lambda event: isinstance(event, Stopped), entities=[OpaqueFunction(function=stopped)])
+        ),
+        RegisterEventHandler(OnProcessExit(target_action=is_act, on_exit=died)),
+        watch(given["namespace"]),
         act,
         change(Transition.TRANSITION_CONFIGURE),
     ]

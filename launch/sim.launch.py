@@ -11,6 +11,7 @@ from launch.actions import DeclareLaunchArgument, IncludeLaunchDescription, Opaq
 from launch.launch_description_sources import PythonLaunchDescriptionSource
 from launch.substitutions import LaunchConfiguration
 from launch_ros.actions import Node
+from launch_ros.parameter_descriptions import ParameterValue
 
 ARGUMENTS = {
     "params_file": ("", "YAML file with the act node's parameters; empty = config/sim.yaml of this package"),
@@ -21,6 +22,7 @@ ARGUMENTS = {
     "autostart": ("", "true | false; false = wait for ros2 lifecycle set; empty = as in params_file: true"),
     "use_sim_time": ("", "true | false; true = the arm publishes /clock and all stamps follow it; empty = false"),
     "namespace": ("", "namespace of both nodes"),
+    "tf_prefix": ("", "put in front of all frames; empty = the namespace and a slash, since /tf is shared by all"),
     "log_level": ("info", "debug | info | warn | error, of both nodes"),
 }
 SMALL_CHECKPOINT = "tabletop"
@@ -40,21 +42,26 @@ def start(context):
     given = {name: LaunchConfiguration(name).perform(context) for name in ARGUMENTS}
     given["params_file"] = parameter_file(given["params_file"]) or str(share / "config" / "sim.yaml")
     given["model"] = given["model"] or str(share / "models" / SMALL_CHECKPOINT)
-    clock = given["use_sim_time"].lower() == "true"
+    clock, space = given["use_sim_time"].lower() == "true", given["namespace"].strip("/")
+    given["tf_prefix"] = given["tf_prefix"] or (f"{space}/" if space else "")
+    own = {"publish_clock": True} if clock else {}
+    if given["tf_prefix"]:
+        own["tf_prefix"] = ParameterValue(given["tf_prefix"], value_type=str)
     arm = Node(
         package="spec_vla_ros",
         executable="tabletop_arm",
         name="tabletop_arm",
         namespace=given["namespace"],
         output="screen",
-        parameters=[{"publish_clock": True}] if clock else [],
+        parameters=[own] if own else [],
         arguments=["--ros-args", "--log-level", given["log_level"]],
     )
     act = IncludeLaunchDescription(
         PythonLaunchDescriptionSource(str(share / "launch" / "act.launch.py")),
         launch_arguments=given.items(),
     )
-    return [arm, act]
+    middleware = str(share / "launch" / "middleware.launch.py")
+    return [IncludeLaunchDescription(PythonLaunchDescriptionSource(middleware)), arm, act]
 
 
 def generate_launch_description():

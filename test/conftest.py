@@ -102,4 +102,6 @@ def spin_until(executor):
 def start():
     """Start a Python program beside the test; it finds the package and the same domain, and is ended afterwards."""
     with processes.beside() as begin:
-        yield lambda code, *arguments, **more: begin("-c", code, *arguments, env=processes.environment(**more))
+        yield lambda code, *arguments, **more: begin(
+            "-c", code, *arguments, env=processes.environment(**more), stdin=subprocess.PIPE
+        )

@@ -7,6 +7,7 @@ through the real launch where it is installed, because stand-ins believe everyth
 import importlib.util
 import sys
 import types
+import xml.etree.ElementTree as ElementTree
 from pathlib import Path
 
 import pytest
@@ -31,12 +32,21 @@ def record(kind):
     return lambda *args, **kwargs: types.SimpleNamespace(kind=kind, args=args, **kwargs)
 
 
+def service(name):
+    return types.SimpleNamespace(name=name, Request=types.SimpleNamespace)
+
+
 @pytest.fixture
 def stand_ins(monkeypatch):
     """Just enough of launch to describe what would be started; a context is a dictionary of arguments."""
     fakes = {
         "ament_index_python.packages": {"get_package_share_directory": lambda name: str(ROOT)},
-        "launch": {"LaunchDescription": lambda entities: types.SimpleNamespace(entities=entities)},
+        "diagnostic_msgs.msg": {"DiagnosticArray": object, "DiagnosticStatus": types.SimpleNamespace(ERROR=b"\x02")},
+        "launch": {
+            "Event": object,
+            "EventHandler": record("handler"),
+            "LaunchDescription": lambda entities: types.SimpleNamespace(entities=entities),
+        },
         "launch.actions": {
             "DeclareLaunchArgument": lambda name, default_value, description: types.SimpleNamespace(
                 kind="argument", name=name, default_value=default_value, description=description
@@ -46,8 +56,10 @@ def stand_ins(monkeypatch):
             "IncludeLaunchDescription": record("include"),
             "OpaqueFunction": lambda function: types.SimpleNamespace(kind="function", function=function),
             "RegisterEventHandler": lambda handler: handler,
+            "SetEnvironmentVariable": record("variable"),
             "Shutdown": record("shutdown"),
         },
+        "launch.event_handlers": {"OnProcessExit": record("exit")},
         "launch.launch_description_sources": {"PythonLaunchDescriptionSource": lambda path: path},
         "launch.substitutions": {
             "LaunchConfiguration": lambda name: types.SimpleNamespace(perform=lambda given: given.get(name, ""))
@@ -55,6 +67,8 @@ def stand_ins(monkeypatch):
         "launch_ros.actions": {"LifecycleNode": record("node"), "Node": record("node")},
         "launch_ros.event_handlers": {"OnStateTransition": record("transition")},
         "launch_ros.events.lifecycle": {"ChangeState": record("change"), "StateTransition": types.SimpleNamespace},
+        "rosbag2_interfaces.srv": {"IsPaused": service("IsPaused"), "Resume": service("Resume")},
+        "launch_ros.ros_adapters": {"get_ros_node": lambda context: context.node},
         "launch_ros.parameter_descriptions": {"ParameterValue": lambda value, value_type: (value_type, value)},
         "lifecycle_msgs.msg": {
             "Transition": types.SimpleNamespace(TRANSITION_CONFIGURE=1, TRANSITION_ACTIVATE=3, TRANSITION_DEACTIVATE=4)
@@ -72,7 +86,8 @@ def stand_ins(monkeypatch):
 
 
 def act(**given):
-    (node,) = load("act.launch.py").start(given)
+    middleware, node = load("act.launch.py").start(given)
+    assert Path(middleware.args[0]).name == "middleware.launch.py", "before the node that it is for"
     return node
 
 
@@ -192,7 +207,8 @@ def test_a_topic_that_the_node_does_not_have_is_refused(tmp_path):
 
 @pytest.mark.usefixtures("stand_ins")
 def test_the_simulation_launches_files_and_a_checkpoint_that_exist():
-    arm, node = load("sim.launch.py").start({})
+    middleware, arm, node = load("sim.launch.py").start({})
+    assert Path(middleware.args[0]).is_file(), "the arm's camera is the one that needs it"
     given = dict(node.launch_arguments)
     assert Path(given["params_file"]).is_file()
     assert (Path(given["model"]) / "config.json").is_file()
@@ -204,10 +220,25 @@ def test_the_simulation_launches_files_and_a_checkpoint_that_exist():
 
 @pytest.mark.usefixtures("stand_ins")
 def test_with_simulated_time_somebody_publishes_the_clock():
-    arm, node = load("sim.launch.py").start({"use_sim_time": "true", "autostart": "false"})
+    _, arm, node = load("sim.launch.py").start({"use_sim_time": "true", "autostart": "false"})
     assert arm.parameters == [{"publish_clock": True}]
     assert dict(node.launch_arguments)["use_sim_time"] == "true"
     assert dict(node.launch_arguments)["autostart"] == "false"
+
+
+@pytest.mark.usefixtures("stand_ins")
+@pytest.mark.parametrize(
+    ("given", "prefix"),
+    [({}, ""), ({"namespace": "/left"}, "left/"), ({"namespace": "cell/left/"}, "cell/left/"),
+     ({"namespace": "left", "tf_prefix": "left_"}, "left_")],
+)  # fmt: skip
+def test_two_arms_in_two_namespaces_have_frames_of_their_own(given, prefix):
+    """/tf is one topic for all: both published base_link -> tool0."""
+    _, arm, node = load("sim.launch.py").start(given)
+    assert arm.parameters == ([{"tf_prefix": (str, prefix)}] if prefix else [])
+    assert dict(node.launch_arguments)["tf_prefix"] == prefix
+    if prefix:
+        assert {"tf_prefix": (str, prefix)} in act(tf_prefix=prefix).parameters
 
 
 # -- replay
@@ -244,8 +275,43 @@ def test_a_replay_sends_nothing_to_an_arm_and_lives_in_the_time_of_the_bag(bag):
     assert given["image"] == "/camera"
     assert given["image_transport"] == "raw"
     assert given["instruction"] == "go"
+    assert given["future_tolerance"] == "1.05", "/clock may be a second late"
     assert Path(given["arm"]).is_file()
     assert set(given) <= set(load("act.launch.py").ARGUMENTS)
+
+
+def reaches(state, before=None):
+    """The event that launch emits when the act node gets there."""
+    action = types.SimpleNamespace(node_name="/act")
+    return types.SimpleNamespace(action=action, goal_state=state, start_state=before)
+
+
+def player_asked(action):
+    """Service type and name that ``action`` calls until it is answered, and the transition that follows."""
+    asked, emitted, futures = [], [], []
+
+    class Client:
+        def __init__(self, kind, name):
+            self.kind, self.name, self.waits = kind.name, name, iter([False, True])
+
+        def wait_for_service(self, timeout_sec):
+            return next(self.waits)
+
+        def call_async(self, request):
+            asked.append((self.kind, self.name))
+            return types.SimpleNamespace(add_done_callback=lambda done: done(None))
+
+    loop = types.SimpleNamespace(
+        run_in_executor=lambda pool, call, context: call(context), call_soon_threadsafe=lambda call, event: call(event)
+    )
+    action.function(
+        types.SimpleNamespace(
+            node=types.SimpleNamespace(create_client=Client), asyncio_loop=loop, is_shutdown=False,
+            add_completion_future=futures.append, emit_event_sync=emitted.append,
+        )
+    )  # fmt: skip
+    assert len(futures) == 1, "launch waits for it, or would find itself idle"
+    return *asked[0], next((event.transition_id for event in emitted), None)
 
 
 @pytest.mark.usefixtures("stand_ins")
@@ -262,7 +328,10 @@ def test_only_the_camera_is_played(bag):
     assert words[words.index("--start-offset") + 1] == "3"
     assert "--start-paused" in words
     assert "--loop" not in words, "the clock must not go back while the node is active"
-    assert "/rosbag2_player/is_paused" in answers.cmd
+    assert player_asked(answers) == ("IsPaused", "/rosbag2_player/is_paused", 3), "up before the node is activated"
+    resume = next(entity for entity in entities if entity.kind == "transition" and entity.matcher(reaches("active")))
+    (resume,) = resume.entities
+    assert player_asked(resume) == ("Resume", "/rosbag2_player/resume", None)
 
 
 @pytest.mark.usefixtures("stand_ins")
@@ -292,6 +361,117 @@ def test_what_cannot_be_replayed_is_refused_with_a_reason(bag, tmp_path):
     with pytest.raises(RuntimeError, match="image:= is missing"):
         replay(bag=str(tmp_path / "single.mcap"))
     assert replay(bag=str(tmp_path / "single.mcap"), image="/cam")[1]["image"] == "/cam"
+
+
+@pytest.mark.usefixtures("stand_ins")
+@pytest.mark.parametrize(("rate", "tolerance"), [("0.5", 0.55), ("1", 1.05), ("4.0", 4.05), ("20", 5.0)])
+def test_the_faster_a_bag_is_played_the_later_its_clock_is(rate, tolerance, bag):
+    """At rate 4 a /clock that came 20 ms late made images 80 ms older than it, and the node stopped."""
+    module = load("replay.launch.py")
+    assert module.future_tolerance(module.playing_rate(rate)) == tolerance
+    low, high = next(spec.range for spec in parameters() if spec.name == "future_tolerance")
+    assert low <= tolerance <= high
+
+
+def parameters():
+    from spec_vla_ros.node.parameters import PARAMETERS
+
+    return PARAMETERS
+
+
+@pytest.mark.usefixtures("stand_ins")
+@pytest.mark.parametrize("rate", ["fast", "0", "-1", "nan", "inf", "0.01"])
+def test_a_rate_that_is_none_is_refused_before_anything_is_started(rate, bag):
+    with pytest.raises(RuntimeError, match=f"rate:={rate} "):
+        replay(bag=bag(camera="Image"), rate=rate)
+
+
+@pytest.mark.usefixtures("stand_ins")
+def test_whatever_goes_wrong_in_a_replay_ends_it_with_a_status_that_is_not_zero(bag):
+    """A fault of the node was no failure: launch ended with status 0. It fails on exceptions only."""
+    entities, _ = replay(bag=bag(camera="Image"), namespace="left")
+    context = types.SimpleNamespace(is_shutdown=False)
+    ends = [entity.entities[0] for entity in entities if entity.kind == "transition"]
+    failing = [end for end in ends if end.kind == "function" and end.function.__name__ == "raising"]
+    assert len(failing) == 2
+    for end in failing:
+        with pytest.raises(RuntimeError, match=r"the act node could not be (configured|activated)"):
+            end.function(context)
+    (exit_,) = (entity for entity in entities if entity.kind == "exit")
+    assert exit_.target_action(types.SimpleNamespace(node_name="/left/act"))
+    assert not exit_.target_action(types.SimpleNamespace(cmd=["ros2"])), "the player ends by itself"
+    with pytest.raises(RuntimeError, match=r"has ended \(exit status -11"):
+        exit_.on_exit(types.SimpleNamespace(returncode=-11), context).function(context)
+    begin = next(entity for entity in entities if entity.kind == "transition").entities[0].function
+    (refused,) = begin(context)[0].on_exit(types.SimpleNamespace(returncode=1), context)
+    with pytest.raises(RuntimeError, match="ros2 bag play failed"):
+        refused.function(context)
+    context.is_shutdown = True
+    assert exit_.on_exit(types.SimpleNamespace(returncode=-2), context) is None, "what is asked to end may"
+
+
+@pytest.mark.usefixtures("stand_ins")
+def test_a_fault_is_heard_where_the_node_tells_it_and_ends_the_replay(bag):
+    entities, _ = replay(bag=bag(camera="Image"), namespace="/left/")
+    ears, emitted = [], []
+    node = types.SimpleNamespace(create_subscription=lambda kind, topic, hear, depth: ears.append((topic, hear)))
+    loop = types.SimpleNamespace(call_soon_threadsafe=lambda call, event: call(event))
+    context = types.SimpleNamespace(
+        node=node, asyncio_loop=loop, emit_event_sync=emitted.append, is_shutdown=False, locals=types.SimpleNamespace()
+    )
+    next(entity for entity in entities if entity.kind == "function").function(context)
+    ((topic, hear),) = ears
+    assert topic == "/diagnostics"
+
+    def say(name, level, text):
+        hear(types.SimpleNamespace(status=[types.SimpleNamespace(name=name, level=level, message=text)]))
+
+    say("left/act: control", b"\x01", "NO_IMAGE: waiting")
+    say("act: control", b"\x02", "of another node")
+    assert emitted == []
+    say("left/act: control", b"\x02", "IMAGE_STALE: too old -- look")
+    (handler,) = (entity for entity in entities if entity.kind == "handler")
+    assert handler.matcher(emitted[0])
+    assert not handler.matcher(object())
+    context.locals.event = emitted[0]
+    with pytest.raises(RuntimeError, match="the act node has stopped: IMAGE_STALE: too old"):
+        handler.entities[0].function(context)
+    context.is_shutdown = True
+    handler.entities[0].function(context)
+
+
+# -- the middleware
+
+
+FAST, CYCLONE = {"RMW_IMPLEMENTATION": "rmw_fastrtps_cpp"}, {"RMW_IMPLEMENTATION": "rmw_cyclonedds_cpp"}
+
+
+@pytest.mark.usefixtures("stand_ins")
+def test_the_middleware_is_set_up_for_images_unless_the_user_has_done_it(tmp_path):
+    """Stock Fast DDS holds less than one image of 640 x 480."""
+    variables = load("middleware.launch.py").variables
+    for environment in ({}, {"RMW_IMPLEMENTATION": ""}, FAST):
+        found = variables(environment, tmp_path, ROOT)
+        assert set(found) == {"FASTRTPS_DEFAULT_PROFILES_FILE", "FASTDDS_DEFAULT_PROFILES_FILE"}
+        assert all(Path(path).is_file() for path in found.values())
+    assert "SocketReceiveBufferSize" in variables(CYCLONE, tmp_path, ROOT)["CYCLONEDDS_URI"]
+    assert variables({"RMW_IMPLEMENTATION": "rmw_zenoh_cpp"}, tmp_path, ROOT) == {}
+    for name in ("FASTRTPS_DEFAULT_PROFILES_FILE", "FASTDDS_DEFAULT_PROFILES_FILE", "FASTDDS_BUILTIN_TRANSPORTS"):
+        assert variables(FAST | {name: "mine"}, tmp_path, ROOT) == {}
+    assert variables(CYCLONE | {"CYCLONEDDS_URI": "mine"}, tmp_path, ROOT) == {}
+    (tmp_path / "DEFAULT_FASTRTPS_PROFILES.xml").touch()
+    assert variables(FAST, tmp_path, ROOT) == {}, "Fast DDS reads this file of the working directory"
+
+
+def test_the_profile_of_fast_dds_holds_some_images_of_1080p_and_goes_on_with_the_network():
+    root = ElementTree.parse(ROOT / "config" / "fastdds.xml").getroot()
+    name = "{http://www.eprosima.com/XMLSchemas/fastRTPS_Profiles}"
+    assert int(root.find(f".//{name}segment_size").text) > 3 * 1920 * 1080 * 3
+    defined = {node.text for node in root.iterfind(f"{name}transport_descriptors//{name}transport_id")}
+    used = {node.text for node in root.iterfind(f".//{name}userTransports/{name}transport_id")}
+    assert defined == used
+    assert {node.text for node in root.iterfind(f".//{name}type")} == {"SHM", "UDPv4"}
+    assert root.find(f"{name}participant").get("is_default_profile") == "true"
 
 
 # -- a file of parameters that is not there
@@ -338,7 +518,7 @@ def test_launch_reads_the_file(name):
 
     entities = load(name).generate_launch_description().entities
     declared = [entity for entity in entities if isinstance(entity, DeclareLaunchArgument)]
-    assert declared
+    assert {argument.name for argument in declared} == set(load(name).ARGUMENTS)
     assert all(len(argument.description) > 10 for argument in declared)
 
 

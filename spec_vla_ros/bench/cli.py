@@ -47,6 +47,13 @@ def _parser() -> argparse.ArgumentParser:
     wire.add_argument("--width", type=int, default=640, help="px (%(default)s)")
     wire.add_argument("--height", type=int, default=480, help="px (%(default)s)")
     wire.add_argument("--rate", type=float, default=30.0, help="images per second (%(default)s)")
+    wire.add_argument("--reliable", action="store_true", help="the camera publishes reliably (best effort)")
+    wire.add_argument("--compressed", action="store_true", help="it publishes JPEG (raw)")
+    wire.add_argument(
+        "--cameras",
+        action="store_true",
+        help="640 x 480, 1280 x 720 and 1920 x 1080 one after the other, in all four ways",
+    )
     wire.add_argument("--model", default=TABLETOP, help="checkpoint folder (%(default)s)")
     wire.add_argument("--preset", choices=(AUTO, *PRESETS), default=AUTO, help="(%(default)s)")
     wire.set_defaults(run=_over_dds("wire"))

@@ -1,16 +1,19 @@
 """What the node adds to the inference: from a camera image on the wire to the first velocity of its action.
 
 A camera of the asked size and rate publishes one picture of the simulated table top, again and again; the act node runs
-in a process of its own, as on a robot. Both stamps, the image's and the velocity's, come from this machine's clock.
+in a process of its own, as on a robot. Both stamps, the image's and the velocity's, come from this machine's clock. The
+middleware is set up as the user's environment says: with none, as it is installed.
 """
 
 from __future__ import annotations
 
 import array
+import io
+import itertools
 import tempfile
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -25,9 +28,9 @@ from geometry_msgs.msg import TwistStamped
 from rclpy.clock import Clock, ClockType
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
-from rclpy.qos import qos_profile_sensor_data
+from rclpy.qos import QoSProfile, ReliabilityPolicy
 from rclpy.signals import SignalHandlerOptions
-from sensor_msgs.msg import Image
+from sensor_msgs.msg import CompressedImage, Image
 
 from spec_vla_ros.demo.processes import Child, DemoError, act_arguments, end_all, own_domain
 from spec_vla_ros.demo.summary import (
@@ -45,11 +48,19 @@ from spec_vla_ros.msg import DecodeStats
 START = 120.0  # s for the node to load its model and become active
 PUBLISH_RATE = 100.0  # Hz, of config/sim.yaml
 SETTLE = 2.0  # s after the last image until everything has arrived
+CAMERAS = ((640, 480), (1280, 720), (1920, 1080))  # px, width and height
+DEPTH = 5  # of the camera's publisher, as drivers have it
+QUALITY = 80  # of JPEG
+RENDERED = (480, 640)  # px at most, height and width, of the simulated picture, which is enlarged beyond
 
 
 @dataclass(frozen=True)
 class Options:
-    """``seconds``: of driving; ``width``, ``height``: px; ``rate``: Hz; ``model``: checkpoint folder."""
+    """``seconds``: of driving; ``width``, ``height``: px; ``rate``: Hz; ``model``: checkpoint folder.
+
+    ``reliable``: the camera publishes so; ``compressed``: JPEG. ``cameras``: a row for each of :data:`CAMERAS`, raw and
+    compressed, reliable and best effort, in place of these.
+    """
 
     seconds: float = 30.0
     width: int = 640
@@ -57,6 +68,9 @@ class Options:
     rate: float = 30.0
     model: str = TABLETOP
     preset: str = "auto"
+    reliable: bool = False
+    compressed: bool = False
+    cameras: bool = False
 
 
 class WireBench(Node):
@@ -70,10 +84,13 @@ class WireBench(Node):
         self.ready = False  # the act node is active and hears the camera
         self.actions: list[ActionRecord] = []
         self.twists: list[TwistRecord] = []
-        self._message = Image(height=options.height, width=options.width, encoding="rgb8", step=3 * options.width)
+        kind, topic = (CompressedImage, "image/compressed") if options.compressed else (Image, "image")
+        self._message = kind(format="jpeg") if options.compressed else _raw(options)
         self._message.header.frame_id = "camera"
         self._message.data = array.array("B", pixels)
-        self._images = self.create_publisher(Image, "image", qos_profile_sensor_data)
+        reliability = ReliabilityPolicy.RELIABLE if options.reliable else ReliabilityPolicy.BEST_EFFORT
+        self._images = self.create_publisher(kind, topic, QoSProfile(depth=DEPTH, reliability=reliability))
+        self._compressed = options.compressed
         self._ears = (
             self.create_subscription(TwistStamped, "delta_twist_cmds", self._on_twist, 100),
             self.create_subscription(DecodeStats, "act/decode_stats", self._on_stats, 100),
@@ -92,7 +109,8 @@ class WireBench(Node):
 
     def _capture(self) -> None:
         self._message.header.stamp = self.get_clock().now().to_msg()
-        self._message.data[0] = self.sent % 256  # a living sensor never repeats itself
+        if not self._compressed:
+            self._message.data[0] = self.sent % 256  # a living sensor never repeats itself
         self._images.publish(self._message)
         self.sent += 1
 
@@ -114,8 +132,29 @@ class WireBench(Node):
                     self.trouble = status.message
 
 
-def measure(options: Options, say: Callable[[str], None]) -> dict[str, Any]:
-    """Run the node for ``options.seconds`` and return the figures. Raises :class:`DemoError` where it cannot."""
+def measure(options: Options, say: Callable[[str], None]) -> dict[str, Any] | list[dict[str, Any]]:
+    """Run the node for ``options.seconds`` and return the figures. Raises :class:`DemoError` where it cannot.
+
+    Of ``options.cameras`` a list of them, in which a node that has stopped is a result (``stopped``: why).
+    """
+    if not options.cameras:
+        return _measure(options, say)
+    rows = []
+    for (width, height), compressed, reliable in itertools.product(CAMERAS, (False, True), (True, False)):
+        row = replace(options, width=width, height=height, compressed=compressed, reliable=reliable)
+        try:
+            rows.append(_measure(row, say))
+        except StoppedNodeError as error:
+            rows.append({**asdict(row), "stopped": str(error), "runtime": RUNTIME})
+        say(line(rows[-1]))
+    return rows
+
+
+class StoppedNodeError(DemoError):
+    """The node has stopped with a fault."""
+
+
+def _measure(options: Options, say: Callable[[str], None]) -> dict[str, Any]:
     pixels = _picture(options)
     env = own_domain()
     with tempfile.TemporaryDirectory() as folder:
@@ -144,7 +183,7 @@ def _drive(node: WireBench, act: Child, options: Options, say: Callable[[str], N
             executor.spin_once(timeout_sec=0.05)
             act.check()
             if node.trouble:
-                raise DemoError(f"the act node stopped: {node.trouble}")
+                raise StoppedNodeError(f"the act node stopped: {node.trouble}")
 
     spin(START, lambda: node.ready)
     if not node.ready:
@@ -193,8 +232,23 @@ def late_ms(twists: Sequence[TwistRecord], period: float) -> dict[str, Any]:
     }
 
 
-def report(row: dict[str, Any]) -> str:
-    """The row for people."""
+def line(row: dict[str, Any]) -> str:
+    """One camera of several."""
+    kind = f"{'JPEG' if row['compressed'] else 'raw'}, {'reliable' if row['reliable'] else 'best effort'}"
+    if "stopped" in row:
+        found = row["stopped"]
+    else:
+        overhead = row["image_to_twist_overhead_ms"]
+        found = f"{row['frames_received']} of {row['frames_sent']} images arrived, {row['actions']} actions"
+        if overhead["samples"]:
+            found += f", image to velocity less inference {overhead['median']:.1f} ms, p99 {overhead['p99']:.1f} ms"
+    return f"{row['width']} x {row['height']} {kind}: {found}"
+
+
+def report(row: dict[str, Any] | list[dict[str, Any]]) -> str:
+    """The row for people; several have been told one by one."""
+    if isinstance(row, list):
+        return f"{sum('stopped' not in one for one in row)} of {len(row)} cameras kept the node going"
     inference, overhead = row["inference_ms"], row["image_to_twist_overhead_ms"]
     if not overhead["samples"]:
         return f"no action moved the arm; {row['frames_received']} of {row['frames_sent']} images arrived"
@@ -211,19 +265,31 @@ def report(row: dict[str, Any]) -> str:
     )
 
 
+def _raw(options: Options) -> Image:
+    return Image(height=options.height, width=options.width, encoding="rgb8", step=3 * options.width)
+
+
 def _picture(options: Options) -> bytes:
-    """One frame of the simulated table top, rgb8."""
+    """One frame of the simulated table top: rgb8, or a JPEG of it."""
+    from PIL import Image as Picture
+
     from spec_vla_ros.sim.arm import TabletopArm
     from spec_vla_ros.sim.tasks import Layout
 
-    arm = TabletopArm((options.height, options.width))
+    height, width = min(options.height, RENDERED[0]), min(options.width, RENDERED[1])
+    arm = TabletopArm((height, width))
     arm.reset(Layout.sample(0))
-    pixels = arm.render().tobytes()
+    picture = Picture.fromarray(arm.render()).resize((options.width, options.height))
     arm.close()
-    return pixels
+    if not options.compressed:
+        return picture.tobytes()
+    stream = io.BytesIO()
+    picture.save(stream, "JPEG", quality=QUALITY)
+    return stream.getvalue()
 
 
 def _arguments(options: Options) -> list[str]:
     """Of the act node."""
-    values = {"model": str(model_folder(options.model)), "preset": options.preset}
+    transport = "compressed" if options.compressed else "raw"
+    values = {"model": str(model_folder(options.model)), "preset": options.preset, "image_transport": transport}
     return act_arguments(values | {"instruction": "pick up the red block"})

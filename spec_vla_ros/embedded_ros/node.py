@@ -45,9 +45,10 @@ class ReentrantCallbackGroup(CallbackGroup):
 class EndpointInfo:
     """One entry of ``get_publishers_info_by_topic``."""
 
-    def __init__(self, node_name: str, node_namespace: str, topic_type: str, gid: bytes) -> None:
-        self.node_name, self.node_namespace, self.topic_type = node_name, node_namespace, topic_type
-        self.endpoint_gid = list(gid)
+    def __init__(self, owner: tuple[str, str], topic_type: str, gid: bytes, qos_profile: QoSProfile) -> None:
+        """``owner``: name and namespace of the node. ``qos_profile``: all that discovery tells."""
+        (self.node_name, self.node_namespace), self.topic_type = owner, topic_type
+        self.endpoint_gid, self.qos_profile = list(gid), qos_profile
 
 
 class Node(ParameterMixin):
@@ -326,8 +327,8 @@ class Node(ParameterMixin):
         return [e for e in self.context.graph.endpoints(publications) if e.topic == name]
 
     def _ros_info(self, endpoint: Any) -> EndpointInfo:
-        name, namespace = self.context.graph.owner(endpoint.gid) or ("_NODE_NAME_UNKNOWN_", "_NODE_NAMESPACE_UNKNOWN_")
-        return EndpointInfo(name, namespace, _ros_type(endpoint.type_name), endpoint.gid)
+        owner = self.context.graph.owner(endpoint.gid) or ("_NODE_NAME_UNKNOWN_", "_NODE_NAMESPACE_UNKNOWN_")
+        return EndpointInfo(owner, _ros_type(endpoint.type_name), endpoint.gid, QoSProfile.from_dds(endpoint.qos))
 
     # Internals
 

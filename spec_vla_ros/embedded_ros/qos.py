@@ -117,6 +117,17 @@ class QoSProfile:
             policies.append(Policy.Deadline(self.deadline.nanoseconds))
         return Qos(*policies)
 
+    @staticmethod
+    def from_dds(qos: Qos) -> QoSProfile:
+        """What an endpoint of the domain announces of itself: reliability and durability. The history stays unknown."""
+        reliable = Policy.Reliability in qos and isinstance(qos[Policy.Reliability], Policy.Reliability.Reliable)
+        volatile = Policy.Durability not in qos or qos[Policy.Durability] == Policy.Durability.Volatile
+        return QoSProfile(
+            history=HistoryPolicy.UNKNOWN,
+            reliability=ReliabilityPolicy.RELIABLE if reliable else ReliabilityPolicy.BEST_EFFORT,
+            durability=DurabilityPolicy.VOLATILE if volatile else DurabilityPolicy.TRANSIENT_LOCAL,
+        )
+
 
 def as_profile(qos: QoSProfile | int) -> QoSProfile:
     """An int is a depth, as in rclpy."""

@@ -50,6 +50,8 @@ _OFF = (
     "<General><AllowMulticast>false</AllowMulticast></General><Discovery><ParticipantIndex>none</ParticipantIndex>"
     "<Tag>spec_vla_ros_off_{pid}</Tag></Discovery>"
 )
+# At most what net.core.rmem_max allows. A burst of one large image overflows Cyclone's own 1 MiB.
+_RECEIVE = "<Internal><SocketReceiveBufferSize max='16MB'/></Internal>"
 MANY = 100  # times that a list of peers is asked for while it grows
 _domains: dict[int, Domain] = {}
 _raw_types: dict[str, type[IdlStruct]] = {}
@@ -83,7 +85,7 @@ def discovery_xml(environment: dict[str, str]) -> str:
     if "<NetworkInterface" in _settings_text(uri):
         # Cyclone adds the lists of both up, and refuses an interface that is named twice.
         body = re.sub("<Interfaces>.*</Interfaces>", "", body)
-    parts = [f"<CycloneDDS><Domain Id='any'>{body}</Domain></CycloneDDS>"] if body else []
+    parts = [f"<CycloneDDS><Domain Id='any'>{body}{_RECEIVE}</Domain></CycloneDDS>"] if body else []
     return ",".join([*parts, *filter(None, [uri])])
 
 

@@ -11,8 +11,8 @@ from typing import Any
 
 from spec_vla_ros.errors import InstructionError
 from spec_vla_ros.instruction import clean_instruction
-from spec_vla_ros.replay.bag import IMAGES, Bag, BagError, Recorded
-from spec_vla_ros.replay.frames import ACTION, TWIST, action_topics
+from spec_vla_ros.replay.bag import ACTION, IMAGES, Bag, BagError, Recorded, words
+from spec_vla_ros.replay.frames import TWIST, action_topics
 from spec_vla_ros.replay.layout import PACKED, storage_suffix
 
 from .camera import BACK, Camera, Event
@@ -54,11 +54,11 @@ class _Heard:
                 camera.start_ns = self.start_ns
         self.read, self.last_ns = self.read + 1, recorded.log_ns
         at, message = 1e-9 * (recorded.log_ns - self.start_ns), recorded.message
+        if recorded.topic == self.instruction_topic:  # maybe of the node's own actions
+            self._hear(words(recorded), at)
         if recorded.topic in self.cameras:
             self.before += not self._instruction and self.camera_topic in ("", recorded.topic)
             self.cameras[recorded.topic].add(message, recorded.log_ns)
-        elif recorded.topic == self.instruction_topic:
-            self._hear(message.data, at)
         elif recorded.type == ACTION:
             if len(self.actions) < SHOWN and any(message.bins):
                 self.actions.append(message)

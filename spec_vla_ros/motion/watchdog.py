@@ -117,14 +117,16 @@ class Watchdog:
                 return Fault(
                     "NO_IMAGE",
                     f"no image arrived within {limits.first_image:.2f} s of activation",
-                    "Start the camera, check the remapping of the topic image and that it publishes a stamp.",
+                    "Start the camera, check the remapping of the topic image and that it publishes a stamp; if images "
+                    "are announced and do not arrive, 'images lost' in /diagnostics names the setting that helps.",
                 )
         # Not at once: the first image after arming may have queued since before, with a fresh one behind.
         elif min(now - signs.captured_at, now - self._armed_at) > limits.image:
             return Fault(
                 "IMAGE_STALE",
                 f"the newest image is {now - signs.captured_at:.2f} s old, image_timeout is {limits.image:.2f} s",
-                "Check the camera, its clock and the network; then deactivate and activate.",
+                "Check the camera, its clock and the network; if images get lost on their way, 'images lost' in "
+                "/diagnostics names the setting that helps; then deactivate and activate.",
             )
         if signs.busy_since is not None and now - signs.busy_since > limits.inference:
             return Fault(

@@ -15,12 +15,11 @@ Rules that every path through this file keeps:
 from __future__ import annotations
 
 import functools
-import os
 import sys
 import threading
 import time
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NoReturn
 
 from spec_vla_ros.embedded_ros.doorway import ensure_rclpy
 
@@ -91,7 +90,7 @@ class ActNode(LifecycleNode):
         self._heard = self.create_guard_condition(self._on_news)
         self._rates = diagnostics.Rates()
         self._reporter = Reporter(self, self._parts, ("control", "decoding"), self._steady, self._report)
-        self._camera = Camera(self, self.get_parameter("image_transport").value, self._on_image)
+        self._camera = Camera(self, self.get_parameter("image_transport").value, self._on_image, self._steady)
         self._instructions = Instructions(self, self._on_instruction)
         self._autostart_timer = None
         if self.get_parameter("autostart").value:
@@ -429,7 +428,8 @@ class ActNode(LifecycleNode):
     def _parts(self) -> dict[str, Part]:
         """What there is to say at this moment."""
         now, dry_run = time.monotonic(), self._dry_run()
-        level, text, values = diagnostics.control_summary(self._state, self._cycle, dry_run, self._arm, now)
+        about = (self._state, self._cycle, dry_run, self._arm, now, self._camera.lost())
+        level, text, values = diagnostics.control_summary(*about)
         if self._cycle is not None:
             values |= self._rates.take(now, self._cycle.counters.frames, self._cycle.counters.inferences)
         parts = {"control": Part(level, text, values)}
@@ -438,12 +438,7 @@ class ActNode(LifecycleNode):
         return parts
 
 
-def main(args: list[str] | None = None) -> int:
-    """Run the node until SIGINT or SIGTERM; zero is the last command either way."""
+def main(args: list[str] | None = None) -> NoReturn:
+    """Run the node until SIGINT or SIGTERM; zero is the last command either way. The process ends with it."""
     sys.setswitchinterval(0.001)  # s; with 5 ms the worker's Python code holds up heartbeats and answers
-    status = process.run("act", lambda stop: ActNode(stop=stop), ActNode.stop_for_good, args, ActNode.on_stray)
-    if threading.active_count() > 1:  # an inference that goes on: torch aborts an interpreter that ends under it
-        sys.stdout.flush()
-        sys.stderr.flush()
-        os._exit(status)
-    return status
+    process.leave(process.run("act", lambda stop: ActNode(stop=stop), ActNode.stop_for_good, args, ActNode.on_stray))

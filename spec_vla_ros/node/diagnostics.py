@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from .arm_link import ArmLink
 
 WINDOW = 100  # inferences that mean and percentile look back on
+IMAGES = ("IMAGE_STALE", "NO_IMAGE")  # faults that lost images cause
 
 
 class DecodeWindow:
@@ -95,9 +96,17 @@ def gpu_memory(device: str) -> dict[str, str]:
 
 
 def control_summary(
-    state: str, cycle: Cycle | None, dry_run: bool, arm: ArmLink | None, now: float
+    state: str,
+    cycle: Cycle | None,
+    dry_run: bool,
+    arm: ArmLink | None,
+    now: float,
+    lost: tuple[str, bool] = ("", False),
 ) -> tuple[str, str, dict[str, str]]:
-    """Level ("OK", "WARN", "ERROR"), one line, and the values behind it."""
+    """Level ("OK", "WARN", "ERROR"), one line, and the values behind it. ``lost``: of images that do not arrive, and
+    whether that is certain (:meth:`.camera.Camera.lost`).
+    """
+    lost, certain = lost
     values = {"state": state, "dry_run": str(dry_run).lower()}
     if cycle is None or arm is None:
         return "OK", state, values
@@ -107,6 +116,7 @@ def control_summary(
     values |= {
         "instruction": cycle.instruction,
         "image_age s": "" if age is None else f"{age:.3f}",
+        "images lost": lost or "no",
         "frames received": str(cycle.counters.frames),
         "frames before end of step": str(cycle.counters.early),
         "frames overwritten": str(cycle.counters.overwritten),
@@ -129,10 +139,11 @@ def control_summary(
     if arm.servo is not None:
         values["servo status"] = arm.servo.status
     if cycle.fault is not None:
-        values |= {"fault": cycle.fault.name, "detail": cycle.fault.detail, "remedy": cycle.fault.remedy}
+        remedy = f"{lost} {cycle.fault.remedy}" if lost and cycle.fault.name in IMAGES else cycle.fault.remedy
+        values |= {"fault": cycle.fault.name, "detail": cycle.fault.detail, "remedy": remedy}
         return "ERROR", str(cycle.fault), values
     if state != "active":
-        return "OK", state, values
+        return ("WARN", f"{state}; images: {lost}", values) if certain else ("OK", state, values)
     if rivals:
         values["remedy"] = "Stop every other publisher of velocity commands before the dry run ends."
         return "WARN", f"SECOND_PUBLISHER: {rivals} other publishers of velocity commands", values
@@ -140,8 +151,11 @@ def control_summary(
         values |= {"fault": cycle.refused.name, "detail": cycle.refused.detail, "remedy": cycle.refused.remedy}
         return "WARN", f"holding: {cycle.refused}", values
     if age is None:
-        values["remedy"] = "Start the camera, or correct the name of its topic."
+        values["remedy"] = lost or "Start the camera, or correct the name of its topic."
         return "WARN", "NO_IMAGE: waiting for the first image", values
+    if certain:
+        values["remedy"] = lost
+        return "WARN", f"images: {lost}", values
     if not cycle.instruction:
         values |= {"fault": "NO_INSTRUCTION", "remedy": "Publish an instruction, or set the parameter."}
         return "WARN", "NO_INSTRUCTION: holding until an instruction arrives", values

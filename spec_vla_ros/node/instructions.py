@@ -37,7 +37,7 @@ class Instructions:
                 String, "instruction", heard, QoSProfile(depth=DEPTH, reliability=reliability), **more
             )
             for heard, reliability, more in (
-                (self.on_reliable, ReliabilityPolicy.RELIABLE, _without_warning()),
+                (self.on_reliable, ReliabilityPolicy.RELIABLE, without_warning()),
                 (self.on_best_effort, ReliabilityPolicy.BEST_EFFORT, {}),
             )
         )
@@ -56,8 +56,10 @@ class Instructions:
         self._callback(message)
 
 
-def _without_warning() -> dict[str, Any]:
-    """Else the log would say of a best-effort publisher that nothing is received from it, which the other one does."""
+def without_warning() -> dict[str, Any]:
+    """Options of a subscription: a log that says nothing is received from a best-effort publisher would be wrong where
+    another subscription, or this one made anew, hears it.
+    """
     try:
         from rclpy.event_handler import SubscriptionEventCallbacks
     except ImportError:  # on Humble the line stays

@@ -22,6 +22,7 @@ from spec_vla_ros.openvla.picture import AUTO, IMAGE_RESIZES
 from spec_vla_ros.policy_types import DecodeSettings
 
 SHORTEST_STEP = 0.02  # s
+FRAMES = ("base_frame", "command_frame", "tool_frame")  # an empty one is none, or another one
 BOX = {"workspace_min", "workspace_max"}
 DECODERS = ("autoregressive", "speculative")
 EMITS = ("verifier", "draft")
@@ -90,6 +91,7 @@ PARAMETERS: tuple[Spec, ...] = (
     ),
     # The arm.
     fixed("base_frame", "base_link", "Frame of the robot's base, whose axes actions refer to"),
+    fixed("tf_prefix", "", "Put in front of base_frame, command_frame and tool_frame, e.g. left/ for left/base_link"),
     fixed("command_frame", "", "Frame of the velocities; empty = base_frame; another one is looked up in TF"),
     fixed("tool_frame", "", "TF frame of the tool, kept inside workspace_min..max; empty = no box"),
     fixed("servo_node", "", "Node of MoveIt Servo that is switched to velocity input, e.g. /servo_node; empty = none"),
@@ -211,7 +213,7 @@ PARAMETERS: tuple[Spec, ...] = (
 
 @dataclass(frozen=True)
 class Fixed:
-    """The read-only parameters, as configure saw them. Units as in the table."""
+    """The read-only parameters, as configure saw them. Units as in the table; frames are whole, with ``tf_prefix``."""
 
     policy: str
     model: str
@@ -227,6 +229,7 @@ class Fixed:
     script_delay: float
     image_transport: str
     base_frame: str
+    tf_prefix: str
     command_frame: str
     tool_frame: str
     servo_node: str
@@ -354,6 +357,7 @@ def read_fixed(node: Any) -> Fixed:
         *(values[name] for name in sorted(BOX, reverse=True))
     ):  # a value from a file has passed no callback yet
         raise ValueError(reason)
+    values |= {name: values["tf_prefix"] + values[name] for name in FRAMES if values[name]}
     return Fixed(**{name: values[name] for name in Fixed.__dataclass_fields__})
 
 

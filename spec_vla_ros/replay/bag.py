@@ -31,6 +31,7 @@ from .parts import Part, Row, open_part
 
 IMAGES = ("sensor_msgs/msg/Image", "sensor_msgs/msg/CompressedImage")
 STRING = "std_msgs/msg/String"
+ACTION = "spec_vla_ros/msg/DeltaAction"  # of the node, which carries the instruction that it was made for
 INSTRUCTION = "/instruction"  # where the node listens, unless it is in a namespace or remapped
 
 
@@ -45,6 +46,11 @@ class Recorded:
     log_ns: int
     message: Any
     after_loss: bool = False
+
+
+def words(recorded: Recorded) -> str:
+    """What a message of an instruction topic says, be it the operator's or an action of the node."""
+    return recorded.message.instruction if recorded.type == ACTION else recorded.message.data
 
 
 class Bag:
@@ -91,13 +97,16 @@ class Bag:
         return found[0]
 
     def instruction_topic(self, wanted: str = "") -> str:
-        """Where the operator's words are: ``wanted``, or ``/instruction``, or the only topic whose last part that is;
-        "" if there is none. Raises :class:`BagError` that lists what could be meant.
+        """Where the operator's words are: ``wanted``, or ``/instruction``, or the only topic whose last part that is,
+        or the only one of actions, which say what they were made for; "" if there is none. Raises :class:`BagError`
+        that lists what could be meant.
         """
-        if wanted and wanted not in self.texts:
-            found = ", ".join(self.texts) or "none"
-            raise BagError(f"{self.path}: {wanted} is no std_msgs/String topic; there are: {found}")
-        likely = [name for name in self.texts if name.endswith(INSTRUCTION)]
+        actions = [name for name, kind in sorted(self.topics.items()) if kind == ACTION and self.counts.get(name, 1)]
+        if wanted and wanted not in (*self.texts, *actions):
+            found = ", ".join((*self.texts, *actions)) or "none"
+            raise BagError(f"{self.path}: {wanted} is no std_msgs/String or DeltaAction topic; there are: {found}")
+        named = [name for name in self.texts if name.endswith(INSTRUCTION)]
+        likely = [name for name in named if self.counts.get(name, 1)] or actions or named
         if wanted or INSTRUCTION in likely:
             return wanted or INSTRUCTION
         if len(likely) > 1:

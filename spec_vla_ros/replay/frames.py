@@ -6,6 +6,7 @@ actions before. Images are converted when they are asked for.
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
@@ -16,10 +17,10 @@ from spec_vla_ros.errors import ImageError, InstructionError
 from spec_vla_ros.image_messages import check_compressed, check_image, rgb_from_compressed, rgb_from_image
 from spec_vla_ros.instruction import clean_instruction
 
-from .bag import Bag, Recorded
+from .bag import ACTION, Bag, Recorded, words
 from .errors import BagError
 
-ACTION, TWIST = "spec_vla_ros/msg/DeltaAction", "geometry_msgs/msg/TwistStamped"
+TWIST = "geometry_msgs/msg/TwistStamped"
 EARLY = 0.05  # of a period; an image this much before its turn is taken, cameras jitter
 
 
@@ -86,8 +87,9 @@ class Commands:
 class Frames:
     """Iterates once; afterwards the counters say what became of the rest.
 
-    ``instruction_topic``: "" = the likely one. ``instruction``: in place of the recorded ones. ``period``: s between
-    two images that are used, 0 = all. ``command_topic``: of what the arm was told, "" = not read.
+    ``instruction_topic``: "" = the likely one; of DeltaActions, each says what its image was asked with.
+    ``instruction``: in place of the recorded ones. ``period``: s between two images that are used, 0 = all.
+    ``command_topic``: of what the arm was told, "" = not read.
     """
 
     bag: Bag
@@ -132,13 +134,19 @@ class Frames:
 
     def __iter__(self) -> Iterator[ReplayFrame]:
         """The frames in order."""
-        topics = {self.image_topic, self.command_topic, self.instruction_topic} - {""}
-        instruction, fresh, last = self.instruction, True, None
+        carried = self._carried() if self.bag.topics.get(self.instruction_topic) == ACTION else None
+        topics = {self.image_topic, self.command_topic, self.instruction_topic if carried is None else ""} - {""}
+        instruction, fresh, last, lost = self.instruction, True, None, False
         for recorded in self.bag.messages(topics):
             if recorded.after_loss:  # what was said in between is not known
-                instruction, fresh = self.instruction, True
+                instruction, fresh, lost = self.instruction, True, True
             if recorded.topic == self.image_topic:
                 stamp = _stamp(recorded)
+                if carried is not None:
+                    if lost:
+                        carried.forget(stamp)
+                    said = self._said(carried.at(stamp))
+                    fresh, instruction, lost = fresh or said != instruction, said, False
                 if not instruction:
                     self.without_instruction += 1
                     continue
@@ -155,7 +163,7 @@ class Frames:
             elif recorded.topic == self.command_topic:
                 self._command(recorded)
             else:
-                said = self._said(recorded.message.data)
+                said = self._said(words(recorded))
                 fresh, instruction = fresh or said != instruction, said
 
     def first_instruction(self) -> str:
@@ -163,12 +171,23 @@ class Frames:
         said = self.instruction
         if said:
             return said
+        if self.bag.topics.get(self.instruction_topic) == ACTION:
+            spoken = (self._said(words(recorded)) for recorded in self._actions())
+            return next(filter(None, spoken), "")
         for recorded in self.bag.messages({self.image_topic, self.instruction_topic}):
             if recorded.topic != self.image_topic:
-                said = self._said(recorded.message.data)
+                said = self._said(words(recorded))
             elif said:
                 return said
         return ""
+
+    def _actions(self) -> Iterator[Recorded]:
+        return self.bag.messages({self.instruction_topic})
+
+    def _carried(self) -> _Carried:
+        """One reading more, because an action is recorded an inference after its image."""
+        found = [(_stamp(recorded), words(recorded)) for recorded in self._actions()]
+        return _Carried(sorted(found, key=lambda one: one[0]))
 
     def _problem(self, message: Any) -> str:
         try:
@@ -197,6 +216,23 @@ class Frames:
             linear, angular = message.twist.linear, message.twist.angular
             twist = np.array([linear.x, linear.y, linear.z, angular.x, angular.y, angular.z])
             self.commands.twists.append((_stamp(recorded), twist))
+
+
+class _Carried:
+    """Instructions that the node's own actions carry, by the stamps of their images."""
+
+    def __init__(self, found: list[tuple[int, str]]) -> None:
+        self._stamps, self._texts = [stamp for stamp, _ in found], [text for _, text in found]
+        self._since = 0
+
+    def forget(self, stamp: int) -> None:
+        """What was said for images before ``stamp`` (ns) does not count any more."""
+        self._since = stamp
+
+    def at(self, stamp: int) -> str:
+        """What the node had been told for the image of ``stamp`` (ns), or last before it; empty if nothing."""
+        place = bisect_right(self._stamps, stamp) - 1
+        return self._texts[place] if place >= 0 and self._stamps[place] >= self._since else ""
 
 
 def action_topics(bag: Bag) -> list[str]:

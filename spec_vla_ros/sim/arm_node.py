@@ -46,9 +46,10 @@ class ArmNode(Node):
     def __init__(self, **node_arguments: Any) -> None:
         super().__init__("tabletop_arm", **node_arguments)
         declare_all(self, PARAMETERS)
-        self._frame = self.get_parameter("base_frame").value
-        self._tool_frame = self.get_parameter("tool_frame").value
-        self._camera_frame = self.get_parameter("camera_frame").value
+        self._frame, self._tool_frame, self._camera_frame = (
+            f"{self.get_parameter('tf_prefix').value}{self.get_parameter(name).value}"
+            for name in ("base_frame", "tool_frame", "camera_frame")
+        )
         size = (self.get_parameter("image_height").value, self.get_parameter("image_width").value)
         self.episodes = EpisodeRunner(TabletopArm(size))
         self.servo = ServoInput(self._frame)
@@ -202,6 +203,7 @@ PARAMETERS = (  # all are read once, at the start
     fixed("base_frame", "base_link", "The only frame in which velocities are accepted"),
     fixed("tool_frame", "tool0", "Frame of the hand in /tf"),
     fixed("camera_frame", "camera", "frame_id of the images"),
+    fixed("tf_prefix", "", "Put in front of these three, so that a second arm has frames of its own; e.g. left/"),
     fixed(
         "real_time_factor", 1.0, "Simulated seconds per second; other than 1 drivers need /clock", range=(0.05, 20.0)
     ),

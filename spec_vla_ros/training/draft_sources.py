@@ -113,14 +113,14 @@ class BagSource:
     def __init__(self, path: Path, options: SourceOptions) -> None:
         """Raises :class:`SourceError`."""
         try:
-            from ..replay.bag import Bag, BagError
+            from ..replay.bag import Bag, BagError, words
             from ..replay.frames import Frames
         except ImportError as error:
             raise SourceError(f"{path}: bags need pip install 'spec_vla_ros[bags,image]' ({error})") from error
         try:
             bag = Bag(path)
             topic = bag.instruction_topic(options.instruction_topic)
-            said = (_clean(recorded.message.data) for recorded in bag.messages([topic])) if topic else ()
+            said = (_clean(words(recorded)) for recorded in bag.messages([topic])) if topic else ()
             # Data may be mixed: what a recording says itself counts more than what is said about those that are silent.
             self.instructions = list(dict.fromkeys(text for text in said if text))
             given = "" if self.instructions else options.instruction

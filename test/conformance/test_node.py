@@ -70,7 +70,10 @@ def test_topics_services_and_graph_between_processes(make_node, spin_until, star
 
     spin_until(lambda: ("echo", "/other") in node.get_node_names_and_namespaces())
     spin_until(lambda: [i.node_name for i in node.get_publishers_info_by_topic("/other/twist")] == ["echo"])
-    assert node.get_publishers_info_by_topic("/other/twist")[0].topic_type == "geometry_msgs/msg/TwistStamped"
+    (info,) = node.get_publishers_info_by_topic("/other/twist")
+    assert info.topic_type == "geometry_msgs/msg/TwistStamped"
+    assert info.qos_profile.reliability.name == "RELIABLE"
+    assert info.qos_profile.durability.name == "VOLATILE"
     assert node.count_subscribers("/action") == 1
     assert ("/action", ["spec_vla_ros/msg/DeltaAction"]) in node.get_topic_names_and_types()
 

@@ -123,7 +123,9 @@ def test_the_first_start_is_a_dry_run_and_waits_for_the_operator(launch, ear):
 
 @pytest.fixture
 def bag(tmp_path):
-    """A few seconds of a camera and an instruction."""
+    """A few seconds of a camera."""
+    if not any(Path(prefix, "share", "ros2bag").is_dir() for prefix in PREFIXES):
+        pytest.skip("the sourced ROS 2 has no ros2bag")
     rosbag2 = pytest.importorskip("rosbags.rosbag2")
     from spec_vla_ros.demo.bag import new_typestore
 
@@ -142,21 +144,33 @@ def bag(tmp_path):
     return tmp_path / "bag"
 
 
-def test_a_bag_is_played_against_the_real_node_and_everything_ends_with_it(launch, ear, bag):
-    if not any(Path(prefix, "share", "ros2bag").is_dir() for prefix in PREFIXES):
-        pytest.skip("the sourced ROS 2 has no ros2bag")
-    process = launch("replay.launch.py", bag=bag, policy="scripted", instruction="go", rate="2.0")
+@pytest.mark.parametrize("rate", ["1.0", "4.0"])
+def test_a_bag_is_played_against_the_real_node_and_everything_ends_with_it(launch, ear, bag, rate):
+    """At rate 4 it stopped with IMAGE_FROM_FUTURE after 1.3 s: /clock is late by what it takes, times the rate."""
+    process = launch("replay.launch.py", bag=bag, policy="scripted", instruction="go", rate=rate)
     ear.until(lambda: process.poll() is not None, 120)
     said = process.log.read_text()
     assert process.returncode == 0, said
     assert "process has died" not in said, said
     assert "[act]: finalized" in said, said
-    # 9 s of recorded time, a step of 0.2 s and a scripted 0.1 s of thinking: about 30 actions at best.
-    assert 8 <= len(ear.actions) <= FRAMES, said
+    # 9 s of recorded time, a step of 0.2 s and a scripted 0.1 s of thinking: about 30 actions at best, 7 at rate 4.
+    assert 3 <= len(ear.actions) <= FRAMES, said
     stamps = [action.header.stamp.sec for action in ear.actions]
     assert all(1_700_000_000 <= stamp <= 1_700_000_010 for stamp in stamps), "recorded time"
     assert not any(action.commanded for action in ear.actions)
     assert ear.twists == []
+
+
+def test_a_fault_is_the_exit_status_of_a_replay(launch, ear, bag, tmp_path):
+    """It was 0, and whoever replayed in a script took a stopped node for one that had nothing to say."""
+    own = tmp_path / "own.yaml"
+    own.write_text("/**:\n  ros__parameters:\n    script: 'nan'\n")
+    process = launch("replay.launch.py", bag=bag, policy="scripted", instruction="go", params_file=own)
+    ear.until(lambda: process.poll() is not None, 120)
+    said = process.log.read_text()
+    assert process.returncode == 1, said
+    assert "the act node has stopped: NON_FINITE" in said, said
+    assert "[act]: finalized" in said, "and the node ends as ever"
 
 
 def test_the_simulation_drives_with_torch_from_a_virtual_environment(launch, ear):

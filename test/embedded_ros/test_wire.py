@@ -210,3 +210,9 @@ def test_a_peer_that_is_discovered_while_peers_are_listed_raises_nothing():
         return answer
 
     assert matched(ask) == [1, 2]
+
+
+def test_a_burst_of_a_large_image_finds_room():
+    """Cyclone asks for 1 MiB, and half of the images of 1280 x 720 were lost; the user's own setting comes later."""
+    xml = wire.discovery_xml({"CYCLONEDDS_URI": "<Internal><SocketReceiveBufferSize max='1MB'/></Internal>"})
+    assert 0 < xml.index("max='16MB'") < xml.index("max='1MB'")

@@ -16,9 +16,9 @@ def policy(*steps, **more):
 
 
 class Tool:
-    """Publishes base_link -> tool0 at 100 Hz while ``shown``. ``rotation``: quaternion x y z w."""
+    """Publishes base_link -> tool0 at 100 Hz while ``shown``. ``rotation``: quaternion x y z w. ``prefix``: of both."""
 
-    def __init__(self, one, position=(0.4, 0.0, 0.2), rotation=(0.0, 0.0, 0.0, 1.0)):
+    def __init__(self, one, position=(0.4, 0.0, 0.2), rotation=(0.0, 0.0, 0.0, 1.0), prefix=""):
         from geometry_msgs.msg import TransformStamped
         from rclpy.clock import Clock, ClockType
         from tf2_msgs.msg import TFMessage
@@ -30,8 +30,8 @@ class Tool:
         def show():
             if not self.shown:
                 return
-            transform = TransformStamped(child_frame_id="tool0")
-            transform.header.frame_id = "base_link"
+            transform = TransformStamped(child_frame_id=f"{prefix}tool0")
+            transform.header.frame_id = f"{prefix}base_link"
             if self.stamped:
                 transform.header.stamp = one.now()
                 transform.header.stamp.sec += self.ahead
@@ -47,6 +47,21 @@ def speeds(one, count):
     from rig import six
 
     return np.array([six(message) for message in one.until_ticks(count)])
+
+
+def test_of_two_arms_that_share_tf_each_node_sees_its_own(rig):
+    """Two simulated arms in two namespaces both published base_link -> tool0: the box held the tool of either."""
+    from rig import DRIVING
+
+    one = rig(policy(FORWARD_X), **DRIVING, **TOOL, tf_prefix="left/")
+    Tool(one, prefix="left/"), Tool(one, position=(0.6, 0.0, 0.2)), Tool(one, position=(9.0, 9.0, 9.0), prefix="right/")
+    one.activate()
+    one.until_moving()
+    assert speeds(one, 40)[:, 0].max() == pytest.approx(0.25, abs=0.01), (
+        "0.2 m from its wall; the others stand at theirs"
+    )
+    assert {message.header.frame_id for message in one.twists} == {"left/base_link"}
+    assert one.control()["workspace limit hits"] == "0"
 
 
 def test_the_tool_is_kept_inside_the_box(rig):

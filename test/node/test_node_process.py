@@ -68,6 +68,37 @@ def test_a_hanging_inference_does_not_keep_the_process_alive(world, act):
     assert time.monotonic() - began < 4, "ros2 launch kills after five seconds"
 
 
+SLOW = """
+import atexit, sys, threading
+class Slow:
+    def __del__(self):
+        threading.Event().wait()  # what torch's memory and libraries take, and more
+sys.slow = Slow()
+atexit.register(lambda: print("logs are written", flush=True))
+from spec_vla_ros.embedded_ros.doorway import ensure_rclpy
+ensure_rclpy()
+from spec_vla_ros.node import process
+{more}
+process.leave({status})
+"""
+
+
+@pytest.mark.parametrize("status", [0, 3])
+def test_a_process_does_not_wait_for_its_interpreter_to_be_taken_apart(start, status):
+    """With a model it lived up to five seconds beyond its last zero, and launch reached for SIGTERM."""
+    one = start(SLOW.format(status=status, more=""))
+    said, trouble = one.communicate(timeout=30)
+    assert one.returncode == status, trouble
+    assert said == "logs are written\n", "what is registered for the end of a process happens"
+
+
+def test_nothing_is_taken_away_from_an_inference_that_goes_on(start):
+    more = "threading.Thread(target=threading.Event().wait).start()"
+    one = start(SLOW.format(status=0, more=more))
+    said, trouble = one.communicate(timeout=30)
+    assert (one.returncode, said) == (0, ""), trouble
+
+
 def test_a_transition_that_does_not_exist_here_leaves_the_node_driving(world, act):
     """Lifecycle managers send numbers; rclpy raises for one that does not fit, out of the executor."""
     from lifecycle_msgs.msg import Transition

@@ -70,7 +70,7 @@ def test_instructions_of_a_node_in_a_namespace_are_found_and_two_such_have_to_be
     bag.topics["/right/instruction"] = "std_msgs/msg/String"
     with pytest.raises(BagError, match=r"which topic is the instruction.*/left/instruction, /right/instruction"):
         Frames(bag, bag.image_topic())
-    with pytest.raises(BagError, match="/speech is no std_msgs/String topic"):
+    with pytest.raises(BagError, match="/speech is no std_msgs/String or DeltaAction topic"):
         Frames(bag, bag.image_topic(), "/speech")
 
 
@@ -95,15 +95,15 @@ def test_an_image_that_cannot_be_read_is_counted_by_its_reason(make_bag):
     assert "truncated" in next(iter(some.unreadable))
 
 
-def action(ns, x, commanded, topic="/act/action"):
+def action(ns, x, commanded, topic="/act/action", text="go", late=10_000_000):
     def build(store):
         return store.types[ACTION](
             header=header(store, ns), sequence=1, delta=np.array([x, 0, 0, 0, 0, 0], np.float32), gripper=1.0,
-            step_dt=0.2, action_scale=0.5, limit_factor=0.5, commanded=commanded, instruction="go",
+            step_dt=0.2, action_scale=0.5, limit_factor=0.5, commanded=commanded, instruction=text,
             tokens=np.zeros(7, np.int32), bins=np.zeros(7, np.int32),
         )  # fmt: skip
 
-    return (topic, ACTION, ns + 10_000_000, build)
+    return (topic, ACTION, ns + late, build)
 
 
 def test_recorded_actions_are_compared_as_the_model_said_them_and_only_those_that_the_arm_was_given(make_bag):
@@ -142,3 +142,64 @@ def test_recorded_velocities_become_the_motion_of_a_step_where_their_topic_is_na
     first = next(frame for frame in list(some) if frame.index == 2)
     np.testing.assert_allclose(some.commands.at(first.stamp_ns, 0.2), [0.02, 0, 0, 0, 0, 0.1], rtol=0.3)
     assert some.commands.at(START + 10**12, 0.2) is None
+
+
+# -- a bag of the node itself, in which nobody has recorded what the operator said
+
+
+def at(index):
+    """Stamp (ns) of an image of the bag."""
+    return START + 1000 + index * PERIOD
+
+
+def test_the_instruction_is_found_in_the_actions_of_the_node(make_bag):
+    """A replay of a bag of the node itself found no instruction, though every action carries it."""
+    spoken = [
+        action(at(2), 0.01, True, text="pick up the cup", late=3 * PERIOD),
+        action(at(7), 0.01, True, text="hold it"),
+    ]
+    folder = make_bag(frames=12, instruction=None, extra=spoken)
+    some = frames(folder, period=0.0)
+    assert some.instruction_topic == "/act/action"
+    assert some.first_instruction() == "pick up the cup"
+    seen = [(frame.stamp_ns, frame.instruction, frame.fresh) for frame in some]
+    assert seen == [
+        (at(index), "pick up the cup" if index < 7 else "hold it", index in (2, 7)) for index in range(2, 12)
+    ], "from the image that it was said for, although the action was recorded later"
+    assert some.without_instruction == 2
+    both = frames(folder, period=0.0, command_topic="/act/action")
+    assert len(list(both)) == 10
+    assert len(both.commands.actions) == 2, "the same topic says what the arm was told"
+
+
+def test_what_the_operator_said_counts_more_than_the_actions(make_bag):
+    folder = make_bag(frames=6, instruction="pick up the red block", extra=[action(at(0), 0.01, True)])
+    assert frames(folder).instruction_topic == "/instruction"
+    assert frames(folder, instruction_topic="/act/action").first_instruction() == "go", "unless they are named"
+
+
+def test_an_instruction_topic_without_a_word_does_not_hide_the_actions(make_bag):
+    """A recorder of all topics writes down that there is one, also where the parameter said it."""
+    bag = Bag(make_bag(frames=3, extra=[action(at(0), 0.01, True)]))
+    bag.counts["/instruction"] = 0
+    assert Frames(bag, bag.image_topic()).instruction_topic == "/act/action"
+
+
+def test_actions_of_two_nodes_have_to_be_chosen_from(make_bag):
+    one, other = (
+        action(at(0), 0.01, True, topic="/left/act/action"),
+        action(at(0), 0.01, True, topic="/right/act/action"),
+    )
+    bag = Bag(make_bag(frames=3, extra=[one, other]))
+    del bag.topics["/instruction"]
+    with pytest.raises(BagError, match=r"which topic is the instruction.*/left/act/action, /right/act/action"):
+        Frames(bag, bag.image_topic())
+
+
+def test_actions_from_before_a_gap_do_not_count_after_it():
+    from spec_vla_ros.replay.frames import _Carried
+
+    carried = _Carried([(10, "one"), (20, "two")])
+    assert [carried.at(stamp) for stamp in (9, 10, 19, 20, 99)] == ["", "one", "one", "two", "two"]
+    carried.forget(15)
+    assert [carried.at(stamp) for stamp in (15, 20)] == ["", "two"]

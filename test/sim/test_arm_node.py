@@ -232,3 +232,20 @@ def test_sigint_ends_the_process_cleanly(driver, process):
     log = process.log.read_text()
     assert "Traceback" not in log
     assert "dropped twists" in log
+
+
+def test_an_arm_with_a_prefix_shares_no_frame_with_another(process, driver, tmp_path):
+    """/tf is one topic for all namespaces."""
+    del process
+    left = start(tmp_path / "log", *("--ros-args", "-r", "__ns:=/left", "-p", "tf_prefix:=left/"))
+    try:
+        driver.until(lambda: driver.buffer.can_transform("left/base_link", "left/tool0", Time()), "the other's frames")
+        images = []
+        driver.node.create_subscription(Image, "/left/image", images.append, qos_profile_sensor_data)
+        driver.until(lambda: images, "an image of the other")
+        assert images[0].header.frame_id == "left/camera"
+        assert driver.buffer.can_transform("base_link", "tool0", Time())
+        assert not driver.buffer.can_transform("base_link", "left/tool0", Time())
+    finally:
+        left.kill()
+        left.wait()

@@ -117,7 +117,9 @@ def test_what_a_bag_does_not_say_is_asked_for(tmp_path):
     with pytest.raises(SourceError, match=r"says no instruction.*--instruction-topic.*/instruction.*--instruction"):
         open_source(str(silent), ALL, None)
     assert len(read(silent, SourceOptions(0.0, instruction="lift"))[1]) == 2
-    with pytest.raises(SourceError, match=r"/speech is no std_msgs/String topic; there are: /instruction"):
+    with pytest.raises(
+        SourceError, match=r"/speech is no std_msgs/String or DeltaAction topic; there are: /instruction"
+    ):
         open_source(str(silent), SourceOptions(0.0, instruction_topic="/speech"), None)
     with pytest.raises(SourceError, match=r"/wrist is no image topic; image topics: /camera/image_raw"):
         open_source(str(silent), SourceOptions(0.0, instruction="lift", image_topic="/wrist"), None)
