@@ -49,7 +49,10 @@ SETTLE = 2.0  # s after the last image until everything has arrived
 
 @dataclass(frozen=True)
 class Options:
-    """``seconds``: of driving; ``width``, ``height``: px; ``rate``: Hz; ``model``: checkpoint folder."""
+    """``seconds``: of driving; ``width``, ``height``: px; ``rate``: Hz; ``model``: checkpoint folder.
+
+    ``base_model``: as the node's parameter.
+    """
 
     seconds: float = 30.0
     width: int = 640
@@ -57,6 +60,7 @@ class Options:
     rate: float = 30.0
     model: str = TABLETOP
     preset: str = "auto"
+    base_model: str = ""
 
 
 class WireBench(Node):
@@ -120,16 +124,19 @@ def measure(options: Options, say: Callable[[str], None]) -> dict[str, Any]:
     env = own_domain()
     with tempfile.TemporaryDirectory() as folder:
         log = Path(folder, "act.log")
-        act = Child("the act node", "spec_vla_ros.node.act_node", _arguments(options), log, env)
-        rclpy.init(args=[], signal_handler_options=SignalHandlerOptions.NO)
+        arguments = _arguments(options)
+        rclpy.init(args=[], signal_handler_options=SignalHandlerOptions.NO)  # where that fails, no node is left behind
+        children = []
         try:
+            act = Child("the act node", "spec_vla_ros.node.act_node", arguments, log, env)
+            children.append(act)
             node = WireBench(options, pixels)
             try:
                 _drive(node, act, options, say)
             finally:
                 node.destroy_node()
         finally:
-            end_all([act])
+            end_all(children)
             rclpy.try_shutdown()
     return figures(options, node)
 
@@ -226,4 +233,5 @@ def _picture(options: Options) -> bytes:
 def _arguments(options: Options) -> list[str]:
     """Of the act node."""
     values = {"model": str(model_folder(options.model)), "preset": options.preset}
+    values |= {"base_model": options.base_model} if options.base_model else {}
     return act_arguments(values | {"instruction": "pick up the red block"})

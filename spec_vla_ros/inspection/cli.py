@@ -4,9 +4,16 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import sys
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
+
+from spec_vla_ros import outermost
+from spec_vla_ros.arguments import BASE_MODEL, PERIOD, Parser
+from spec_vla_ros.outputs import require, write_text
 
 from .findings import ERROR, Report
 from .text import lines_of, verdict
@@ -17,13 +24,8 @@ EXPECTED = "Expected a checkpoint folder or hub id, a folder of draft heads, or 
 def main(argv: Sequence[str]) -> int:
     """``argv`` begins with the command's name. 0: nothing would go wrong; 1: something would be refused."""
     arguments = _parser().parse_args(argv[1:])
-    try:
-        reports = inspect(arguments)
-    except KeyboardInterrupt:
-        return 130
-    except ImportError as error:
-        print(f"spec-vla inspect: {error}. It needs: pip install 'spec_vla_ros[bags,image,model]'", file=sys.stderr)
-        return 1
+    require(arguments.json)
+    reports = inspect(arguments)
     for report in reports:
         print("\n".join(lines_of(report)), end="\n\n")
     print(verdict(reports))
@@ -33,35 +35,53 @@ def main(argv: Sequence[str]) -> int:
     return status
 
 
+@dataclass
+class _Found:
+    """What of all paths has to fit together."""
+
+    models: list[Any] = field(default_factory=list)
+    heads: list[Any] = field(default_factory=list)
+    recordings: list[Any] = field(default_factory=list)
+
+
 def inspect(arguments: argparse.Namespace) -> list[Report]:
     """One report per path, and one about what fits with what."""
     from .fits import inspect_fits
+
+    found, reports = _Found(), []
+    for path in arguments.paths:
+        try:
+            reports.append(_inspect(path, arguments, found))
+        except OSError as error:
+            reports.append(Report(path, "unknown"))
+            reports[-1].error(f"{path} cannot be read: {outermost.in_words(error)}", "Correct the permissions.")
+    fits = inspect_fits(found.models, found.heads, found.recordings, arguments.step_dt)
+    return reports if fits is None else [*reports, fits]
+
+
+def _inspect(path: str, arguments: argparse.Namespace, found: _Found) -> Report:
     from .heads import inspect_heads
     from .model import inspect_model
     from .places import BAG, HEAD, MODEL, head_folders, kind_of, place_of
 
-    reports, models, heads, recordings = [], [], [], []
-    for path in arguments.paths:
-        kind = kind_of(path)
-        if kind == MODEL:
-            report, model = inspect_model(path, arguments.unnorm_key, arguments.step_dt)
-            models.append(model)
-        elif kind == HEAD:
-            report = Report(path, "draft heads")
-            heads += inspect_heads(report, head_folders(place_of(path)), asked_for=True)
-        elif kind == BAG:
-            from .recording import inspect_bag  # only recordings need rosbags
+    kind = kind_of(path)
+    if kind == MODEL:
+        report, model = inspect_model(path, arguments.unnorm_key, arguments.step_dt, arguments.base_model)
+        found.models.append(model)
+    elif kind == HEAD:
+        report = Report(path, "draft heads")
+        found.heads += inspect_heads(report, head_folders(place_of(path)), asked_for=True)
+    elif kind == BAG:
+        from .recording import inspect_bag  # only recordings need rosbags
 
-            report, recording = inspect_bag(
-                path, arguments.image_topic, arguments.instruction, arguments.instruction_topic, _say
-            )
-            recordings.append(recording)
-        else:
-            report = Report(path, "unknown")
-            report.error(f"{path} {_why_unknown(Path(path).expanduser())}", EXPECTED)
-        reports.append(report)
-    fits = inspect_fits(models, heads, recordings, arguments.step_dt)
-    return reports if fits is None else [*reports, fits]
+        report, recording = inspect_bag(
+            path, arguments.image_topic, arguments.instruction, arguments.instruction_topic, _say
+        )
+        found.recordings.append(recording)
+    else:
+        report = Report(path, "unknown")
+        report.error(f"{path} {_why_unknown(Path(os.path.expanduser(path)))}", EXPECTED)
+    return report
 
 
 def _why_unknown(path: Path) -> str:
@@ -70,8 +90,8 @@ def _why_unknown(path: Path) -> str:
     return f"is a link to {path.readlink()}, which does not exist" if path.is_symlink() else "does not exist"
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+def _parser() -> Parser:
+    parser = Parser(
         prog="spec-vla inspect",
         description="Says what is in models, draft heads and recordings, what fits with what, and what would go wrong. "
         "Reads headers of weights, never the weights; a recording once from end to end.",
@@ -81,7 +101,8 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the same facts and problems to FILE")
     told = parser.add_argument_group("as the node or a replay would be told")
     told.add_argument("--unnorm-key", metavar="KEY", help="data set whose statistics are used")
-    told.add_argument("--step-dt", type=float, default=0.0, metavar="S", help="period of an action (the data set's)")
+    told.add_argument("--base-model", default="", metavar="MODEL", help=BASE_MODEL)
+    told.add_argument("--step-dt", type=PERIOD, default=0.0, metavar="S", help="period of an action (the data set's)")
     told.add_argument("--image-topic", default="", metavar="TOPIC", help="the camera of a recording with several")
     told.add_argument("--instruction", default="", metavar="TEXT", help="in place of the recorded ones")
     told.add_argument(
@@ -97,8 +118,7 @@ def _say(line: str) -> None:
 def _write(path: Path, reports: Sequence[Report], status: int) -> None:
     about = [report.to_json() for report in reports]
     problems = [{"path": one["path"], **problem} for one in about for problem in one["problems"]]
-    path.parent.mkdir(parents=True, exist_ok=True)
     text = json.dumps(
         {"status": status, "problems": problems, "reports": about}, indent=2, allow_nan=False, default=str
     )
-    path.write_text(text + "\n", encoding="utf-8")
+    write_text(path, text + "\n")

@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from spec_vla_ros.outputs import whole
+
 from .compare import distance_of
 from .frames import ReplayFrame
 
@@ -30,10 +32,10 @@ class Gallery:
         found = distance_of(row, self._presets)
         if found is None or (len(self._kept) == self._count and found[1] <= self._kept[0][0]):
             return
-        self._folder.mkdir(parents=True, exist_ok=True)
         thumbnail = Image.fromarray(picture)
         thumbnail.thumbnail((SIDE, SIDE))
-        thumbnail.save(self._path(found[1], frame.index), quality=85)
+        with whole(self._path(found[1], frame.index)) as partial:
+            thumbnail.save(partial, format="JPEG", quality=85)
         self._kept = sorted([*self._kept, (found[1], -frame.index)])
         if len(self._kept) > self._count:
             bins, index = self._kept.pop(0)

@@ -11,6 +11,8 @@ from typing import Any
 
 import numpy as np
 
+from spec_vla_ros.outputs import write_text
+
 from .compare import AXES, UNITS, Comparison, table
 from .frames import Commands
 
@@ -55,7 +57,7 @@ def write(
         f"<p>{html.escape(str(machine['processor']))}, {machine['cores']} cores; times are those of this machine.</p>",
         f"<pre>{html.escape(table(content['summary']))}</pre>",
     ]
-    path.write_text("\n".join(parts), encoding="utf-8")
+    write_text(path, "\n".join(parts))
 
 
 def _about(made: Mapping[str, Any], counts: Mapping[str, Any]) -> str:

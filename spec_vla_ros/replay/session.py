@@ -15,6 +15,7 @@ from spec_vla_ros.file_digest import digest
 from spec_vla_ros.foreign_text import printable
 from spec_vla_ros.installed import model_folder
 from spec_vla_ros.machine import machine, versions
+from spec_vla_ros.outputs import write_text
 
 from .bag import Bag
 from .compare import Comparison, worst
@@ -84,7 +85,9 @@ def replay(
     for row in rows(run.path):
         comparison.add(row)
     if not len(comparison):
-        raise ReplayError(f"no image could be replayed: {comparison.errors or _counts(frames, run)}")
+        counted = comparison.errors or _counts(frames, run)
+        why = ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in counted.items() if value)
+        raise ReplayError(f"no image could be replayed: {why}")
     summary = comparison.summary(frames.commands)
     counts = {**_counts(frames, run), "errors": comparison.errors, "seconds": round(time.monotonic() - began, 1)}
     result = Result(run.header, summary, left_out, bag.broken, counts, run.path, {})
@@ -104,7 +107,7 @@ def _load(options: Options) -> tuple[Any, Any, dict[str, Any]]:
     model = options.model or str(model_folder())
     loaded = load_model(
         model, device=options.device, dtype=options.dtype, unnorm_key=options.unnorm_key or None,
-        revision=options.revision or None, centre_crop=options.centre_crop,
+        revision=options.revision or None, base_model=options.base_model, centre_crop=options.centre_crop,
     )  # fmt: skip
     folder = heads_folder(loaded, options.draft_heads)
     heads = trained_drafters(loaded, folder)
@@ -193,6 +196,6 @@ def _write(
         "made_of": result.header, "summary": result.summary, "left_out": result.left_out, "broken": result.broken,
         "counts": result.counts, "worst": furthest, "machine": machine(), "versions": versions(),
     }  # fmt: skip
-    (out / "summary.json").write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+    write_text(out / "summary.json", json.dumps(content, indent=1) + "\n")
     report.write(out / "report.html", content, comparison, frames.commands, gallery.pictures(furthest))
     result.files = {name: out / name for name in ("summary.json", "report.html", "replay_bag")}
