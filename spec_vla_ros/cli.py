@@ -8,33 +8,48 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from spec_vla_ros import outermost
+from spec_vla_ros.arguments import BASE_MODEL, COUNT, Parser, whole
 from spec_vla_ros.installed import TABLETOP
 
-# Commands that parse their own arguments: (module with main(argv), what it does). The name is passed on.
+STATUSES = (
+    "Exit status: 0 done, 1 not possible (one line says why), 2 a wrong command line, 130 Ctrl-C, 143 SIGTERM, 141 "
+    "nobody reads the output any more. Only a defect of this package shows a traceback."
+)
+
+# Commands that parse their own arguments: (module with main(argv), extras that it needs, what it does). The name is
+# passed on.
 OTHERS = {
-    "train-tabletop": ("spec_vla_ros.training.tabletop", "train the small model of the simulated table top"),
-    "eval-tabletop": ("spec_vla_ros.training.tabletop", "run a checkpoint in the simulator, without ROS"),
-    "record-tabletop": ("spec_vla_ros.training.tabletop_bag", "record a bag of the simulated table top"),
-    "train-draft": ("spec_vla_ros.training.train_draft", "train draft heads on a checkpoint's own actions"),
-    "replay": ("spec_vla_ros.replay.cli", "run a recorded bag through the policy and compare decoders"),
-    "inspect": ("spec_vla_ros.inspection.cli", "what is in a model, head or recording, and what would go wrong"),
-    "bench": ("spec_vla_ros.bench.cli", "measure on this machine"),
+    "train-tabletop": ("training.tabletop", "model,sim", "train the small model of the simulated table top"),
+    "eval-tabletop": ("training.tabletop", "model,sim", "run a checkpoint in the simulator, without ROS"),
+    "record-tabletop": ("training.tabletop_bag", "model,sim,replay", "record a bag of the simulated table top"),
+    "train-draft": ("training.train_draft", "model,sim,train", "train draft heads on a checkpoint's own actions"),
+    "replay": ("replay.cli", "model,replay", "run a recorded bag through the policy and compare decoders"),
+    "inspect": ("inspection.cli", "bags,image,model", "what is in a model, head or recording, and what would go wrong"),
+    "bench": ("bench.cli", "demo,embedded,model", "measure on this machine"),
 }
 FULL, SHORT = 20, 4  # episodes per decoder
 FILMED_FULL, FILMED_SHORT = 4, 2
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one command; returns the exit status."""
+    """Run one command; returns the exit status (:mod:`.outermost`)."""
     argv = list(sys.argv[1:] if argv is None else argv)
+    name = next(iter(argv), "")
+    words = argv[:2] if name == "bench" and not "".join(argv[1:2]).startswith("-") else argv[:1]
+    extras = OTHERS[name][1] if name in OTHERS else "demo,embedded,model"
+    return outermost.run(" ".join(["spec-vla", *words]), lambda: _command(argv), extras)
+
+
+def _command(argv: list[str]) -> int:
     if argv and argv[0] in OTHERS:
-        return importlib.import_module(OTHERS[argv[0]][0]).main(argv) or 0
+        return importlib.import_module(f"spec_vla_ros.{OTHERS[argv[0]][0]}").main(argv) or 0
     arguments = _parser().parse_args(argv)
     return arguments.run(arguments)
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="spec-vla", description="OpenVLA with speculative decoding, on ROS 2.")
+def _parser() -> Parser:
+    parser = Parser(prog="spec-vla", description="OpenVLA with speculative decoding, on ROS 2.", epilog=STATUSES)
     commands = parser.add_subparsers(metavar="command", required=True)
     demo = commands.add_parser(
         "demo",
@@ -45,31 +60,25 @@ def _parser() -> argparse.ArgumentParser:
     demo.add_argument("--short", action="store_true", help=f"{SHORT} episodes per decoder, within two minutes")
     demo.add_argument("--out", type=Path, default=Path("out/demo"), help="output folder (default: %(default)s)")
     demo.add_argument("--model", default=TABLETOP, help="checkpoint folder or hub id (default: %(default)s)")
-    demo.add_argument("--episodes", type=_positive, help=f"per decoder (default: {FULL})")
-    demo.add_argument("--seed", type=int, default=0, choices=range(1000), metavar="0..999", help="which layouts")
+    demo.add_argument("--base-model", default="", help=BASE_MODEL)
+    demo.add_argument("--episodes", type=COUNT, help=f"per decoder (default: {FULL})")
+    demo.add_argument("--seed", type=whole(0, 999), default=0, metavar="0..999", help="which layouts")
     demo.add_argument(
         "--policy", choices=("openvla", "scripted"), default="openvla", help="scripted: canned moves, needs no model"
     )
     demo.set_defaults(run=_demo)
-    for name, (_, text) in OTHERS.items():
+    for name, (_, _, text) in OTHERS.items():
         commands.add_parser(name, help=text, add_help=False)
     return parser
 
 
-def _positive(text: str) -> int:
-    value = int(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"at least 1, got {value}")
-    return value
-
-
 def _demo(arguments: argparse.Namespace) -> int:
-    from spec_vla_ros.demo.processes import DemoError
     from spec_vla_ros.demo.run import Options, run
 
     options = Options(
         out=arguments.out,
         model=arguments.model,
+        base_model=arguments.base_model,
         episodes=arguments.episodes or (SHORT if arguments.short else FULL),
         filmed=FILMED_SHORT if arguments.short else FILMED_FULL,
         seed=arguments.seed,
@@ -77,20 +86,8 @@ def _demo(arguments: argparse.Namespace) -> int:
     )
     try:
         run(options, say=lambda line: print(line, flush=True))
-    except DemoError as error:
-        print(f"spec-vla demo: {error}", file=sys.stderr)
-        return 1
-    except ImportError as error:
-        print(
-            f"spec-vla demo: {error}. The demo needs: pip install 'spec_vla_ros[demo,embedded,model]'", file=sys.stderr
-        )
-        return 1
-    except OSError as error:  # a full disk, most likely
-        print(f"spec-vla demo: {error}; both nodes have ended", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        print("\ninterrupted; both nodes have ended", file=sys.stderr)
-        return 130
+    except KeyboardInterrupt as error:
+        raise type(error)("both nodes have ended") from None
     return 0
 
 

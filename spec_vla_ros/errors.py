@@ -96,3 +96,19 @@ class NonFiniteError(SpecVlaError):
 
     fault = "NON_FINITE"
     remedy = "Check GPU memory and precision settings, reload the model (cleanup, configure)."
+
+
+class CommandError(Exception):
+    """A command cannot go on; the whole message is for the person at the keyboard.
+
+    ``status``: of the process then. ``lines``: whether the message may have several, such as the end of a log.
+    """
+
+    status = 1
+    lines = False
+
+
+class UsageError(CommandError):
+    """The command line asks for what there is not."""
+
+    status = 2

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 from pathlib import Path
 
 import spec_vla_ros
@@ -28,7 +29,7 @@ def share_path(relative: str) -> Path:
     """``relative`` in one of :func:`share_folders`; raises ``FileNotFoundError`` that lists where it looked."""
     places = share_folders()
     for place in places:
-        if (place / relative).exists():
+        if os.path.exists(place / relative):  # which does not raise for a folder that may not be looked into
             return place / relative
     raise FileNotFoundError(f"{relative} is in none of: {', '.join(map(str, places))}")
 
@@ -38,5 +39,5 @@ def model_folder(model: str | Path = TABLETOP) -> Path:
 
     Raises ``FileNotFoundError`` that lists where it looked.
     """
-    here = Path(model).expanduser()
-    return here if here.is_dir() else share_path(str(here))
+    here = Path(os.path.expanduser(model))
+    return here if os.path.isdir(here) else share_path(str(here))

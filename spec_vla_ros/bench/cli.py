@@ -5,48 +5,58 @@ from __future__ import annotations
 import argparse
 import importlib
 import json
-import signal
-import sys
+import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from spec_vla_ros import outermost
+from spec_vla_ros.arguments import (
+    BASE_MODEL,
+    BINS,
+    COUNT,
+    MINUTES,
+    POSITIVE,
+    SECONDS,
+    SEED,
+    SHARE,
+    SIZE,
+    THREADS,
+    Parser,
+    number,
+    whole,
+)
 from spec_vla_ros.decoding.presets import AUTO, PRESETS
-from spec_vla_ros.demo.processes import DemoError
-from spec_vla_ros.errors import SpecVlaError
+from spec_vla_ros.errors import CommandError, UsageError
 from spec_vla_ros.installed import TABLETOP, model_folder
 from spec_vla_ros.machine import machine, versions
+from spec_vla_ros.outputs import require, write_text
 from spec_vla_ros.sim.libero_protocol import STATES, SUITES, TASKS
 
 from .floor import WEIGHT_BYTES
 from .two_hosts import ROWS
 
 TWO_HOSTS = list(ROWS)
+PIXELS, JOBS = whole(1, 8192), whole(0, THREADS)
 TRACE_EPISODES = 54  # six of every task
 
 
 def main(argv: Sequence[str]) -> int:
     """Run one bench; ``argv`` begins with the command's name. Returns the exit status."""
     arguments = _parser().parse_args(argv[1:])
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # the nodes that a bench has started end with it
-    try:
-        return arguments.run(arguments)
-    except KeyboardInterrupt:
-        return 130
-    except (DemoError, SpecVlaError, FileNotFoundError) as error:
-        print(f"spec-vla bench {arguments.what}: {error}", file=sys.stderr)
-        return 1
+    require(arguments.json, getattr(arguments, "plot", None))
+    return arguments.run(arguments)
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="spec-vla bench", description="Measurements on this machine.")
+def _parser() -> Parser:
+    parser = Parser(prog="spec-vla bench", description="Measurements on this machine.")
     benches = parser.add_subparsers(dest="what", metavar="what", required=True)
     text = "what the act node adds to the inference, from the image to the first velocity of its action"
     wire = benches.add_parser("wire", help=text, description=f"Measures {text}; over DDS, without an arm.")
-    wire.add_argument("--seconds", type=float, default=30.0, help="of driving (%(default)s)")
-    wire.add_argument("--width", type=int, default=640, help="px (%(default)s)")
-    wire.add_argument("--height", type=int, default=480, help="px (%(default)s)")
-    wire.add_argument("--rate", type=float, default=30.0, help="images per second (%(default)s)")
+    wire.add_argument("--seconds", type=SECONDS, default=30.0, help="of driving (%(default)s)")
+    wire.add_argument("--width", type=PIXELS, default=640, help="px (%(default)s)")
+    wire.add_argument("--height", type=PIXELS, default=480, help="px (%(default)s)")
+    wire.add_argument("--rate", type=POSITIVE, default=30.0, help="images per second (%(default)s)")
     wire.add_argument("--reliable", action="store_true", help="the camera publishes reliably (best effort)")
     wire.add_argument("--compressed", action="store_true", help="it publishes JPEG (raw)")
     wire.add_argument(
@@ -61,7 +71,7 @@ def _parser() -> argparse.ArgumentParser:
     about = f"Measures {text}. The hosts are network namespaces of this machine; needs root and iproute2."
     hosts = benches.add_parser("two-hosts", help=text, description=about)
     hosts.add_argument("--rows", nargs="+", metavar="ROW", help=f"of {', '.join(TWO_HOSTS)} (all)", choices=TWO_HOSTS)
-    hosts.add_argument("--seconds", type=float, default=20.0, help="of driving per row (%(default)s)")
+    hosts.add_argument("--seconds", type=SECONDS, default=20.0, help="of driving per row (%(default)s)")
     hosts.add_argument("--model", default="", help="checkpoint folder (canned moves, which think for 30 ms)")
     hosts.set_defaults(run=_two_hosts)
     text = "passes, success and drift of presets and radii, in closed loop on the simulated table top"
@@ -69,10 +79,10 @@ def _parser() -> argparse.ArgumentParser:
     passes.add_argument("--model", default=TABLETOP, help="checkpoint folder (%(default)s)")
     passes.add_argument("--heads", type=Path, help="folder of draft heads (drafters/ in the model's folder)")
     passes.add_argument("--presets", nargs="+", default=list(PRESETS), choices=PRESETS, help="(all)")
-    passes.add_argument("--radii", nargs="+", type=int, default=[0, 5, 9], help="bins (%(default)s)")
-    passes.add_argument("--radius-sum", type=int, help="bins that an action's accepted distances may add up to")
-    passes.add_argument("--second-look", type=float, default=0.5, help="nats, as the node's parameter (%(default)s)")
-    passes.add_argument("--episodes", type=int, default=300, help="per row (%(default)s)")
+    passes.add_argument("--radii", nargs="+", type=BINS, default=[0, 5, 9], help="bins (%(default)s)")
+    passes.add_argument("--radius-sum", type=COUNT, help="bins that an action's accepted distances may add up to")
+    passes.add_argument("--second-look", type=SIZE, default=0.5, help="nats, as the node's parameter (%(default)s)")
+    passes.add_argument("--episodes", type=COUNT, default=300, help="per row (%(default)s)")
     passes.add_argument(
         "--one-shape", action="store_true", help="fill every pass up to one size, so that no rounding differs (slow)"
     )
@@ -92,14 +102,14 @@ def _parser() -> argparse.ArgumentParser:
         default="auto",
         help="7b, or a checkpoint folder whose sizes are taken; auto = 7b on a GPU, else small",
     )
-    latency.add_argument("--layers", type=int, help="decoder layers, instead of those of the shapes")
-    latency.add_argument("--threads", type=int, default=1, help="of torch on the CPU (%(default)s)")
+    latency.add_argument("--layers", type=COUNT, help="decoder layers, instead of those of the shapes")
+    latency.add_argument("--threads", type=JOBS, default=1, help="of torch on the CPU (%(default)s)")
     latency.add_argument("--device", default="auto", help="torch device (auto: cuda where there is one)")
     latency.add_argument(
         "--precisions", nargs="+", choices=WEIGHT_BYTES, help="(bfloat16 on a GPU, float32 on the CPU)"
     )
     latency.add_argument("--presets", nargs="+", default=list(PRESETS), choices=PRESETS, help="(all)")
-    latency.add_argument("--actions", type=int, default=200, help="per row (%(default)s)")
+    latency.add_argument("--actions", type=COUNT, default=200, help="per row (%(default)s)")
     latency.add_argument(
         "--trace",
         type=Path,
@@ -107,21 +117,23 @@ def _parser() -> argparse.ArgumentParser:
         help="recorded acceptance (that of the small model); recorded on the table top if there is no such file",
     )
     latency.add_argument(
-        "--bandwidth", type=float, help="TB/s of the device's memory, for the floor (known devices: own)"
+        "--bandwidth",
+        type=POSITIVE,
+        help="TB/s of the device's memory, for the floor (known devices: own)",
     )
-    latency.add_argument("--tflops", type=float, help="dense arithmetic of the device, likewise")
+    latency.add_argument("--tflops", type=POSITIVE, help="dense arithmetic of the device, likewise")
     latency.set_defaults(run=_latency)
     text = "whether the act node grows or its stream pauses in hours of closed loop"
     soak = benches.add_parser("soak", help=text, description=f"Finds out {text}, with the simulated arm.")
-    soak.add_argument("--minutes", type=float, default=60.0, help="(%(default)s)")
+    soak.add_argument("--minutes", type=MINUTES, default=60.0, help="(%(default)s)")
     soak.add_argument("--model", default=TABLETOP, help="checkpoint folder (%(default)s)")
-    soak.add_argument("--seed", type=int, default=1, help="of the layouts (%(default)s)")
+    soak.add_argument("--seed", type=SEED, default=1, help="of the layouts (%(default)s)")
     soak.set_defaults(run=_over_dds("soak"))
     text = "how long the arm goes on after the camera's last image"
     dead = benches.add_parser("dead-man", help=text, description=f"Measures {text}, with and without a running /clock.")
-    dead.add_argument("--trials", type=int, default=50, help="per kind of clock (%(default)s)")
-    dead.add_argument("--image-timeout", type=float, default=0.5, help="s, of the node (%(default)s)")
-    dead.add_argument("--seed", type=int, default=0, help="of the moments (%(default)s)")
+    dead.add_argument("--trials", type=COUNT, default=50, help="per kind of clock (%(default)s)")
+    dead.add_argument("--image-timeout", type=number(0.05, 5.05), default=0.5, help="s, of the node (%(default)s)")
+    dead.add_argument("--seed", type=SEED, default=0, help="of the moments (%(default)s)")
     dead.set_defaults(run=_over_dds("dead_man"))
     text = "whether a faulty world ever makes the act node publish an unsafe command"
     faults = benches.add_parser(
@@ -129,16 +141,16 @@ def _parser() -> argparse.ArgumentParser:
         help=text,
         description=f"Finds out {text}: injects faults at random while it drives a simulated arm over DDS.",
     )
-    faults.add_argument("--faults", type=int, default=1000, help="to inject (%(default)s)")
-    faults.add_argument("--seed", type=int, default=0, help="decides every fault and its moment (%(default)s)")
+    faults.add_argument("--faults", type=COUNT, default=1000, help="to inject (%(default)s)")
+    faults.add_argument("--seed", type=SEED, default=0, help="decides every fault and its moment (%(default)s)")
     faults.add_argument(
-        "--seconds-per-fault", type=float, default=1.0, help="that a stopped node is watched, about (%(default)s)"
+        "--seconds-per-fault", type=SECONDS, default=1.0, help="that a stopped node is watched, about (%(default)s)"
     )
-    faults.add_argument("--width", type=int, default=64, help="px of the camera, at most 640 (%(default)s)")
-    faults.add_argument("--height", type=int, default=64, help="px, at most 480 (%(default)s)")
+    faults.add_argument("--width", type=whole(1, 640), default=64, help="px of the camera, at most 640 (%(default)s)")
+    faults.add_argument("--height", type=whole(1, 480), default=64, help="px, at most 480 (%(default)s)")
     faults.add_argument(
         "--pairs",
-        type=float,
+        type=SHARE,
         default=0.25,
         metavar="SHARE",
         help="of faults with a second one soon after (%(default)s)",
@@ -151,14 +163,13 @@ def _parser() -> argparse.ArgumentParser:
     libero.add_argument("--model", required=True, help="checkpoint folder or hub id, fine-tuned on the suite")
     libero.add_argument("--revision", default="", help="branch, tag or commit of a hub id")
     libero.add_argument("--preset", "--presets", dest="presets", nargs="+", default=list(PRESETS), choices=PRESETS)
-    libero.add_argument("--radius", type=int, default=9, help="bins (%(default)s)")
-    libero.add_argument(
-        "--trials", type=int, default=STATES, choices=range(1, STATES + 1), metavar=f"1..{STATES}", help="(%(default)s)"
-    )
-    libero.add_argument("--tasks", type=int, nargs="+", default=list(range(TASKS)), choices=range(TASKS), help="(all)")
-    libero.add_argument("--seed", type=int, default=0, help="of where fixtures stand (%(default)s)")
+    libero.add_argument("--radius", type=BINS, default=9, help="bins (%(default)s)")
+    libero.add_argument("--trials", type=whole(1, STATES), default=STATES, metavar=f"1..{STATES}", help="(%(default)s)")
+    tasks = whole(0, TASKS - 1)
+    libero.add_argument("--tasks", type=tasks, nargs="+", default=list(range(TASKS)), metavar="TASK", help="(all)")
+    libero.add_argument("--seed", type=SEED, default=0, help="of where fixtures stand (%(default)s)")
     libero.add_argument("--work", type=Path, help="folder of finished episodes, to go on from (out/libero/<suite>)")
-    libero.add_argument("--workers", type=int, default=0, help="processes, each with a model (one per device)")
+    libero.add_argument("--workers", type=JOBS, default=0, help="processes, each with a model (one per device)")
     libero.add_argument("--devices", default="auto", help="cuda:0,cuda:1 (auto: cuda where there is one)")
     libero.add_argument("--dtype", default="auto", help="auto, bfloat16, float32, int8, int4 (%(default)s)")
     libero.add_argument("--unnorm-key", default="", help="statistics of the model (those of the suite)")
@@ -167,6 +178,8 @@ def _parser() -> argparse.ArgumentParser:
     libero.set_defaults(run=_libero)
     for bench in (passes, latency):
         bench.add_argument("--plot", type=Path, metavar="PATH", help="draw the figures into this PNG")
+    for bench in (wire, hosts, passes, latency, soak, libero):
+        bench.add_argument("--base-model", default="", help=BASE_MODEL)
     for bench in benches.choices.values():
         bench.add_argument("--json", type=Path, metavar="PATH", help="write the figures to this file")
     return parser
@@ -191,9 +204,8 @@ def _two_hosts(arguments: argparse.Namespace) -> int:
     from .two_hosts import measure
 
     if why := missing():
-        print(f"spec-vla bench two-hosts: {why}", file=sys.stderr)
-        return 1
-    rows = measure(arguments.rows or TWO_HOSTS, arguments.seconds, _say, arguments.model)
+        raise CommandError(why)
+    rows = measure(arguments.rows or TWO_HOSTS, arguments.seconds, _say, arguments.model, arguments.base_model)
     _write(arguments.json, rows)
     return 0
 
@@ -211,8 +223,8 @@ def _passes(arguments: argparse.Namespace) -> int:
         radii = arguments.radii if preset != "autoregressive" else [0]
         more = {"radius_sum": arguments.radius_sum, "second_look": arguments.second_look}
         grid += [DecodeSettings(preset=preset, acceptance_radius=radius, **more) for radius in radii]
-    model = model_folder(arguments.model)
-    rows = measure(model, grid, arguments.episodes, _say, arguments.heads, one_shape=arguments.one_shape)
+    more = {"one_shape": arguments.one_shape, "base_model": arguments.base_model}
+    rows = measure(arguments.model, grid, arguments.episodes, _say, arguments.heads, **more)
     _write(arguments.json, rows)
     if arguments.plot and rows:
         from .plot import plot_passes
@@ -242,7 +254,6 @@ def _pixels(text: str) -> tuple[int, int]:
 def _latency(arguments: argparse.Namespace) -> int:
     import torch
 
-    from spec_vla_ros.errors import CheckpointError, ConfigurationError
     from spec_vla_ros.openvla.checkpoint import read_checkpoint
     from spec_vla_ros.openvla.devices import named_device, use_threads
 
@@ -251,26 +262,19 @@ def _latency(arguments: argparse.Namespace) -> int:
     from .replayed import Trace, record
     from .shapes import SEVEN_B, shortened
 
-    try:
-        use_threads(arguments.threads)
-        device = named_device(arguments.device)
-    except ConfigurationError as error:
-        print(f"spec-vla bench latency: {error}", file=sys.stderr)
-        return 1
+    use_threads(arguments.threads)
+    device = named_device(arguments.device)
     on_gpu = device.type == "cuda"
     shapes = ("7b" if on_gpu else TABLETOP) if arguments.shapes == "auto" else arguments.shapes
-    try:
-        config = SEVEN_B if shapes == "7b" else read_checkpoint(model_folder(shapes)).config
-        path = arguments.trace or model_folder() / "trace.json"
-        if path.is_file():
-            trace = Trace.load(path)
-        else:
-            drafting = [preset for preset in arguments.presets if PRESETS[preset].decoder == "speculative"]
-            trace = record(model_folder(), drafting, TRACE_EPISODES, _say)
-            trace.save(path)
-    except (CheckpointError, OSError, ValueError, KeyError) as error:
-        print(f"spec-vla bench latency: {error}", file=sys.stderr)
-        return 1
+    config = SEVEN_B if shapes == "7b" else read_checkpoint(model_folder(shapes), arguments.base_model).config
+    path = arguments.trace or model_folder() / "trace.json"
+    if os.path.exists(path):
+        trace = Trace.load(path)
+    else:
+        require(path)
+        drafting = [preset for preset in arguments.presets if PRESETS[preset].decoder == "speculative"]
+        trace = record(model_folder(), drafting, TRACE_EPISODES, _say)
+        trace.save(path)
     if arguments.layers:
         config = shortened(config, arguments.layers)
     limits = Device.named(torch.cuda.get_device_name(device)) if on_gpu else None
@@ -281,8 +285,7 @@ def _latency(arguments: argparse.Namespace) -> int:
     try:
         rows = measure(config, device, precisions, arguments.presets, trace, arguments.actions, _say, limits)
     except torch.OutOfMemoryError as error:
-        print(f"spec-vla bench latency: {error}\nFewer --layers or --precisions int8 need less.", file=sys.stderr)
-        return 1
+        raise CommandError(f"{outermost.in_words(error)} (fewer --layers or --precisions int8 need less)") from error
     for row in rows:
         row |= {
             "shapes": shapes, "layers": config.llama.num_hidden_layers, "threads": torch.get_num_threads(),
@@ -301,9 +304,8 @@ def _faults(arguments: argparse.Namespace) -> int:
     from .faults import Options, measure, report, safe
 
     if unknown := set(arguments.kinds) - {kind.name for kind in KINDS}:
-        names = "\n".join(f"  {kind.name}" for kind in KINDS)
-        print(f"spec-vla bench faults: no kind {', '.join(sorted(unknown))}; there are:\n{names}", file=sys.stderr)
-        return 2
+        names = ", ".join(kind.name for kind in KINDS)
+        raise UsageError(f"no kind {', '.join(sorted(unknown))}; there are: {names}")
     names = ("faults", "seed", "seconds_per_fault", "width", "height", "kinds", "pairs")
     rows = measure(Options(**{name: getattr(arguments, name) for name in names}), _say)
     _say(report(rows))
@@ -312,9 +314,9 @@ def _faults(arguments: argparse.Namespace) -> int:
 
 
 def _libero(arguments: argparse.Namespace) -> int:
-    from spec_vla_ros.sim.libero_world import LiberoMissingError, packages
+    from spec_vla_ros.sim.libero_world import packages
 
-    from .libero import LiberoBenchError, Options, measure
+    from .libero import Options, measure
     from .libero_report import report
 
     devices = tuple(arguments.devices.split(","))
@@ -326,11 +328,8 @@ def _libero(arguments: argparse.Namespace) -> int:
         "presets": tuple(dict.fromkeys(arguments.presets)),
         "tasks": tuple(sorted(set(arguments.tasks))),
     }
-    try:
-        rows = measure(Options(**given), _say)
-    except (LiberoMissingError, LiberoBenchError) as error:
-        print(f"spec-vla bench libero: {error}", file=sys.stderr)
-        return 1
+    require(given["work"], folder=True)
+    rows = measure(Options(**given), _say)
     if not rows:
         return 1
     _say(report(rows))
@@ -340,8 +339,7 @@ def _libero(arguments: argparse.Namespace) -> int:
 
 def _write(path: Path | None, rows: list[dict[str, Any]]) -> None:
     if path is not None:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps({"machine": machine(), "versions": versions(), "rows": rows}, indent=2) + "\n")
+        write_text(path, json.dumps({"machine": machine(), "versions": versions(), "rows": rows}, indent=2) + "\n")
 
 
 def _say(line: str) -> None:

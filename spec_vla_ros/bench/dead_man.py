@@ -111,16 +111,19 @@ def _measure(options: Options, simulated: bool, say: Callable[[str], None]) -> d
             "image_timeout": str(options.image_timeout), "instruction": "dead-man", "dry_run": "false",
             "autostart": "true",
         }  # fmt: skip
-        act = Child("the act node", "spec_vla_ros.node.act_node", act_arguments(values), Path(folder, "act.log"), env)
         rclpy.init(args=[], signal_handler_options=SignalHandlerOptions.NO)
+        children = []
         try:
+            log = Path(folder, "act.log")
+            act = Child("the act node", "spec_vla_ros.node.act_node", act_arguments(values), log, env)
+            children.append(act)
             world = World(simulated)
             try:
                 late = _trials(world, act, options, say)
             finally:
                 world.destroy_node()
         finally:
-            end_all([act])
+            end_all(children)
             rclpy.try_shutdown()
     return {
         **asdict(options),

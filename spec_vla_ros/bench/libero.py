@@ -12,13 +12,16 @@ import multiprocessing
 import os
 import signal
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import Any
 
 from ..decoding.presets import PRESETS, resolve
+from ..errors import CommandError
+from ..outermost import in_words
+from ..outputs import appending, write_text, writing
 from ..policy_types import DecodeSettings, Policy
 from ..sim.libero_episode import LiberoEpisode, World, run_episode
 from ..sim.libero_protocol import STATES, SUITES, TASKS
@@ -28,8 +31,10 @@ GRACE = 15.0  # s that a worker gets to notice the end; an action of a large mod
 ABOUT, LOCK, EPISODES = "run.json", "lock", "episodes-*.jsonl"
 
 
-class LiberoBenchError(RuntimeError):
+class LiberoBenchError(CommandError):
     """The bench cannot go on; the message is for the person at the keyboard."""
+
+    lines = True
 
 
 @dataclass(frozen=True)
@@ -48,6 +53,7 @@ class Options:
     devices: tuple[str, ...] = ("auto",)
     dtype: str = "auto"
     unnorm_key: str = ""
+    base_model: str = ""
     heads: Path | None = None
     assets: Path | None = None
     revision: str = ""
@@ -60,7 +66,9 @@ class Options:
         """What all episodes of one work folder have in common."""
         heads = None if self.heads is None else str(self.heads)
         names = ("suite", "model", "radius", "seed", "dtype", "unnorm_key")
-        return {**{name: getattr(self, name) for name in names}, "heads": heads, "revision": self.revision or None}
+        base = {"base_model": self.base_model} if self.base_model else {}
+        same = {name: getattr(self, name) for name in names}
+        return {**same, "heads": heads, "revision": self.revision or None, **base}
 
     def plan(self) -> list[Key]:
         """Every episode, in the order in which they run: a scene is built once per preset, task and worker."""
@@ -90,7 +98,10 @@ def load_driver(options: Options, device: str, threads: int) -> Driver:
     if device == "cpu":
         torch.set_num_threads(threads)
     key = options.unnorm_key or SUITES[options.suite].key
-    loaded = load_model(options.model, device, options.dtype, key, options.revision or None, centre_crop=True)
+    loaded = load_model(
+        options.model, device, options.dtype, key, options.revision or None,
+        base_model=options.base_model, centre_crop=True,
+    )  # fmt: skip
     heads, problems = trained_drafters(loaded, heads_folder(loaded, options.heads or ""))
     policy = OpenVLAPolicy(loaded, heads, problems)
     policy.warm_up("pick up the bowl")
@@ -150,7 +161,8 @@ def measure(options: Options, say: Callable[[str], None], parts: Parts | None = 
 @contextmanager
 def _claimed(options: Options) -> Iterator[None]:
     """The work folder, for this run alone and for one kind of run."""
-    options.work.mkdir(parents=True, exist_ok=True)
+    with writing(options.work):
+        options.work.mkdir(parents=True, exist_ok=True)
     about = options.work / ABOUT
     with (options.work / LOCK).open("w") as lock:
         try:
@@ -159,16 +171,24 @@ def _claimed(options: Options) -> Iterator[None]:
             raise LiberoBenchError(f"another run is working in {options.work}") from error
         here = options.identity()
         if about.is_file():
-            there = json.loads(about.read_text())
+            there = _about(about)
             differing = [name for name in here if there.get(name) != here[name]]
             if differing:
                 told = "; ".join(f"{name} was {there.get(name)!r}, now {here[name]!r}" for name in differing)
                 raise LiberoBenchError(f"{options.work} holds episodes of another run: {told}. Choose another --work")
         else:
-            unfinished = about.with_suffix(".new")
-            unfinished.write_text(json.dumps(here, indent=2) + "\n")
-            unfinished.replace(about)
+            write_text(about, json.dumps(here, indent=2) + "\n")
         yield
+
+
+def _about(path: Path) -> dict[str, Any]:
+    try:
+        there = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise LiberoBenchError(f"{path} is broken ({error}). Choose another --work") from error
+    if not isinstance(there, dict):
+        raise LiberoBenchError(f"{path} is broken: it holds no object. Choose another --work")
+    return there
 
 
 def read_episodes(work: Path, say: Callable[[str], None] = lambda line: None) -> dict[Key, LiberoEpisode]:
@@ -197,24 +217,23 @@ class Journal:
     """Appends finished episodes to one file, each in a single write that is on the disk before the next begins."""
 
     def __init__(self, path: Path) -> None:
-        self._file = path.open("ab")
+        self._open = ExitStack()
+        self._append = self._open.enter_context(appending(path, durable=True))
         if path.stat().st_size:
             with path.open("rb") as stream:
                 stream.seek(-1, os.SEEK_END)
                 if stream.read() != b"\n":  # cut short by a kill: what follows must not be glued to it
-                    self._file.write(b"\n")
+                    self._append("\n")
 
     def append(self, key: Key, episode: LiberoEpisode, device: str) -> None:
         """Write one line and wait for the disk."""
         preset, task, trial = key
         record = {"preset": preset, "task": task, "trial": trial, "device": device, **asdict(episode)}
-        self._file.write(json.dumps(record, separators=(",", ":")).encode() + b"\n")
-        self._file.flush()
-        os.fsync(self._file.fileno())
+        self._append(json.dumps(record, separators=(",", ":")) + "\n")
 
     def close(self) -> None:
         """Close the file."""
-        self._file.close()
+        self._open.close()
 
 
 # -- processes ---------------------------------------------------------------------------------------------------------
@@ -313,7 +332,7 @@ def _work(
         pass  # nobody listens any more
     except Exception as error:  # noqa: BLE001 - becomes the one line that the person at the keyboard sees
         with suppress(OSError):
-            tell.send(("problem", f"{type(error).__name__}: {error}"))
+            tell.send(("problem", f"{type(error).__name__}: {in_words(error) or error}"))
     finally:
         if world is not None:
             world.close()

@@ -57,19 +57,20 @@ class Watched:
 
 
 def measure(
-    model: Path,
+    model: Path | str,
     grid: Sequence[DecodeSettings],
     episodes: int,
     say: Callable[[str], None],
     heads: Path | None = None,
     first_seed: int = EVALUATION_SEED,
     one_shape: bool = False,
+    base_model: str = "",
 ) -> list[dict[str, Any]]:
     """One row per settings of ``grid``, all over the same episodes; ``one_shape``: see :class:`.decoding.verifier`."""
     from ..decoding.heads.store import heads_folder, trained_drafters
     from ..decoding.presets import resolve
 
-    loaded = load_model(model, device="cpu")
+    loaded = load_model(model, device="cpu", base_model=base_model)
     trained, problems = trained_drafters(loaded, heads_folder(loaded, heads or ""))
     for problem in problems:
         say(f"warning: {problem}")

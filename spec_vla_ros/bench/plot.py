@@ -9,6 +9,8 @@ from typing import Any
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
+from spec_vla_ros.outputs import whole
+
 from .latency import STAGES
 
 COLORS = ("#9ecae9", "#4c78a8", "#f58518", "#54a24b")
@@ -64,5 +66,5 @@ def plot_passes(rows: Sequence[dict[str, Any]], path: Path) -> None:
 
 def _finish(figure: Figure, axes: Any, path: Path) -> None:
     axes.spines[["top", "right"]].set_visible(False)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path)
+    with whole(path) as partial:
+        figure.savefig(partial, format="png")

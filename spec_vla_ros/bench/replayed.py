@@ -14,6 +14,8 @@ from pathlib import Path
 
 from ..decoding.tree import DraftTree
 from ..decoding.verifier import Verifier
+from ..errors import CommandError
+from ..outputs import write_text
 
 Action = tuple[int, ...]  # accepted drafts of each pass of one action, those of a second look included
 ACTION_DIM = 7  # of the recorded actions
@@ -54,15 +56,17 @@ class Trace:
 
     @staticmethod
     def load(path: Path) -> Trace:
-        """Raises ``OSError`` and ``ValueError``."""
-        data = json.loads(path.read_text())
-        return Trace(data["about"], {name: [tuple(a) for a in rows] for name, rows in data["actions"].items()})
+        """Raises ``OSError``, and :class:`CommandError` for what is no trace."""
+        try:
+            data = json.loads(path.read_text(encoding="utf-8"))
+            return Trace(data["about"], {name: [tuple(a) for a in rows] for name, rows in data["actions"].items()})
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise CommandError(f"{path} is no recorded trace: {type(error).__name__}: {error}") from error
 
     def save(self, path: Path) -> None:
         """Write a small JSON file."""
-        path.parent.mkdir(parents=True, exist_ok=True)
         rows = {name: [list(action) for action in actions] for name, actions in self.actions.items()}
-        path.write_text(json.dumps({"about": self.about, "actions": rows}, separators=(",", ":")) + "\n")
+        write_text(path, json.dumps({"about": self.about, "actions": rows}, separators=(",", ":")) + "\n")
 
 
 def record(model: Path, presets: Sequence[str], episodes: int, say: Callable[[str], None]) -> Trace:

@@ -40,11 +40,14 @@ NAP, WAIT = 0.005, 0.002  # s: between two looks at the kernel's account, and wh
 
 @dataclass(frozen=True)
 class Options:
-    """``minutes``: of closed loop; ``model``: checkpoint folder; ``seed``: of the layouts."""
+    """``minutes``: of closed loop; ``model``: checkpoint folder; ``seed``: of the layouts; ``base_model``: as the
+    node's parameter.
+    """
 
     minutes: float = 60.0
     model: str = TABLETOP
     seed: int = 1
+    base_model: str = ""
 
 
 class Ear(Recording):
@@ -155,14 +158,15 @@ def measure(options: Options, say: Callable[[str], None]) -> dict[str, Any]:
     """Run for ``options.minutes``. Raises :class:`DemoError` if a node ends or reports a fault."""
     from spec_vla_ros.demo.operator_node import RUNTIME, operator
 
-    model = str(model_folder(options.model))
+    values = {"model": str(model_folder(options.model))}
+    values |= {"base_model": options.base_model} if options.base_model else {}
     env, ear, children = own_domain(), Ear(), []
     outcomes: list[bool] = []
     with tempfile.TemporaryDirectory() as folder:
         try:
             for name, module, arguments in (
                 ("arm", "spec_vla_ros.sim.arm_node", []),
-                ("act", "spec_vla_ros.node.act_node", act_arguments({"model": model})),
+                ("act", "spec_vla_ros.node.act_node", act_arguments(values)),
             ):
                 children.insert(0, Child(name, module, arguments, Path(folder, f"{name}.log"), env))
             with operator(ear, lambda: [child.check() for child in children]) as node:

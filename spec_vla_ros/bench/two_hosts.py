@@ -72,7 +72,9 @@ ROWS: dict[str, Row] = {
 }
 
 
-def measure(names: Sequence[str], seconds: float, say: Callable[[str], None], model: str = "") -> list[dict[str, Any]]:
+def measure(
+    names: Sequence[str], seconds: float, say: Callable[[str], None], model: str = "", base_model: str = ""
+) -> list[dict[str, Any]]:
     """The figures of the rows ``names``, each after ``seconds`` of driving. ``model``: checkpoint, "" = canned moves.
 
     Raises :class:`DemoError` where a run is not possible. Needs what :func:`.netns.missing` asks for.
@@ -80,19 +82,19 @@ def measure(names: Sequence[str], seconds: float, say: Callable[[str], None], mo
     results = []
     for name in names:
         row = ROWS[name]
-        results.append({"row": name, **asdict(row), "seconds": seconds, **run(row, seconds, model)})
+        results.append({"row": name, **asdict(row), "seconds": seconds, **run(row, seconds, model, base_model)})
         say(report([results[-1]], head=len(results) == 1))
     return results
 
 
-def run(row: Row, seconds: float, model: str = "") -> dict[str, Any]:
+def run(row: Row, seconds: float, model: str = "", base_model: str = "") -> dict[str, Any]:
     """One run, as figures."""
     env = environment(DOMAIN)
     with tempfile.TemporaryDirectory() as folder, Hosts(row.quality) as hosts:
         result, log = Path(folder, "seen.json"), Path(folder, "act.log")
         task = {name: getattr(row, name) for name in ("width", "height", "rate", "compressed", "outage")}
         task |= {"namespace": hosts.names[ARM], "result": str(result), "seconds": seconds}
-        act_command = command(hosts.names[ACT], "spec_vla_ros.node.act_node", _act_arguments(row, model))
+        act_command = command(hosts.names[ACT], "spec_vla_ros.node.act_node", _act_arguments(row, model, base_model))
         arm_command = command(hosts.names[ARM], f"{__package__}.arm_host_node", [json.dumps(task)])
         module = f"{__package__}.netns"
         act = Child("the act node", module, act_command, log, {**env, **_discovery(row, ACT)})
@@ -123,11 +125,12 @@ def _discovery(row: Row, host: str) -> dict[str, str]:
     return env | ({"CYCLONEDDS_URI": row.dds} if row.dds else {})
 
 
-def _act_arguments(row: Row, model: str) -> list[str]:
+def _act_arguments(row: Row, model: str, base_model: str) -> list[str]:
     values = {"image_timeout": str(IMAGE_TIMEOUT), "first_image_timeout": str(FIRST_IMAGE_TIMEOUT)}
     values |= {"instruction": "pick up the red block"}
     if model:
         values["model"] = str(model_folder(model))
+        values |= {"base_model": base_model} if base_model else {}
     else:
         values |= {"policy": "scripted", "script_delay": "0.03"}  # s, as long as the small model thinks
     if row.compressed:

@@ -60,6 +60,7 @@ class Options:
 
     ``reliable``: the camera publishes so; ``compressed``: JPEG. ``cameras``: a row for each of :data:`CAMERAS`, raw and
     compressed, reliable and best effort, in place of these.
+    ``base_model``: as the node's parameter.
     """
 
     seconds: float = 30.0
@@ -71,6 +72,7 @@ class Options:
     reliable: bool = False
     compressed: bool = False
     cameras: bool = False
+    base_model: str = ""
 
 
 class WireBench(Node):
@@ -159,16 +161,19 @@ def _measure(options: Options, say: Callable[[str], None]) -> dict[str, Any]:
     env = own_domain()
     with tempfile.TemporaryDirectory() as folder:
         log = Path(folder, "act.log")
-        act = Child("the act node", "spec_vla_ros.node.act_node", _arguments(options), log, env)
-        rclpy.init(args=[], signal_handler_options=SignalHandlerOptions.NO)
+        arguments = _arguments(options)
+        rclpy.init(args=[], signal_handler_options=SignalHandlerOptions.NO)  # where that fails, no node is left behind
+        children = []
         try:
+            act = Child("the act node", "spec_vla_ros.node.act_node", arguments, log, env)
+            children.append(act)
             node = WireBench(options, pixels)
             try:
                 _drive(node, act, options, say)
             finally:
                 node.destroy_node()
         finally:
-            end_all([act])
+            end_all(children)
             rclpy.try_shutdown()
     return figures(options, node)
 
@@ -292,4 +297,5 @@ def _arguments(options: Options) -> list[str]:
     """Of the act node."""
     transport = "compressed" if options.compressed else "raw"
     values = {"model": str(model_folder(options.model)), "preset": options.preset, "image_transport": transport}
+    values |= {"base_model": options.base_model} if options.base_model else {}
     return act_arguments(values | {"instruction": "pick up the red block"})

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
-import shutil
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from rosbags.rosbag2 import CompressionFormat, CompressionMode, StoragePlugin, W
 from rosbags.typesys import Stores, get_types_from_msg, get_typestore
 
 from ..installed import share_path
+from ..outputs import whole
 from .recording import Recording
 
 
@@ -19,7 +21,7 @@ def new_typestore() -> Any:
     store = get_typestore(Stores.ROS2_JAZZY)
     types: dict[str, Any] = {}
     for path in sorted(share_path("msg").glob("*.msg")):
-        types |= get_types_from_msg(path.read_text(), f"spec_vla_ros/msg/{path.stem}")
+        types |= get_types_from_msg(path.read_text(encoding="utf-8"), f"spec_vla_ros/msg/{path.stem}")
     store.register(types)
     return store
 
@@ -33,13 +35,20 @@ def decode(recording: Recording, name: str) -> list[tuple[int, Any]]:
     return [(ns, typestore().deserialize_cdr(raw, kind)) for _, ns, raw in recording.messages(name)]
 
 
+@contextlib.contextmanager
+def whole_bag(folder: Path, *, compressed: bool = False) -> Iterator[Any]:
+    """A writer of an MCAP bag that takes the name ``folder``, in place of what has it, once it is complete."""
+    with whole(folder, folder=True) as partial:
+        writer = Writer(partial, version=9, storage_plugin=StoragePlugin.MCAP)
+        if compressed:
+            writer.set_compression(CompressionMode.STORAGE, CompressionFormat.ZSTD)
+        with writer:
+            yield writer
+
+
 def write_bag(recording: Recording, folder: Path) -> int:
     """Write ``folder`` (replaced if it exists): MCAP, zstd chunks, the CDR exactly as received. Returns its bytes."""
-    if folder.exists():
-        shutil.rmtree(folder)
-    writer = Writer(folder, version=9, storage_plugin=StoragePlugin.MCAP)
-    writer.set_compression(CompressionMode.STORAGE, CompressionFormat.ZSTD)
-    with writer:
+    with whole_bag(folder, compressed=True) as writer:
         connections = {t.name: writer.add_connection(t.name, t.type, typestore=typestore()) for t in recording.topics}
         for name, received, raw in recording.messages():
             writer.write(connections[name], received, raw)

@@ -58,4 +58,4 @@ def plot(
     for axes in (passes, share, latency, spread):
         axes.grid(alpha=0.25)
         axes.spines[["top", "right"]].set_visible(False)
-    figure.savefig(path)
+    figure.savefig(path, format="png")

@@ -12,14 +12,18 @@ from pathlib import Path
 
 import spec_vla_ros
 
+from ..errors import CommandError
 from ..installed import share_path
+from ..outputs import writing
 
 GRACE = 5.0  # s that a node gets to send its last zero and leave the graph, as in ros2 launch
 TAIL = 25  # lines of a log that are shown when a node died
 
 
-class DemoError(RuntimeError):
+class DemoError(CommandError):
     """The demonstration cannot go on; the message is for the person at the keyboard."""
+
+    lines = True
 
 
 def environment(domain: int) -> dict[str, str]:
@@ -54,9 +58,9 @@ class Child:
     def __init__(self, name: str, module: str, arguments: Sequence[str], log: Path, env: dict[str, str]) -> None:
         """Start ``main()`` of ``module`` with ``arguments``; standard output and error go to ``log``."""
         self.name, self.log = name, log
-        program = f"import sys; from {module} import main; sys.exit(main())"
+        program = f"import sys; from spec_vla_ros.outermost import main_of; sys.exit(main_of({module!r}, {name!r}))"
         command = [sys.executable, "-c", program, *arguments]
-        with log.open("wb") as stream:
+        with writing(log), log.open("wb") as stream:
             self._process = subprocess.Popen(  # noqa: S603 - our own interpreter and module
                 command,
                 stdin=subprocess.DEVNULL,

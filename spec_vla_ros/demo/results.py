@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from ..machine import machine, versions
+from ..outputs import whole, write_text, writing
 from .bag import decode, write_bag
 from .figures import plot
 from .film import Clip, write_film
@@ -61,15 +62,17 @@ def write_results(
         for row, setting in enumerate(settings)
     ]
     summary = {"machine": machine(), "versions": versions(), "rows": rows, **about, "meaning": MEANING}
-    (out / "summary.json").write_text(json.dumps(summary, indent=2) + "\n")
+    write_text(out / "summary.json", json.dumps(summary, indent=2) + "\n")
     say("")
     say(table(rows))
     say("")
     size = write_bag(recording, out / "bag")
     say(f"bag    {out / 'bag'} ({size / 1e6:.0f} MB; camera images thinned to {IMAGE_RATE:.0f} Hz, the rest complete)")
-    plot(settings, episodes, actions, out / "plot.png")
+    with whole(out / "plot.png") as partial:
+        plot(settings, episodes, actions, partial)
     say(f"plot   {out / 'plot.png'}")
-    film = write_film(scenes(recording, settings, episodes, actions, filmed), out)
+    with writing(out):
+        film = write_film(scenes(recording, settings, episodes, actions, filmed), out)
     if film is not None:
         say(f"film   {film}, picture {out / 'frame.png'}")
     say(f"data   {out / 'summary.json'}")

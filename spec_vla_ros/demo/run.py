@@ -11,6 +11,7 @@ from typing import Any
 
 from ..errors import CheckpointError
 from ..openvla.sources import local_folder
+from ..outputs import require, writing
 from .processes import Child, DemoError, act_arguments, end_all, own_domain
 from .recording import Recording
 from .summary import EpisodeRecord, Setting
@@ -24,6 +25,7 @@ class Options:
     """What to run. ``episodes``: per row. ``filmed``: of these, how many are in the film.
 
     ``model``: checkpoint folder or hub id; ``policy``: "openvla", or "scripted" for canned moves without a model.
+    ``base_model``: as the node's parameter.
     ``time_limit``: s of simulated time per episode, 0 = the task's own.
     """
 
@@ -35,6 +37,7 @@ class Options:
     policy: str = "openvla"
     presets: tuple[str, ...] = PRESETS
     time_limit: float = 0.0
+    base_model: str = ""
 
 
 def plan(episodes: int, seed: int) -> list[tuple[str, int]]:
@@ -50,8 +53,10 @@ def run(options: Options, say: Callable[[str], None] = print) -> dict[str, Any]:
     Whatever happens, the nodes are ended before this returns, the act node first.
     """
     began = time.monotonic()
-    options.out.mkdir(parents=True, exist_ok=True)
     model = _model(options)
+    require(options.out, folder=True)
+    with writing(options.out):
+        options.out.mkdir(parents=True, exist_ok=True)
     env = own_domain()
     recording, children = Recording(), []
     before = signal.signal(signal.SIGTERM, _interrupt)
@@ -96,6 +101,7 @@ def has_vision_head(model: str) -> bool:
 def _act(options: Options, model: str) -> list[str]:
     """Arguments of the act node."""
     values = {"policy": options.policy, **({"model": model} if model else {})}
+    values |= {"base_model": options.base_model} if options.base_model else {}
     return act_arguments(values)
 
 

@@ -173,7 +173,7 @@ def read_params_file(path: Path) -> list[tuple[str, dict[str, Any]]]:
     """(node pattern, values) pairs of a parameter file, in file order. RosArgsError if it has another form."""
     try:
         root = yaml.compose(path.read_text(encoding="utf-8"), Loader=yaml.SafeLoader)
-    except (OSError, yaml.YAMLError) as error:
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise RosArgsError(f"parameter file {path}: {error}") from error
     found: list[tuple[str, dict[str, Any]]] = []
     if root is not None:

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from enum import IntFlag
 from typing import Any
 
+from . import surroundings
 from .args import RosArgs, parse_ros_args
 from .exceptions import NotInitializedException
 from .graph import Graph
@@ -52,10 +53,9 @@ class Context:
             self.args = parse_ros_args(sys.argv[1:] if args is None else list(args))
             if self.args.log_level is not None:
                 set_default_level(self.args.log_level)
-            text = str(domain_id) if domain_id is not None else os.environ.get("ROS_DOMAIN_ID") or "0"
-            if not text.isdecimal() or int(text) > 232:
-                raise RuntimeError(f"ROS_DOMAIN_ID must be a number in 0..232, not {text!r}")
-            domain = int(text)
+            domain = surroundings.domain_id(os.environ, domain_id)
+            if odd := surroundings.odd_range(os.environ):
+                get_logger("spec_vla_ros.embedded_ros").warning(odd)
             self._wire = Wire(domain)
             self._graph = Graph(self._wire)
             self._ok = True

@@ -14,11 +14,10 @@ import re
 import threading
 import weakref
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
-from urllib.parse import unquote
+from xml.sax.saxutils import escape
 
-from cyclonedds.core import Policy, Qos
+from cyclonedds.core import DDSException, Policy, Qos
 from cyclonedds.domain import Domain, DomainParticipant
 from cyclonedds.idl import IdlStruct, make_idl_struct
 from cyclonedds.idl import types as idl
@@ -26,7 +25,7 @@ from cyclonedds.pub import DataWriter, Publisher
 from cyclonedds.sub import DataReader, Subscriber
 from cyclonedds.topic import Topic
 
-from . import bounds
+from . import bounds, surroundings
 from .messages import FieldType, Message
 from .qos import QoSProfile, ReliabilityPolicy
 from .types import registry
@@ -52,6 +51,7 @@ _OFF = (
 )
 # At most what net.core.rmem_max allows. A burst of one large image overflows Cyclone's own 1 MiB.
 _RECEIVE = "<Internal><SocketReceiveBufferSize max='16MB'/></Internal>"
+_QUOTE = {"'": "&apos;"}
 MANY = 100  # times that a list of peers is asked for while it grows
 _domains: dict[int, Domain] = {}
 _raw_types: dict[str, type[IdlStruct]] = {}
@@ -71,7 +71,7 @@ def discovery_xml(environment: dict[str, str]) -> str:
     scope = environment.get("ROS_AUTOMATIC_DISCOVERY_RANGE", "").upper()
     if not scope:
         scope = "LOCALHOST" if environment.get("ROS_LOCALHOST_ONLY") == "1" else "SUBNET"
-    peers = [p.strip() for p in environment.get("ROS_STATIC_PEERS", "").split(";") if p.strip()]
+    peers = surroundings.peers_of(environment)
     if scope == "OFF":
         body = _OFF.format(pid=os.getpid())
     elif scope == "SYSTEM_DEFAULT":  # hands off, peers included
@@ -82,7 +82,7 @@ def discovery_xml(environment: dict[str, str]) -> str:
         body = _LOCALHOST_AND_PEERS if peers else _LOCALHOST
         body += _DISCOVERY.format(peers=_peers(["127.0.0.1", *peers]))
     uri = environment.get("CYCLONEDDS_URI", "")
-    if "<NetworkInterface" in _settings_text(uri):
+    if "<NetworkInterface" in surroundings.settings_text(uri):
         # Cyclone adds the lists of both up, and refuses an interface that is named twice.
         body = re.sub("<Interfaces>.*</Interfaces>", "", body)
     parts = [f"<CycloneDDS><Domain Id='any'>{body}{_RECEIVE}</Domain></CycloneDDS>"] if body else []
@@ -90,18 +90,8 @@ def discovery_xml(environment: dict[str, str]) -> str:
 
 
 def _peers(addresses: list[str]) -> str:
-    listed = "".join(f"<Peer address='{address}'/>" for address in addresses)
+    listed = "".join(f"<Peer address='{escape(address, _QUOTE)}'/>" for address in addresses)
     return f"<Peers>{listed}</Peers>" if listed else ""
-
-
-def _settings_text(uri: str) -> str:
-    """The XML of a ``CYCLONEDDS_URI``: a list of fragments and files."""
-    texts = [uri]
-    for part in uri.split(","):
-        if part.strip() and not part.strip().startswith("<"):
-            path = Path(unquote(part.strip().removeprefix("file://")))
-            texts += [path.read_text(encoding="utf-8")] if path.is_file() else []
-    return "".join(texts)
 
 
 def dds_type_name(full_name: str) -> str:
@@ -162,6 +152,19 @@ def parse_user_data(data: bytes) -> dict[str, str]:
     return {key: value.replace("\0", ";") for key, value in pairs}
 
 
+class _Utf8(str):
+    """The binding encodes settings in ASCII, although Cyclone reads UTF-8; a path may have any letters."""
+
+    def encode(self, *_: str) -> bytes:
+        """In UTF-8, whatever is asked for; what was no UTF-8 in the environment is again what it was."""
+        return str.encode(self, "utf-8", "surrogateescape")
+
+
+def make_domain(domain_id: int, xml: str) -> Domain:
+    """The domain with these settings. Raises ``DDSException``, or ends the process."""
+    return Domain(domain_id, _Utf8(xml))
+
+
 class Wire:
     """Participant, publisher and subscriber of one context."""
 
@@ -169,9 +172,15 @@ class Wire:
         with _lock:
             if domain_id not in _domains:
                 # A Domain object configures the whole process and can be made only once per id.
-                _domains[domain_id] = Domain(domain_id, discovery_xml(dict(os.environ)))
+                environment = dict(os.environ)
+                surroundings.check(environment)
+                xml = discovery_xml(environment)
+                if surroundings.may_abort(environment):
+                    surroundings.rehearse(domain_id, xml)
+                _domains[domain_id] = surroundings.attempt(lambda: make_domain(domain_id, xml), (DDSException,))
         self.domain_id = domain_id
-        self.participant = DomainParticipant(domain_id, qos=Qos(Policy.Userdata(user_data(enclave="/").encode())))
+        qos = Qos(Policy.Userdata(user_data(enclave="/").encode()))
+        self.participant = surroundings.attempt(lambda: DomainParticipant(domain_id, qos=qos), (DDSException,))
         self._publisher, self._subscriber = Publisher(self.participant), Subscriber(self.participant)
         self._topics: dict[str, Topic] = {}
         _participants.add(self.participant)

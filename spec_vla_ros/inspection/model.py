@@ -57,6 +57,7 @@ def inspect_model(
     centre_crop: bool = False,
     image_resize: str = AUTO,
     revision: str = "",
+    base_model: str = "",
 ) -> tuple[Report, Model]:
     """Everything but the path: as the node would be told; ``unnorm_key`` None, ``step_dt`` (s) 0 = not at all."""
     report, model = Report(path, "model"), Model(path)
@@ -73,13 +74,13 @@ def inspect_model(
     report.attempt(check_folder, folder)
     if (folder / checkpoint.ADAPTER_CONFIG_FILE).is_file():
         adapter = folder
-        base = report.attempt(_base_of, report, folder)
+        base = report.attempt(_base_of, report, folder, base_model)
         if base is None:
             inspect_adapter(report, folder, None, None)
             return report, model
         report.attempt(check_folder, base)
-    elif not (folder / checkpoint.CONFIG_FILE).is_file():
-        report.attempt(checkpoint.read_checkpoint, folder)  # it knows what such folders are
+    elif base_model or not (folder / checkpoint.CONFIG_FILE).is_file():
+        report.attempt(checkpoint.read_checkpoint, folder, base_model)  # it knows what such folders are
     data = {}
     if (base / checkpoint.CONFIG_FILE).is_file():
         data = report.attempt(checkpoint.read_json, base / checkpoint.CONFIG_FILE) or {}
@@ -100,12 +101,12 @@ def inspect_model(
     return report, model
 
 
-def _base_of(report: Report, folder: Path) -> Path:
-    source = checkpoint.base_of(folder, download=False)
+def _base_of(report: Report, folder: Path, base_model: str) -> Path:
+    source = checkpoint.base_of(folder, base_model, download=False)
     if not source.pinned:
+        here = f', or write "revision": "{source.commit}" into {checkpoint.ADAPTER_CONFIG_FILE}' * (not base_model)
         report.warning(
-            f"the base model of this adapter is {source}, which is not pinned",
-            f'Write "revision": "{source.commit}" into {checkpoint.ADAPTER_CONFIG_FILE}.',
+            f"the base model of this adapter is {source}, which is not pinned", f"{source.how_to_pin}{here}."
         )
     return source.folder
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 from pathlib import Path
 
 from spec_vla_ros.data_formats import is_lerobot
@@ -20,12 +21,12 @@ MODEL, HEAD, BAG, DATA_SET, UNKNOWN = "model", "head", "bag", "data set", "unkno
 
 
 def kind_of(name: str) -> str:
-    """MODEL, HEAD, BAG, DATA_SET (of LeRobot), or UNKNOWN for what is none of them."""
+    """MODEL, HEAD, BAG, DATA_SET (of LeRobot), or UNKNOWN. ``OSError`` for what cannot be looked at."""
     path = place_of(name)
-    if (
-        not path.exists()
-    ):  # two parts may be a hub id; what they are taken for, and why, is said by who looks for a model
-        return MODEL if len(path.parts) == 2 and not path.is_absolute() else UNKNOWN
+    if not path.exists():
+        # Two parts may be a hub id; what they are taken for, and why, is said by who looks for a model.
+        hub_id = len(path.parts) == 2 and not path.is_absolute() and not path.is_symlink()
+        return MODEL if hub_id else UNKNOWN
     if path.is_file():
         return BAG if storage_suffix(path) else MODEL if path.suffix == ".pt" else UNKNOWN
     if is_lerobot(path):
@@ -78,8 +79,8 @@ def looks_like_hub_id(name: str) -> bool:
 
 def place_of(name: str) -> Path:
     """Where ``name`` is, as the node finds it: here, else among the package's own files."""
-    path = Path(name).expanduser()
-    if not path.exists():
+    path = Path(os.path.expanduser(name))
+    if not os.path.lexists(path):
         with contextlib.suppress(CheckpointError):
             return local_folder(name) or path
     return path

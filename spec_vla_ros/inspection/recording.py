@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -94,7 +95,7 @@ def inspect_bag(
     """The options are those of a replay. ``progress`` is told how far a long recording is, about every two seconds."""
     report, recording = Report(path, "recording"), Recording(path)
     try:
-        bag = Bag(Path(path).expanduser())
+        bag = Bag(Path(os.path.expanduser(path)))
     except BagError as error:
         report.error(str(error), "Nothing of it can be read; is it the right file, and was it closed?")
         return report, recording

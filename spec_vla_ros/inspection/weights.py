@@ -18,7 +18,7 @@ from .findings import MALFORMED, Report, Section, count_of, size_of
 from .headers import Stored, read_safetensors
 
 GET_AGAIN = "Fetch it again (hf download goes on where it stopped), and compare its size with the source."
-UNFINISHED = ("*.part", "*.incomplete", "*.crdownload", "*.aria2")
+UNFINISHED = ("*.part", "*.partial-*", "*.incomplete", "*.crdownload", "*.aria2")
 
 
 def inspect_weights(

@@ -54,6 +54,11 @@ PARAMETERS: tuple[Spec, ...] = (
     fixed("policy", "openvla", "The model, or canned moves for bringing up an arm", choices=("openvla", "scripted")),
     fixed("model", "openvla/openvla-7b", "Checkpoint folder or hub id"),
     fixed("revision", "", "Branch, tag or commit of a hub id; empty = its default"),
+    fixed(
+        "base_model",
+        "",
+        "Base model of a LoRA adapter: folder, hub id or hub id@revision; empty = the one that the adapter names",
+    ),
     fixed("unnorm_key", "", "Data set whose statistics make m and rad of actions; empty = the checkpoint's only one"),
     fixed(
         "draft_heads", "", "Folder with trained draft heads (vision/, eagle/); empty = drafters/ of the model's folder"
@@ -218,6 +223,7 @@ class Fixed:
     policy: str
     model: str
     revision: str
+    base_model: str
     unnorm_key: str
     draft_heads: str
     device: str

@@ -91,6 +91,7 @@ def load_openvla(fixed: Fixed) -> Policy:
         dtype=fixed.dtype,
         unnorm_key=fixed.unnorm_key or None,
         revision=fixed.revision or None,
+        base_model=fixed.base_model,
         centre_crop=fixed.centre_crop,
         image_resize=fixed.image_resize,
     )

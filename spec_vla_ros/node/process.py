@@ -15,12 +15,14 @@ from collections.abc import Callable
 from typing import Any, NoReturn, TypeVar
 
 import rclpy
-from rclpy.exceptions import ParameterException
+from rclpy.exceptions import NameValidationException, ParameterException
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.logging import get_logger
 from rclpy.node import Node
 from rclpy.signals import SignalHandlerOptions
 
+from spec_vla_ros import outermost
+from spec_vla_ros.errors import CommandError, SpecVlaError
 from spec_vla_ros.foreign_text import sentence
 
 from . import given_parameters
@@ -37,18 +39,27 @@ def run(
 ) -> int:
     """Run the node that ``make`` builds until SIGINT or SIGTERM, then ``end`` it; returns the exit status.
 
-    ``make`` gets the event that is set when the process has to end. A parameter that cannot be, or
-    that the node does not have, is one line of log.
+    ``make`` gets the event that is set when the process has to end. A parameter that cannot be, or that the node does
+    not have, and an environment in which no node can be are one line of log.
     ``on_stray`` is told what a callback has raised, and the node goes on; without it the node ends.
     """
-    rclpy.init(args=args, signal_handler_options=SignalHandlerOptions.NO)
+    outermost.any_text()
     stop = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stop.set())
     try:
+        rclpy.init(args=args, signal_handler_options=SignalHandlerOptions.NO)
+    except (RuntimeError, ValueError, OSError) as error:  # what the runtimes make of arguments and environment
+        get_logger(name).fatal(f"cannot start: {sentence(outermost.one_line(error))}")
+        return 1
+    try:
         node = make(stop)
-    except ParameterException as error:
+    except (ParameterException, NameValidationException) as error:
         get_logger(name).fatal(f"{type(error).__name__}: {sentence(error)}")
+        rclpy.try_shutdown()
+        return 1
+    except (CommandError, SpecVlaError, ImportError, OSError) as error:
+        get_logger(name).fatal(f"cannot start: {outermost.in_words(error) or outermost.one_line(error)}")
         rclpy.try_shutdown()
         return 1
     if refused := given_parameters.check(node, sys.argv[1:] if args is None else args):

@@ -24,6 +24,9 @@ from collections import deque
 from dataclasses import dataclass, replace
 from typing import Any
 
+if __name__ == "__main__":  # Ctrl-C reaches the group; the act node sees to this process, and no traceback helps it
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
 import numpy as np
 
 from spec_vla_ros.embedded_ros.doorway import ensure_rclpy

@@ -6,6 +6,7 @@ Where they are is said by :mod:`.sources`; ``config.json`` is translated by :mod
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 from collections.abc import Mapping
@@ -19,6 +20,7 @@ from tokenizers import Tokenizer
 
 from spec_vla_ros.errors import CheckpointError
 from spec_vla_ros.lfs_pointer import lfs_pointer
+from spec_vla_ros.outputs import whole, write_text, writing
 
 from .config import OpenVLAConfig
 from .config_json import check_preprocessor, config_from_json, config_to_json, preprocessor_to_json
@@ -32,6 +34,7 @@ if TYPE_CHECKING:
 CONFIG_FILE, PREPROCESSOR_FILE = "config.json", "preprocessor_config.json"
 STATISTICS_FILE, TOKENIZER_FILE, WEIGHTS_FILE = "dataset_statistics.json", "tokenizer.json", "model.safetensors"
 ADAPTER_CONFIG_FILE = "adapter_config.json"
+NAME_IT = "base_model (on the command line --base-model) names its folder or hub id"
 
 
 @dataclass(frozen=True)
@@ -53,11 +56,18 @@ class Checkpoint:
     files: FileStamps = field(default_factory=FileStamps)
 
 
-def read_checkpoint(folder: Path) -> Checkpoint:
-    """Describe the checkpoint in ``folder``. A LoRA folder brings its base model along. Raises CheckpointError."""
+def read_checkpoint(folder: Path, base_model: str = "") -> Checkpoint:
+    """Describe the checkpoint in ``folder``. A LoRA folder brings its base model along, from where it says or from
+    ``base_model`` (see :func:`base_of`). Raises CheckpointError.
+    """
     check_folder(folder)
     if (folder / ADAPTER_CONFIG_FILE).is_file():
-        return _read_adapter(folder)
+        return _read_adapter(folder, base_model)
+    if base_model:
+        raise CheckpointError(
+            f"{folder} is no LoRA adapter, so base_model {base_model} has no effect: leave it away, or name the "
+            "adapter as the model"
+        )
     files = FileStamps(folder)
     if not (folder / CONFIG_FILE).is_file():
         if list(folder.glob("*.pt")) or list(folder.glob("checkpoints/*.pt")):
@@ -77,9 +87,9 @@ def read_checkpoint(folder: Path) -> Checkpoint:
     return Checkpoint(folder, config, statistics, _read_tokenizer(folder), files=files)
 
 
-def _read_adapter(folder: Path) -> Checkpoint:
+def _read_adapter(folder: Path, base_model: str) -> Checkpoint:
     files = FileStamps(folder)
-    source = base_of(folder)
+    source = base_of(folder, base_model)
     base = read_checkpoint(source.folder)
     statistics = base.statistics
     if (folder / STATISTICS_FILE).is_file():
@@ -88,26 +98,35 @@ def _read_adapter(folder: Path) -> Checkpoint:
     return Checkpoint(base.folder, base.config, statistics, base.tokenizer, folder, source, files)
 
 
-def base_of(folder: Path, *, download: bool = True) -> Source:
+def base_of(folder: Path, base_model: str = "", *, download: bool = True) -> Source:
     """Where the base model of the LoRA adapter in ``folder`` comes from; ``download`` as in :func:`.sources.locate`.
 
-    The adapter's own file pins it: ``revision`` there, or the commit where it names a snapshot in the hub's cache of
-    the machine that trained it. Raises :class:`CheckpointError`.
+    The adapter's own file names and pins it: ``revision`` there, or the commit where it names a snapshot in the hub's
+    cache of the machine that trained it. ``base_model``: a folder, a hub id or "hub id@revision" in place of that, for
+    an adapter whose file names a folder of another machine. Raises :class:`CheckpointError`.
     """
     adapter = read_json(folder / ADAPTER_CONFIG_FILE)
-    name = adapter.get("base_model_name_or_path")
+    name = base_model or adapter.get("base_model_name_or_path")
     if not name or not isinstance(name, str):
-        raise CheckpointError(f"{folder / ADAPTER_CONFIG_FILE} does not name its base model")
+        raise CheckpointError(f"{folder / ADAPTER_CONFIG_FILE} does not name its base model; {NAME_IT}")
     wanted, revision = name, adapter.get("revision")
-    if not Path(name).expanduser().exists():
+    if base_model:
+        wanted, revision = (name, None) if os.path.lexists(os.path.expanduser(name)) else _with_revision(name)
+    elif not os.path.exists(os.path.expanduser(name)):
         wanted, revision = of_a_cache(name) or (name, revision)
     try:
         source = locate(wanted, revision, download=download)
     except CheckpointError as error:
-        raise CheckpointError(f"the base model of the adapter in {folder}: {error}") from error
+        raise CheckpointError(f"the base model of the adapter in {folder}: {error}; {NAME_IT}") from error
     if (source.folder / ADAPTER_CONFIG_FILE).is_file():
-        raise CheckpointError(f"{folder}: the base model {name} is itself an un-merged adapter")
-    return source
+        raise CheckpointError(f"{folder}: the base model {name} is itself an un-merged adapter; {NAME_IT}")
+    return dataclasses.replace(source, pin="Set base_model to {repository}@{commit}")
+
+
+def _with_revision(name: str) -> tuple[str, str | None]:
+    """Hub id and revision of "owner/name@revision"."""
+    repository, _, revision = name.partition("@")
+    return repository, revision or None
 
 
 def _read_tokenizer(folder: Path) -> Tokenizer:
@@ -141,23 +160,24 @@ def save_checkpoint(
     """Write ``model`` as a folder that :func:`.model.load_model` reads; returns the folder.
 
     ``statistics``: ``{key: {"action": {"q01": [...], "q99": [...], "mask": [...], ...}}}``, written as
-    ``dataset_statistics.json``. The weights are cast to ``dtype`` and written last, under a temporary name that is
-    then renamed, so a folder that was interrupted has no weights instead of half of them. Blocks that contribute
-    nothing to the output (the towers' last ones) are not stored; the reader treats them as optional.
+    ``dataset_statistics.json``. The weights are cast to ``dtype`` and written last, whole or not at all, so a folder
+    that was interrupted has no weights instead of half of them. Blocks that contribute nothing to the output (the
+    towers' last ones) are not stored; the reader treats them as optional. Raises :class:`..outputs.OutputError`.
     """
     folder = Path(path)
-    folder.mkdir(parents=True, exist_ok=True)
+    with writing(folder):
+        folder.mkdir(parents=True, exist_ok=True)
     _write_json(folder / CONFIG_FILE, config_to_json(model.config, dtype))
     _write_json(folder / PREPROCESSOR_FILE, preprocessor_to_json(model.config))
     _write_json(folder / STATISTICS_FILE, dict(statistics))
-    tokenizer.save(str(folder / TOKENIZER_FILE))
+    with whole(folder / TOKENIZER_FILE) as partial:
+        tokenizer.save(str(partial))
     state = {name: tensor.detach().to("cpu", dtype, copy=True) for name, tensor in model.state_dict().items()}
-    temporary = folder / (WEIGHTS_FILE + ".part")
-    save_file(state, temporary, metadata={"format": "pt"})
-    temporary.chmod(0o644)
-    os.replace(temporary, folder / WEIGHTS_FILE)
+    with whole(folder / WEIGHTS_FILE) as partial:
+        save_file(state, partial, metadata={"format": "pt"})
+        partial.chmod(0o644)
     return folder
 
 
 def _write_json(path: Path, data: Mapping[str, Any]) -> None:
-    path.write_text(json.dumps(data, indent=2) + "\n", encoding="utf-8")
+    write_text(path, json.dumps(data, indent=2) + "\n")

@@ -7,6 +7,7 @@ that was never trained. Needs no torch.
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterable
 from pathlib import Path
@@ -52,17 +53,19 @@ def check_folder(folder: Path) -> None:
     """
     try:
         present = sorted(folder.iterdir())
+        for path in present:
+            path.lstat()  # a folder may be listed by who may not look into it
     except OSError as error:
         raise CheckpointError(f"{folder} cannot be read: {error.strerror}") from error
     names = [path.name for path in present]
-    if (folder / NESTED_ADAPTER / ADAPTER).exists():
+    if os.path.exists(folder / NESTED_ADAPTER / ADAPTER):
         names.append(f"{NESTED_ADAPTER}/{ADAPTER}")
     if why := unread_parts(names):
         raise CheckpointError(f"{folder} {why}")
     if ADAPTER in names and (why := _parts_above(folder)):
         raise CheckpointError(f"{folder} is the adapter of {folder.absolute().parent}, which {why}")
     read = [path for path in present if any(path.match(pattern) for pattern in READ)]
-    if broken := [path for path in read if path.is_symlink() and not path.exists()]:
+    if broken := [path for path in read if path.is_symlink() and not os.path.exists(path)]:
         raise CheckpointError(
             f"{', '.join(map(str, broken[:4]))}{', ...' * (len(broken) > 4)}: a link to nothing "
             f"({broken[0].readlink()}): the download is not finished, or the cache was copied or cleaned in part"

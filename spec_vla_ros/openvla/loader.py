@@ -66,6 +66,7 @@ def load_model(
     unnorm_key: str | None = None,
     revision: str | None = None,
     *,
+    base_model: str = "",
     centre_crop: bool = False,
     image_resize: str = AUTO,
 ) -> LoadedModel:
@@ -74,7 +75,8 @@ def load_model(
     ``dtype`` defaults to bfloat16 on an accelerator and float32 on the CPU; "int8" or "int4" keep the language model's
     layers in so many bits (:mod:`.quantize`) and everything else in the default. ``unnorm_key`` may be omitted only
     where the checkpoint has a single key. What is taken is logged before the weights are read, with a warning where
-    nothing pins it. ``device``: "auto" is a GPU where there is one. ``centre_crop``, ``image_resize``: of
+    nothing pins it. ``device``: "auto" is a GPU where there is one. ``base_model``: of an adapter, in place of what its
+    own file names; a folder, a hub id or "hub id@revision". ``centre_crop``, ``image_resize``: of
     :class:`.picture.PictureRule`; "auto" is what the checkpoint says.
 
     Raises :class:`ConfigurationError`, :class:`CheckpointError`, :class:`StatisticsError`, :class:`SelfCheckError`,
@@ -86,7 +88,7 @@ def load_model(
         dtype, precision = named_precision(dtype or "auto", device)
     source = locate(path_or_id, revision)
     _announce("the model", source)
-    checkpoint = read_checkpoint(source.folder)
+    checkpoint = read_checkpoint(source.folder, base_model)
     if checkpoint.base is not None:
         _announce("the base model of this adapter", checkpoint.base)
     config, files = checkpoint.config, checkpoint.files

@@ -8,6 +8,8 @@ Needs no torch, and the hub's client only for what can be nothing but a hub id.
 
 from __future__ import annotations
 
+import difflib
+import itertools
 import logging
 import os
 import re
@@ -23,6 +25,7 @@ from .folder_check import unread_parts
 _log = logging.getLogger(__name__)
 FILES = ("*.json", "*.safetensors")  # that are taken from the hub: no code, and nothing that unpickles
 LISTING_TIMEOUT = 10.0  # s
+MANY = 1000  # entries of a folder that are looked at for what may have been meant
 # What folders of this machine are called. None of them may be the owner of a repository, whoever registers it.
 _FOLDERS = """
 adapter adapters adapter-tmp artifacts backup backups base build cache checkpoint checkpoints ckpt ckpts config data
@@ -41,7 +44,7 @@ class Source:
     """Where the files of a model come from.
 
     ``name``: as it was asked for. ``repository``, ``commit``: of the hub; empty for a folder of this machine.
-    ``revision``: that was asked for.
+    ``revision``: that was asked for. ``pin``: how to pin it, a sentence without its point.
     """
 
     name: str
@@ -49,6 +52,7 @@ class Source:
     repository: str = ""
     commit: str = ""
     revision: str = ""
+    pin: str = "Set revision to {commit}"
 
     @property
     def pinned(self) -> bool:
@@ -56,6 +60,11 @@ class Source:
         may be called like the beginning of a commit.
         """
         return not self.repository or self.revision.lower() == self.commit
+
+    @property
+    def how_to_pin(self) -> str:
+        """What to set, with the commit."""
+        return self.pin.format(commit=self.commit, repository=self.repository)
 
     def __str__(self) -> str:
         if self.repository:
@@ -67,7 +76,7 @@ class Source:
     def warning(self) -> str:
         """What an operator should know before this moves an arm; empty if there is nothing."""
         if not self.pinned:
-            return f"{self} is not pinned: its owner can change what this is. Set revision to {self.commit}"
+            return f"{self} is not pinned: its owner can change what this is. {self.how_to_pin}"
         if self.revision and not self.repository:
             return f"revision {self.revision} has no effect: {self.name} is a folder of this machine"
         return ""
@@ -132,7 +141,7 @@ def local_folder(name: str | os.PathLike[str]) -> Path | None:
     if not text.strip():
         raise CheckpointError("no model is named")
     path = Path(os.path.expanduser(text))
-    if os.path.lexists(path):
+    if _there(path, text):
         return _folder(path, text)
     if not _is_path(text):
         own = _distinct(place / text for place in share_folders())
@@ -186,11 +195,22 @@ def _keeps_models(folder: Path) -> bool:
     return not inside or any((one / name).is_file() for one in inside for name in names)
 
 
+def _there(path: Path, text: str) -> bool:
+    """Whether there is something called ``path``; raises :class:`CheckpointError` where nobody may look."""
+    try:
+        os.lstat(path)
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    except (OSError, ValueError) as error:
+        raise CheckpointError(f"{text} cannot be looked at: {getattr(error, 'strerror', error)}") from error
+    return True
+
+
 def _folder(path: Path, text: str) -> Path:
-    if path.is_dir():
+    if os.path.isdir(path):
         return path.absolute()
-    if not path.exists():
-        raise CheckpointError(f"{text} is a link to {os.readlink(path)}, which does not exist")
+    if not os.path.exists(path):
+        raise CheckpointError(f"{text} is a link to {os.readlink(path)}, which does not exist or cannot be looked at")
     hint = "a Prismatic training file" if path.suffix == ".pt" else "a file"
     raise CheckpointError(f"{text} is {hint}, expected a folder in the Hugging Face layout")
 
@@ -218,4 +238,23 @@ def _neither(text: str, why: str) -> str:
     places = [os.path.join(*map(str, _here()[:1]), os.path.expanduser(text))]
     if not _is_path(text):
         places = [*(f"{here} and above" for here in _here()[:1]), *map(str, share_folders())]
-    return f"no folder {text} (looked in {', '.join(places)}), and hub id {text}: {why}"
+    meant = _meant(text)
+    said = f"no folder {text} (looked in {', '.join(places)}), and hub id {text}: {why}"
+    return f"{said}. Did you mean {meant}?" if meant else said
+
+
+def _meant(text: str) -> str:
+    """The folder that ``text`` resembles but for a slip in its last part, empty if there is none or nobody can look."""
+    path = Path(os.path.expanduser(text))
+    bases = [Path()] if path.is_absolute() else [*_here()[:1], *share_folders()]
+    if not path.name:
+        return ""
+    for base in bases:
+        try:
+            with os.scandir(base / path.parent) as inside:
+                names = [one.name for one in itertools.islice(inside, MANY) if one.is_dir()]
+        except OSError:
+            continue
+        if found := difflib.get_close_matches(path.name, names, n=1, cutoff=0.75):
+            return str(Path(text).parent / found[0])
+    return ""

@@ -4,43 +4,35 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import sys
 import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from spec_vla_ros.arguments import BASE_MODEL, BINS, PERIOD, SHARE, SIZE, THREADS, Parser, whole
 from spec_vla_ros.decoding.presets import PRESETS
-from spec_vla_ros.errors import SpecVlaError
 from spec_vla_ros.openvla.picture import AUTO, IMAGE_RESIZES
+from spec_vla_ros.outputs import require
 
-from .errors import BagError, ReplayError
+from .errors import ReplayError
+from .options import OUT, Options
 from .options import PRESETS as ALL
-from .options import Options
 
 EXIT_DIFFERENT = 2
 
 
 def main(argv: Sequence[str]) -> int:
-    """Run the command; ``argv`` begins with its name. 0: done; 1: not possible; 2: off the golden file."""
-    parser = _parser()
-    arguments = parser.parse_args(argv[1:])
+    """Run the command; ``argv`` begins with its name. 0: done; 2: off the golden file."""
+    arguments = _parser().parse_args(argv[1:])
+    require(arguments.out or OUT, folder=True)
+    require(arguments.save_golden)
     try:
         return _replay(arguments)
-    except (BagError, ReplayError, OSError) as error:
-        print(f"spec-vla replay: {error}", file=sys.stderr)
-    except SpecVlaError as error:
-        print(f"spec-vla replay: {error.fault}: {error} {error.remedy}", file=sys.stderr)
-    except ImportError as error:
-        print(f"spec-vla replay: {error}. It needs: pip install 'spec_vla_ros[model,replay]'", file=sys.stderr)
-    except KeyboardInterrupt:
-        more = "" if arguments.check_golden else "; the same command goes on from here"
-        print(f"\nspec-vla replay: stopped{more}", file=sys.stderr)
-        return 130
-    return 1
+    except KeyboardInterrupt as error:
+        raise type(error)("" if arguments.check_golden else "the same command goes on from here") from None
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+def _parser() -> Parser:
+    parser = Parser(
         prog="spec-vla replay",
         description="Runs the images of a rosbag2 recording through the policy, once per decoder, and compares: "
         "actions, passes, times, and what was commanded then. Writes report.html, summary.json, a bag with the "
@@ -54,6 +46,7 @@ def _parser() -> argparse.ArgumentParser:
         "goes on there, another one has another folder)",
     )
     parser.add_argument("--model", default="", help="checkpoint folder or hub id (the small one of the table top)")
+    parser.add_argument("--base-model", default="", help=BASE_MODEL)
     parser.add_argument(
         "--presets", nargs="+", choices=tuple(PRESETS), default=list(ALL), help="the first is compared with"
     )
@@ -65,22 +58,22 @@ def _parser() -> argparse.ArgumentParser:
         default="",
         help="DeltaAction to compare with (the only one there is), or TwistStamped",
     )
-    parser.add_argument("--period", type=float, help="s between two images that are used; 0 = all (the data set's)")
+    parser.add_argument("--period", type=PERIOD, help="s between two images that are used; 0 = all (the data set's)")
     decoding = parser.add_argument_group("decoding", "as the node's parameters of the same names")
     add = decoding.add_argument
-    add("--acceptance-radius", type=_count, default=9, metavar="BINS", help="(%(default)s)")
-    add("--acceptance-mm", type=_size, default=0.0, metavar="MM", help="with the next in place of the radius (0 = not)")
-    add("--acceptance-mrad", type=_size, default=0.0, metavar="MRAD", help="(0 = not)")
-    add("--acceptance-sum", type=_count, default=0, metavar="BINS", help="of a whole action (0 = no limit)")
-    add("--gripper-radius", type=_count, default=0, metavar="BINS", help="(0 = exact; spec_vla: the acceptance radius)")
-    add("--second-look", type=_size, default=0.5, metavar="NATS", help="(%(default)s; 0 = never)")
-    add("--draft-depth", type=_count, default=6, metavar="TOKENS", help="(%(default)s)")
+    add("--acceptance-radius", type=BINS, default=9, metavar="BINS", help="(%(default)s)")
+    add("--acceptance-mm", type=SIZE, default=0.0, metavar="MM", help="with the next in place of the radius (0 = not)")
+    add("--acceptance-mrad", type=SIZE, default=0.0, metavar="MRAD", help="(0 = not)")
+    add("--acceptance-sum", type=BINS, default=0, metavar="BINS", help="of a whole action (0 = no limit)")
+    add("--gripper-radius", type=BINS, default=0, metavar="BINS", help="(0 = exact; spec_vla: the acceptance radius)")
+    add("--second-look", type=SIZE, default=0.5, metavar="NATS", help="(%(default)s; 0 = never)")
+    add("--draft-depth", type=BINS, default=6, metavar="TOKENS", help="(%(default)s)")
     parser.add_argument("--draft-heads", default="", help="folder with draft heads (drafters/ of the model)")
     parser.add_argument("--unnorm-key", default="", help="statistics to use (the only ones)")
     parser.add_argument("--revision", default="", help="of a hub id")
     parser.add_argument("--device", default="auto", help="torch device (%(default)s)")
     parser.add_argument("--dtype", default="auto", help="as the node's parameter (%(default)s)")
-    parser.add_argument("--cpu-threads", type=_count, default=0, help="of torch; 0 = one per core")
+    parser.add_argument("--cpu-threads", type=whole(0, THREADS), default=0, help="of torch; 0 = one per core")
     parser.add_argument("--centre-crop", action="store_true", help="for checkpoints trained with image augmentation")
     parser.add_argument(
         "--image-resize", choices=(AUTO, *IMAGE_RESIZES), default=AUTO, help="as the node's parameter (%(default)s)"
@@ -90,22 +83,10 @@ def _parser() -> argparse.ArgumentParser:
     group.add_argument(
         "--check-golden", type=Path, metavar="PATH", help="compare with saved ones; exit status 2 if off"
     )
-    group.add_argument("--tolerance-mm", type=float, default=0.5, help="(%(default)s)")
-    group.add_argument("--tolerance-mrad", type=float, default=2.0, help="(%(default)s)")
-    group.add_argument("--tolerance-gripper", type=float, default=0.0, help="share of the images (%(default)s)")
+    group.add_argument("--tolerance-mm", type=SIZE, default=0.5, help="(%(default)s)")
+    group.add_argument("--tolerance-mrad", type=SIZE, default=2.0, help="(%(default)s)")
+    group.add_argument("--tolerance-gripper", type=SHARE, default=0.0, help="share of the images (%(default)s)")
     return parser
-
-
-def _count(text: str) -> int:
-    if (value := int(text)) < 0:
-        raise argparse.ArgumentTypeError(f"at least 0, got {value}")
-    return value
-
-
-def _size(text: str) -> float:
-    if not 0 <= (value := float(text)) < float("inf"):
-        raise argparse.ArgumentTypeError(f"at least 0, got {value}")
-    return value
 
 
 def _replay(arguments: argparse.Namespace) -> int:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from spec_vla_ros.errors import CommandError
 
-class BagError(Exception):
+
+class BagError(CommandError):
     """There is nothing that could be read; the message is for the person at the keyboard."""
 
 
-class ReplayError(Exception):
+class ReplayError(CommandError):
     """The run cannot go on; the message is for the person at the keyboard."""

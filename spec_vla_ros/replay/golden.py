@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 
 from spec_vla_ros.openvla.picture import BEFORE_IT_WAS_SAID
+from spec_vla_ros.outputs import write_text
 
 from .compare import AXES, OPEN, UNITS
 from .errors import ReplayError
@@ -141,10 +142,7 @@ def load(path: Path | str) -> dict[str, Any]:
 
 def save(path: Path | str, content: Mapping[str, Any]) -> None:
     """Write a golden file, whole or not at all."""
-    path = Path(path)
-    partial = path.with_suffix(f"{path.suffix}.partial")
-    partial.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
-    partial.replace(path)
+    write_text(path, json.dumps(content, indent=1) + "\n")
 
 
 def check(bag: Path | str, golden_file: Path | str, model: str = "", **more: Any) -> None:

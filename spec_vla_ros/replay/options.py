@@ -8,6 +8,7 @@ from pathlib import Path
 from spec_vla_ros.openvla.picture import AUTO
 from spec_vla_ros.policy_types import DecodeSettings
 
+OUT = Path("out/replay")
 PRESETS = ("autoregressive", "spec_vla", "training_free", "fastest")
 
 
@@ -63,6 +64,7 @@ class Options(Settings):
     draft_heads: str = ""
     unnorm_key: str = ""
     revision: str = ""
+    base_model: str = ""
     device: str = "auto"
     dtype: str = "auto"
     cpu_threads: int = 0

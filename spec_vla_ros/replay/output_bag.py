@@ -6,15 +6,13 @@ recorded at the stamps of their images, so that a player or a plot shows them be
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from rosbags.rosbag2 import StoragePlugin, Writer
 
-from spec_vla_ros.demo.bag import new_typestore
+from spec_vla_ros.demo.bag import new_typestore, whole_bag
 
 ACTION, STATS = "spec_vla_ros/msg/DeltaAction", "spec_vla_ros/msg/DecodeStats"
 
@@ -26,10 +24,8 @@ def write(
 
     ``bin_width``: m, rad, gripper units per bin. ``period``: s of one action.
     """
-    if folder.exists():
-        shutil.rmtree(folder)
     store, count = new_typestore(), 0
-    with Writer(folder, version=9, storage_plugin=StoragePlugin.MCAP) as writer:
+    with whole_bag(folder) as writer:
         connections = {
             (preset, kind): writer.add_connection(f"/replay/{preset}/{name}", kind, typestore=store)
             for preset in presets

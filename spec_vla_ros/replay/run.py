@@ -18,14 +18,14 @@ from typing import Any
 
 from spec_vla_ros.errors import ImageError, SpecVlaError
 from spec_vla_ros.file_digest import digest
+from spec_vla_ros.outputs import appending, write_text
 from spec_vla_ros.policy_types import PolicyResult
 
 from .bag import Bag
 from .errors import ReplayError
 from .frames import Frames, ReplayFrame
-from .options import Settings
+from .options import OUT, Settings
 
-OUT = Path("out/replay")
 ROWS = "actions.jsonl"
 FORMAT = 1
 TOLD_EVERY = 2.0  # s between two lines of progress
@@ -69,10 +69,9 @@ class Run:
 
         Raises :class:`ReplayError` if the folder holds rows that were made of something else.
         """
-        self.folder.mkdir(parents=True, exist_ok=True)
         tail, ready = self._continue(), False
         began = told = time.monotonic()
-        with self.path.open("a", encoding="utf-8") as stream:
+        with appending(self.path) as append:
             for frame in self.frames:
                 if frame.index < self.done:
                     continue
@@ -80,8 +79,7 @@ class Run:
                     self._warm_up(frame)
                     self._remember(tail)
                     began, ready = began + self.warm_up_seconds, True
-                stream.write(json.dumps(self._row(frame)) + "\n")
-                stream.flush()
+                append(json.dumps(self._row(frame)) + "\n")
                 if time.monotonic() - told > TOLD_EVERY:
                     told = time.monotonic()
                     say(self._progress(frame, told - began))
@@ -121,7 +119,7 @@ class Run:
     def _continue(self) -> list[dict[str, Any]]:
         """Check or write the first line, cut a half row off; returns the last rows, at most two."""
         if not self.path.exists() or not self.path.stat().st_size:
-            self.path.write_text(json.dumps(self.header) + "\n", encoding="utf-8")
+            write_text(self.path, json.dumps(self.header) + "\n")
             return []
         header, tail, size = None, [], 0
         with self.path.open("rb") as stream:

@@ -15,6 +15,7 @@ from spec_vla_ros.file_digest import digest
 from spec_vla_ros.foreign_text import printable
 from spec_vla_ros.installed import model_folder
 from spec_vla_ros.machine import machine, versions
+from spec_vla_ros.outputs import write_text
 
 from .advice import answer
 from .bag import Bag
@@ -92,7 +93,9 @@ def replay(
     for row in rows(run.path):
         comparison.add(row)
     if not len(comparison):
-        raise ReplayError(f"no image could be replayed: {comparison.errors or _counts(frames, run)}")
+        counted = comparison.errors or _counts(frames, run)
+        why = ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in counted.items() if value)
+        raise ReplayError(f"no image could be replayed: {why}")
     summary = comparison.summary(frames.commands)
     counts = {**_counts(frames, run), "errors": comparison.errors, "seconds": round(time.monotonic() - began, 1)}
     verdicts = judge(comparison, loaded.statistics.bin_width(), settings.acceptance_sum)
@@ -113,7 +116,8 @@ def _load(options: Options) -> tuple[Any, Any, dict[str, Any]]:
     model = options.model or str(model_folder())
     loaded = load_model(
         model, device=options.device, dtype=options.dtype, unnorm_key=options.unnorm_key or None,
-        revision=options.revision or None, centre_crop=options.centre_crop, image_resize=options.image_resize,
+        revision=options.revision or None, base_model=options.base_model, centre_crop=options.centre_crop,
+        image_resize=options.image_resize,
     )  # fmt: skip
     folder = heads_folder(loaded, options.draft_heads)
     heads = trained_drafters(loaded, folder)
@@ -198,13 +202,13 @@ def _write(
         "versions": versions(), "answer": result.answer,
         "verdicts": [verdict.as_json(comparison) for verdict in verdicts],
     }  # fmt: skip
-    (out / "summary.json").write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+    write_text(out / "summary.json", json.dumps(content, indent=1) + "\n")
     wanted = {index for index, _, _ in furthest} | {moment.index for moment in found[:PICTURED]}
     library = plotly_js()
     if library is None:
         say(NO_PLOTS)
     report = Report(content, comparison, frames.commands, verdicts, found, pictures(frames.again(), wanted))
-    (out / "report.html").write_text(report.page(library), encoding="utf-8")
+    write_text(out / "report.html", report.page(library))
     result.files = {name: out / name for name in ("summary.json", "report.html", "replay_bag")}
 
 

@@ -26,12 +26,10 @@ from spec_vla_ros.embedded_ros.doorway import ensure_rclpy
 
 ensure_rclpy()  # before the first import of rclpy or of a message package
 
-import rclpy
 from builtin_interfaces.msg import Time
 from geometry_msgs.msg import TwistStamped
 from rclpy.clock import Clock, ClockType
 from rclpy.exceptions import ParameterException
-from rclpy.logging import get_logger
 from rclpy.node import Node
 from rclpy.qos import qos_profile_sensor_data
 from sensor_msgs.msg import Image
@@ -45,7 +43,7 @@ from spec_vla_ros.sim.episode import State
 from spec_vla_ros.sim.libero_episode import World
 from spec_vla_ros.sim.libero_protocol import STEP, SUITES, Suite, model_picture
 from spec_vla_ros.sim.libero_wire import ACTION_SCALE, PATIENCE, LiberoEpisodes, StepWindow, controller_input
-from spec_vla_ros.sim.libero_world import LiberoMissingError, LiberoWorld
+from spec_vla_ros.sim.libero_world import LiberoWorld
 from spec_vla_ros.sim.servo import ServoInput
 
 POLL, EPISODE_RATE = 0.005, 10.0  # s; Hz
@@ -246,12 +244,7 @@ def _seconds(stamp: Time) -> float:
 def main(args: list[str] | None = None) -> int:
     """Run until SIGINT or SIGTERM."""
     os.environ.setdefault("MUJOCO_GL", "egl")
-    try:
-        return run("libero", lambda _: LiberoNode(), LiberoNode.close, args)
-    except LiberoMissingError as error:
-        get_logger("libero").fatal(str(error))
-        rclpy.try_shutdown()
-        return 1
+    return run("libero", lambda _: LiberoNode(), LiberoNode.close, args)
 
 
 if __name__ == "__main__":

@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 
+from ..errors import CommandError
 from .libero_protocol import NO_OP, RESOLUTION, SETTLE_STEPS, Suite
 
 MODULES = (
@@ -36,8 +37,10 @@ get('lerobot/libero-assets', repo_type='dataset', local_dir='libero_assets')"   
 RESETS = 50  # attempts to place the objects of a scene without overlap
 
 
-class LiberoMissingError(RuntimeError):
+class LiberoMissingError(CommandError):
     """Packages or assets are missing; the message says which and how to get them."""
+
+    lines = True
 
 
 def require(assets: Path | None = None) -> Path:

@@ -7,7 +7,6 @@ step is the position in the data and the state of the generators at once. A chec
 from __future__ import annotations
 
 import math
-import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -17,6 +16,8 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
+from ..errors import CommandError
+from ..outputs import whole
 from .draft_data import duration
 from .draft_parallel import Processes
 
@@ -66,7 +67,7 @@ class LoopSettings:
     seed: int
 
 
-class LoopError(Exception):
+class LoopError(CommandError):
     """A checkpoint belongs to another training."""
 
 
@@ -204,14 +205,12 @@ class Loop:
     def _save(self) -> None:
         if not self._processes.first:
             return
-        self._path.parent.mkdir(parents=True, exist_ok=True)
-        partial = self._path.with_suffix(f".partial-{os.getpid()}")
         content = {
             "identity": self._identity, "state": vars(self.state), "head": self._head.state_dict(),
             "average": self._average, "best": self._best, "optimizer": self._optimizer.state_dict(),
         }  # fmt: skip
-        torch.save(content, partial)
-        partial.replace(self._path)
+        with whole(self._path) as partial:
+            torch.save(content, partial)
 
     def _resume(self) -> None:
         if not self._path.is_file():

@@ -13,10 +13,12 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
+from ..errors import CommandError
+
 PATIENCE = timedelta(hours=24)  # one process may label for long while the others are done
 
 
-class ProcessesError(Exception):
+class ProcessesError(CommandError):
     """The device cannot be had; the message is for the person at the keyboard."""
 
 

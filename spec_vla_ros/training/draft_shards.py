@@ -20,15 +20,17 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ..errors import CommandError
 from ..file_digest import digest
 from ..openvla.loader import LoadedModel
 from ..openvla.picture import BEFORE_IT_WAS_SAID
+from ..outputs import whole, write_text
 
 MANIFEST, FORMAT = "manifest.json", 2
 MODEL_FILES = ("config.json", "tokenizer.json", "preprocessor_config.json", "adapter_config.json", "*.safetensors")
 
 
-class ShardsError(Exception):
+class ShardsError(CommandError):
     """The shards in the work folder are not usable for what was asked."""
 
 
@@ -54,14 +56,13 @@ class Shard:
 
     def save(self, folder: Path) -> None:
         """Write ``folder``, complete or not at all."""
-        partial = folder.with_name(f"{folder.name}.partial-{os.getpid()}")
-        partial.mkdir(parents=True)
-        for name in self.NAMES:
-            with (partial / f"{name}.npy").open("wb") as stream:
-                np.save(stream, getattr(self, name))
-                stream.flush()
-                os.fsync(stream.fileno())  # the rename may reach the disk before the data otherwise
-        partial.rename(folder)
+        with whole(folder, folder=True) as partial:
+            partial.mkdir()
+            for name in self.NAMES:
+                with (partial / f"{name}.npy").open("wb") as stream:
+                    np.save(stream, getattr(self, name))
+                    stream.flush()
+                    os.fsync(stream.fileno())  # the rename may reach the disk before the data otherwise
 
     @staticmethod
     def load(folder: Path) -> Shard:
@@ -132,11 +133,8 @@ class Manifest:
 
     def save(self) -> None:
         """Write the file, complete or not at all."""
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        partial = self.path.with_suffix(f".partial-{os.getpid()}")
         content = {"format": FORMAT, "made_for": self.made_for, "instructions": self.instructions}
-        partial.write_text(json.dumps({**content, "complete": self.complete}, indent=1) + "\n")
-        partial.replace(self.path)
+        write_text(self.path, json.dumps({**content, "complete": self.complete}, indent=1) + "\n")
 
     @property
     def key(self) -> str:

@@ -15,14 +15,14 @@ from typing import Any, Protocol
 import numpy as np
 
 from ..data_formats import foreign_data, is_lerobot
-from ..errors import ImageError, InstructionError
+from ..errors import CommandError, ImageError, InstructionError
 from ..file_digest import digest
 from ..instruction import clean_instruction
 
 SIM = "sim"
 
 
-class SourceError(Exception):
+class SourceError(CommandError):
     """The data cannot be used; the message says what would have to be different."""
 
 

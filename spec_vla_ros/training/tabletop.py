@@ -18,9 +18,11 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from ..errors import SpecVlaError
+from .. import outermost
+from ..arguments import BASE_MODEL, BINS, COUNT, MINUTES, POSITIVE, SEED, SIZE, Parser, whole
+from ..decoding.drafters import DRAFTERS
+from ..errors import CommandError
 from ..installed import TABLETOP as TABLETOP_MODEL
-from ..installed import model_folder
 from ..openvla.checkpoint import save_checkpoint
 from ..openvla.loader import load_model
 from ..openvla.model import OpenVLA
@@ -28,6 +30,8 @@ from ..openvla.picture import PictureRule
 from ..openvla.prompt import Prompt
 from ..openvla.tokenizer_small import build_small_tokenizer
 from ..openvla.vision import VisionBackbone
+from ..outputs import require, write_text, writing
+from ..outputs import whole as whole_file
 from ..policy import OpenVLAPolicy
 from ..policy_types import DecodeSettings
 from ..sim.tasks import TASKS
@@ -104,17 +108,21 @@ def train(args: argparse.Namespace, log: Callable[[str], None]) -> None:
     """All stages; see the module docstring."""
     work = args.work
     if args.resume and not args.resume.exists():
-        raise SystemExit(f"train-tabletop: {args.resume} does not exist; --resume takes policy.pt or an exported model")
-    work.mkdir(parents=True, exist_ok=True)
+        raise CommandError(f"{args.resume} does not exist; --resume takes policy.pt or an exported model")
+    require(work, args.out, folder=True)
+    with writing(work):
+        work.mkdir(parents=True, exist_ok=True)
     children = [_spawn(work, "expert", args.expert_files, EXPERT_SEED)]
     try:
-        _wait_for_frames(args)
+        _wait_for_frames(args, children[0])
         backbone = _vision_stage(args, log)
         children.append(_spawn(work, "learner", 10_000, LEARNER_SEED))
         trainer = _policy_stage(args, backbone, log)
     finally:
         for child in children:
             child.terminate()
+        for child in children:
+            child.wait()
     frames = Frames.load([_data_files(work)[0]])
     export(trainer, backbone, args.out, frames)
     log(f"wrote {args.out}")
@@ -122,18 +130,23 @@ def train(args: argparse.Namespace, log: Callable[[str], None]) -> None:
 
 def _spawn(work: Path, kind: str, files: int, seed: int) -> subprocess.Popen[bytes]:
     command = [sys.executable, "-m", "spec_vla_ros.training.tabletop", "collect", "--work", str(work)]
-    return subprocess.Popen([*command, "--kind", kind, "--files", str(files), "--seed", str(seed)])
+    # A session of its own: Ctrl-C reaches it through this process.
+    return subprocess.Popen(
+        [*command, "--kind", kind, "--files", str(files), "--seed", str(seed)], start_new_session=True
+    )
 
 
 def _data_files(work: Path, pattern: str = "*.npz") -> list[Path]:
     return sorted(p for p in (work / "data").glob(pattern) if ".partial" not in p.name)
 
 
-def _wait_for_frames(args: argparse.Namespace) -> None:
+def _wait_for_frames(args: argparse.Namespace, expert: subprocess.Popen[bytes]) -> None:
     while len(_data_files(args.work)) < min(4, args.expert_files):
+        if expert.poll() and len(_data_files(args.work)) < min(4, args.expert_files):
+            raise CommandError(f"the process that records the expert has ended with status {expert.returncode}")
         time.sleep(2)
     if not _data_files(args.work):
-        raise SystemExit(f"train-tabletop: no frames in {args.work / 'data'}, and --expert-files 0 records none")
+        raise CommandError(f"no frames in {args.work / 'data'}, and --expert-files 0 records none")
 
 
 def _vision_stage(args: argparse.Namespace, log: Callable[[str], None]) -> VisionBackbone:
@@ -141,12 +154,11 @@ def _vision_stage(args: argparse.Namespace, log: Callable[[str], None]) -> Visio
         return VisionBackbone(TABLETOP.towers)  # its weights come with the decoder's
     path = args.work / "vision.pt"
     if not path.exists():
-        partial = path.with_suffix(".partial")
-        train_vision(
-            lambda: Frames.load(_data_files(args.work, "expert_*.npz")),
-            TABLETOP, args.vision_minutes, args.seed, log, partial,
-        )  # fmt: skip
-        partial.rename(path)
+        with whole_file(path) as partial:
+            train_vision(
+                lambda: Frames.load(_data_files(args.work, "expert_*.npz")),
+                TABLETOP, args.vision_minutes, args.seed, log, partial,
+            )  # fmt: skip
     backbone = VisionBackbone(TABLETOP.towers)
     backbone.load_state_dict(torch.load(path, weights_only=True))
     return backbone
@@ -167,7 +179,8 @@ def _policy_stage(args: argparse.Namespace, backbone: VisionBackbone, log: Calla
 
     def snapshot(trainer: PolicyTrainer, progress: float) -> None:
         state = {"decoder": trainer.state_dict(), "towers": backbone.state_dict()}
-        torch.save(state, args.work / "policy.pt")
+        with whole_file(args.work / "policy.pt") as partial:
+            torch.save(state, partial)
         if progress < 0.08 and not args.resume:
             return  # what a beginner does teaches nothing
         folder = args.work / "snapshots" / f"{time.strftime('%H%M%S')}"
@@ -190,8 +203,9 @@ def _policy_stage(args: argparse.Namespace, backbone: VisionBackbone, log: Calla
 
 def evaluate_command(args: argparse.Namespace, log: Callable[[str], None]) -> list[dict[str, object]]:
     """Closed loop without ROS, one row per decoder."""
-    policy = OpenVLAPolicy(load_model(model_folder(args.model), device="cpu", unnorm_key=args.unnorm_key))
-    rows = []
+    require(args.json)
+    loaded = load_model(args.model, "cpu", unnorm_key=args.unnorm_key, base_model=args.base_model)
+    policy, rows = OpenVLAPolicy(loaded), []
     for decoder in args.decoders:
         settings = AUTOREGRESSIVE
         if decoder != "autoregressive":
@@ -208,41 +222,47 @@ def evaluate_command(args: argparse.Namespace, log: Callable[[str], None]) -> li
         rows.append(summarize(evaluate(policy, settings, args.episodes, args.first_seed, progress), settings))
         log(json.dumps(rows[-1]))
     if args.json:
-        args.json.write_text(json.dumps({"rows": rows}, indent=1))
+        write_text(args.json, json.dumps({"rows": rows}, indent=1) + "\n")
     return rows
 
 
-def main(argv: list[str]) -> int:
-    """Command line: ``train-tabletop``, ``eval-tabletop`` or (for its own child processes) ``collect``."""
-    parser = argparse.ArgumentParser(prog="spec-vla")
+def _parser() -> Parser:
+    parser = Parser(prog="spec-vla")
     sub = parser.add_subparsers(dest="command", required=True)
     p = sub.add_parser("train-tabletop", help="train the small table-top policy (CPU, hours)")
     p.add_argument("--out", type=Path, default=Path("out/tabletop"), help="checkpoint folder to write")
     p.add_argument("--work", type=Path, default=Path("out/train-tabletop"), help="frames and snapshots, reused")
-    p.add_argument("--vision-minutes", type=float, default=28)
-    p.add_argument("--policy-minutes", type=float, default=75)
-    p.add_argument("--expert-files", type=int, default=30, help=f"files of {FRAMES_PER_FILE} frames")
-    p.add_argument("--learner-weight", type=float, default=2.0, help="how often learner frames are drawn")
-    p.add_argument("--rate", type=float, default=1.5e-3, help="peak learning rate of the policy stage")
+    p.add_argument("--vision-minutes", type=MINUTES, default=28)
+    p.add_argument("--policy-minutes", type=MINUTES, default=75)
+    p.add_argument("--expert-files", type=whole(0), default=30, help=f"files of {FRAMES_PER_FILE} frames")
+    p.add_argument("--learner-weight", type=SIZE, default=2.0, help="how often learner frames are drawn")
+    p.add_argument("--rate", type=POSITIVE, default=1.5e-3, help="peak learning rate of the policy stage")
     p.add_argument("--resume", type=Path, help="policy.pt of an earlier run, or an exported model, to continue from")
-    p.add_argument("--seed", type=int, default=0)
+    p.add_argument("--seed", type=SEED, default=0)
     p = sub.add_parser("collect")
     p.add_argument("--work", type=Path, required=True)
     p.add_argument("--kind", choices=("expert", "learner"), required=True)
-    p.add_argument("--files", type=int, required=True)
-    p.add_argument("--seed", type=int, required=True)
+    p.add_argument("--files", type=whole(0), required=True)
+    p.add_argument("--seed", type=SEED, required=True)
     p = sub.add_parser("eval-tabletop", help="closed-loop success and passes on the simulated arm, without ROS")
     p.add_argument("--model", default=TABLETOP_MODEL)
+    p.add_argument("--base-model", default="", help=BASE_MODEL)
     p.add_argument("--unnorm-key", default=STATISTICS_KEY)
-    p.add_argument("--episodes", type=int, default=300)
-    p.add_argument("--first-seed", type=int, default=5_000_000)
-    p.add_argument("--decoders", nargs="+", default=["autoregressive", "speculative"])
-    p.add_argument("--drafters", nargs="+", default=["hold", "refine"])
-    p.add_argument("--radius", type=int, default=9, help="acceptance radius in bins")
-    p.add_argument("--depth", type=int, default=6, help="drafted tokens per pass")
+    p.add_argument("--episodes", type=COUNT, default=300)
+    p.add_argument("--first-seed", type=SEED, default=5_000_000)
+    decoders = ("autoregressive", "speculative")
+    p.add_argument("--decoders", nargs="+", choices=decoders, default=list(decoders))
+    p.add_argument("--drafters", nargs="+", choices=sorted(DRAFTERS), default=["hold", "refine"])
+    p.add_argument("--radius", type=BINS, default=9, help="acceptance radius in bins")
+    p.add_argument("--depth", type=whole(0, 6), default=6, help="drafted tokens per pass")
     p.add_argument("--emit", choices=("verifier", "draft"), default="verifier")
     p.add_argument("--json", type=Path)
-    args = parser.parse_args(argv)
+    return parser
+
+
+def main(argv: list[str]) -> int:
+    """Command line: ``train-tabletop``, ``eval-tabletop`` or (for its own child processes) ``collect``."""
+    args = _parser().parse_args(argv)
     torch.set_num_threads(1)  # on shared cores one thread is faster than two
 
     def log(text: str) -> None:
@@ -255,12 +275,9 @@ def main(argv: list[str]) -> int:
     elif args.command == "collect":
         collect_files(args.work, args.kind, args.files, args.seed)
     else:
-        try:
-            evaluate_command(args, log)
-        except (SpecVlaError, FileNotFoundError) as error:
-            raise SystemExit(f"eval-tabletop: {error}") from error
+        evaluate_command(args, log)
     return 0
 
 
 if __name__ == "__main__":
-    raise SystemExit(main(sys.argv[1:]))
+    raise SystemExit(outermost.run(" ".join(sys.argv[1:2]), lambda: main(sys.argv[1:])))

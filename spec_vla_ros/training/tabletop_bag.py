@@ -6,7 +6,7 @@ image per action, stamped by simulated time, and the instructions.
 
 from __future__ import annotations
 
-import argparse
+import os
 import sys
 import time
 from collections.abc import Callable
@@ -15,8 +15,9 @@ from typing import Any
 
 import numpy as np
 
+from ..arguments import BASE_MODEL, COUNT, SEED, Parser
 from ..decoding.presets import AUTO, PRESETS
-from ..errors import SpecVlaError
+from ..outputs import require
 from ..policy_types import DecodeSettings, Policy, PolicyResult
 
 IMAGE, IMAGE_TYPE = "/camera/image_raw/compressed", "sensor_msgs/msg/CompressedImage"
@@ -78,15 +79,14 @@ def record(
     bag: Path, policy: Policy, frames: int, settings: DecodeSettings, seed: int, say: Callable[[str], None]
 ) -> tuple[int, int, int]:
     """Write ``bag`` with ``frames`` images or a few more; returns images, episodes and how many of these succeeded."""
-    from rosbags.rosbag2 import StoragePlugin, Writer
-
+    from ..demo.bag import whole_bag
     from ..sim.arm import TabletopArm
     from ..sim.tasks import TASKS
     from .tabletop_data import CAMERA_SIZE
     from .tabletop_rollout import run_episode
 
     arm, episodes, successes, told = TabletopArm((CAMERA_SIZE, CAMERA_SIZE)), 0, 0, time.monotonic()
-    with Writer(bag, version=9, storage_plugin=StoragePlugin.MCAP) as writer:
+    with whole_bag(bag) as writer:
         recorder = Recorder(policy, writer)
         while recorder.frames < frames:
             task = TASKS[episodes % len(TASKS)]
@@ -99,37 +99,38 @@ def record(
     return recorder.frames, episodes, successes
 
 
-def main(argv: list[str]) -> int:
-    """Command line; ``argv`` begins with the command's name."""
-    parser = argparse.ArgumentParser(
+def _parser() -> Parser:
+    parser = Parser(
         prog="spec-vla record-tabletop", description="Records a rosbag2 bag of a model driving the simulated table top."
     )
     parser.add_argument("bag", type=Path, help="folder to write, must not exist")
-    parser.add_argument("--frames", type=int, default=3000, help="images, or a few more (%(default)s)")
-    parser.add_argument("--model", default="", help="checkpoint folder (the small one of the table top)")
+    parser.add_argument("--frames", type=COUNT, default=3000, help="images, or a few more (%(default)s)")
+    parser.add_argument("--model", default="", help="checkpoint folder or hub id (the small one of the table top)")
+    parser.add_argument("--base-model", default="", help=BASE_MODEL)
     parser.add_argument("--preset", choices=(AUTO, *PRESETS), default=AUTO, help="(%(default)s)")
-    parser.add_argument("--seed", type=int, default=0, help="of the layouts (%(default)s)")
-    arguments = parser.parse_args(argv[1:])
-    if arguments.bag.exists():
-        parser.error(f"{arguments.bag} exists already")
-    try:
-        import cv2  # noqa: F401 - said here and not in the middle
-        import rosbags  # noqa: F401
-        import torch
+    parser.add_argument("--seed", type=SEED, default=0, help="of the layouts (%(default)s)")
+    return parser
 
-        from ..decoding.heads.store import heads_folder, trained_drafters
-        from ..installed import model_folder
-        from ..openvla.loader import load_model
-        from ..policy import OpenVLAPolicy
-        from ..sim.arm import TabletopArm  # noqa: F401 - chooses how to render, then imports mujoco
-    except ImportError as error:
-        needs = "pip install 'spec_vla_ros[model,sim,replay]'"
-        raise SystemExit(f"record-tabletop: {error}. It needs: {needs}") from error
+
+def main(argv: list[str]) -> int:
+    """Command line; ``argv`` begins with the command's name."""
+    parser = _parser()
+    arguments = parser.parse_args(argv[1:])
+    if os.path.lexists(arguments.bag):
+        parser.error(f"{arguments.bag} exists already")
+    require(arguments.bag, folder=True)
+    import cv2  # noqa: F401 - said here and not in the middle
+    import rosbags  # noqa: F401
+    import torch
+
+    from ..decoding.heads.store import heads_folder, trained_drafters
+    from ..installed import model_folder
+    from ..openvla.loader import load_model
+    from ..policy import OpenVLAPolicy
+    from ..sim.arm import TabletopArm  # noqa: F401 - chooses how to render, then imports mujoco
+
     torch.set_num_threads(1)  # small matrices
-    try:
-        loaded = load_model(arguments.model or model_folder(), device="cpu")
-    except (SpecVlaError, FileNotFoundError) as error:
-        raise SystemExit(f"record-tabletop: {error}") from error
+    loaded = load_model(arguments.model or model_folder(), device="cpu", base_model=arguments.base_model)
     heads, _ = trained_drafters(loaded, heads_folder(loaded))
     settings = DecodeSettings(preset=arguments.preset)
 

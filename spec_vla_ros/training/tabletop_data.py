@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from ..openvla.picture import PictureRule
+from ..outputs import whole
 from ..sim.arm import TabletopArm, euler_to_rotation, rotation_to_euler
 from ..sim.expert import expert_action
 from ..sim.scene import COLORS
@@ -41,9 +42,8 @@ class Frames:
 
     def save(self, path: Path) -> None:
         """Write one uncompressed npz file, complete or not at all."""
-        partial = path.with_suffix(".partial.npz")
-        np.savez(partial, images=self.images, states=self.states, actions=self.actions, task=self.task)
-        partial.rename(path)
+        with whole(path) as partial, partial.open("wb") as stream:
+            np.savez(stream, images=self.images, states=self.states, actions=self.actions, task=self.task)
 
     @staticmethod
     def load(paths: list[Path]) -> Frames:

@@ -16,20 +16,22 @@ from typing import Any
 import torch
 from torch import nn
 
+from .. import outermost
+from ..arguments import BASE_MODEL, BINS, COUNT, MINUTES, PERIOD, SEED, THREADS, Parser, number, whole
 from ..decoding.drafters import Drafter
 from ..decoding.drafters.eagle import Eagle
 from ..decoding.drafters.vision import Vision
 from ..decoding.heads.store import FOLDER, save_head, trained_drafters
 from ..decoding.heads.vision_head import VisionHeadConfig
 from ..decoding.verifier import cache_slots
-from ..errors import SpecVlaError
 from ..installed import model_folder
 from ..motion.data_sets import action_period
 from ..openvla.loader import LoadedModel, load_model
 from ..openvla.picture import AUTO, IMAGE_RESIZES
+from ..outputs import require, write_text
 from .draft_data import Labeller, LabelSettings
-from .draft_loop import Loop, LoopError, LoopSettings
-from .draft_parallel import Processes, ProcessesError, processes
+from .draft_loop import Loop, LoopSettings
+from .draft_parallel import Processes, processes
 from .draft_report import Judge, full_report, in_words
 from .draft_shards import Manifest, Samples, ShardsError, fingerprint, remove_partial
 from .draft_sources import SIM, SourceError, SourceOptions, open_source
@@ -42,9 +44,9 @@ KINDS = ("vision", "eagle")
 REPORT = "report.json"
 
 
-def parser() -> argparse.ArgumentParser:
+def parser() -> Parser:
     """All options."""
-    result = argparse.ArgumentParser(
+    result = Parser(
         prog=f"spec-vla {NAME}", description=__doc__.splitlines()[0],
         epilog="Many processes: torchrun --nproc-per-node 4 -m spec_vla_ros.training.train_draft (the same options)",
     )  # fmt: skip
@@ -54,13 +56,15 @@ def parser() -> argparse.ArgumentParser:
         "--data", nargs="+", default=[], help="rosbag2 or LeRobot folders, or sim: the model drives the table top (sim)"
     )
     add("--model", default="", help="the verifier, folder or hub id (the small one of the table top)")
+    add("--base-model", default="", help=BASE_MODEL)
     add(
         "--out",
         type=Path,
         help="folder of the heads, for draft_heads of the node (drafters/ in the folder that --model names)",
     )
     add("--work", type=Path, default=Path("out/train-draft"), help="shards and checkpoints (%(default)s)")
-    add("--seed", type=int, default=0)
+    add("--seed", type=SEED, default=0)
+    threads, held_out = whole(1, THREADS), number(0.0, 0.99, above=True)
     model = result.add_argument_group("the verifier")
     model.add_argument("--unnorm-key", default="", help="statistics of the checkpoint; needed where it has several")
     model.add_argument("--revision", default="", help="branch, tag or commit of a hub id")
@@ -70,38 +74,43 @@ def parser() -> argparse.ArgumentParser:
     model.add_argument(
         "--image-resize", choices=(AUTO, *IMAGE_RESIZES), default=AUTO, help="as the node's parameter (%(default)s)"
     )
-    model.add_argument("--threads", type=int, default=1, help="of torch on the CPU, per process (%(default)s)")
+    model.add_argument("--threads", type=threads, default=1, help="of torch on the CPU, per process (%(default)s)")
     data = result.add_argument_group("data")
-    data.add_argument("--period", type=float, help="s between two frames, 0 = every frame (the data set's step)")
+    data.add_argument("--period", type=PERIOD, help="s between two frames, 0 = every frame (the data set's step)")
     data.add_argument("--instruction", default="", help="for recordings that hold none")
     data.add_argument("--image-topic", default="", help="of bags; needed where there are several")
     data.add_argument("--instruction-topic", default="", help="of bags (the one that ends in /instruction)")
     data.add_argument("--camera", default="", help="of LeRobot data sets; needed where there are several")
-    data.add_argument("--frames", type=int, default=43200, help="of sim (%(default)s)")
-    data.add_argument("--shard-frames", type=int, default=1800, help="(%(default)s)")
-    data.add_argument("--label-batch", type=int, default=12, help="frames that are labelled at once (%(default)s)")
+    data.add_argument("--frames", type=COUNT, default=43200, help="of sim (%(default)s)")
+    data.add_argument("--shard-frames", type=COUNT, default=1800, help="(%(default)s)")
+    data.add_argument("--label-batch", type=COUNT, default=12, help="frames that are labelled at once (%(default)s)")
     data.add_argument(
-        "--others", type=int, default=2, help="more instructions that each frame is labelled for (%(default)s)"
+        "--others", type=whole(0), default=2, help="more instructions that each frame is labelled for (%(default)s)"
     )
     data.add_argument("--shards-only", action="store_true", help="label, do not train")
     loop = result.add_argument_group("training")
-    loop.add_argument("--steps", type=int, default=10000, help="per head (%(default)s)")
-    loop.add_argument("--minutes", type=float, help="instead of steps: as many as fit, by the speed of the first ones")
+    loop.add_argument("--steps", type=COUNT, default=10000, help="per head (%(default)s)")
+    loop.add_argument("--minutes", type=MINUTES, help="instead of steps: as many as fit, by the speed of the first")
     loop.add_argument(
-        "--batch", type=int, default=64, help="answers per step and process; eagle: a quarter (%(default)s)"
+        "--batch", type=COUNT, default=64, help="answers per step and process; eagle: a quarter (%(default)s)"
     )
-    loop.add_argument("--width", type=int, help="of the vision head, a multiple of 4 (128; 7B: 1024)")
+    loop.add_argument("--width", type=whole(4, 65536), help="of the vision head, a multiple of 4 (128; 7B: 1024)")
     loop.add_argument("--precision", choices=("auto", "float32", "bfloat16"), default="auto", help="bfloat16 on CUDA")
     loop.add_argument("--compile", action="store_true", help="torch.compile; needs a C++ compiler on the CPU")
-    loop.add_argument("--held-out", type=float, default=0.1, help="share of the answers, whole episodes (%(default)s)")
-    loop.add_argument("--radius", type=int, default=9, help="acceptance radius in bins of all figures (%(default)s)")
-    loop.add_argument("--eval-every", type=int, default=1000, help="steps (%(default)s)")
-    loop.add_argument("--eval-actions", type=int, default=200, help="(%(default)s)")
-    loop.add_argument("--report-actions", type=int, default=1000, help="(%(default)s)")
     loop.add_argument(
-        "--patience", type=int, default=5, help="evaluations without a better head; 0 = never stop (%(default)s)"
+        "--held-out",
+        type=held_out,
+        default=0.1,
+        help="share of the answers, whole episodes (%(default)s)",
     )
-    loop.add_argument("--checkpoint-every", type=int, default=500, help="steps (%(default)s)")
+    loop.add_argument("--radius", type=BINS, default=9, help="acceptance radius in bins of all figures (%(default)s)")
+    loop.add_argument("--eval-every", type=COUNT, default=1000, help="steps (%(default)s)")
+    loop.add_argument("--eval-actions", type=COUNT, default=200, help="(%(default)s)")
+    loop.add_argument("--report-actions", type=COUNT, default=1000, help="(%(default)s)")
+    loop.add_argument(
+        "--patience", type=whole(0), default=5, help="evaluations without a better head; 0 = never stop (%(default)s)"
+    )
+    loop.add_argument("--checkpoint-every", type=COUNT, default=500, help="steps (%(default)s)")
     return result
 
 
@@ -120,6 +129,7 @@ def main(argv: list[str]) -> int:
     arguments = options.parse_args(argv[1:] if argv[:1] == [NAME] else argv)
     if problem := problem_of(arguments):
         options.error(problem)
+    require(arguments.work, arguments.out or arguments.work, folder=True)
     torch.set_num_threads(arguments.threads)  # on shared cores one thread is faster than two
     keep_freed_memory()
     try:
@@ -131,26 +141,15 @@ def main(argv: list[str]) -> int:
                     sys.stdout.flush()
 
             run(arguments, group, log)
-    except (ProcessesError, SourceError, ShardsError, LoopError, SpecVlaError, FileNotFoundError) as error:
-        raise SystemExit(f"{NAME}: {error}") from error
-    except KeyboardInterrupt:
-        sys.stdout.write(f"\n{NAME}: interrupted; the same command goes on from here\n")
-        return 130
+    except KeyboardInterrupt as error:
+        raise type(error)("the same command goes on from here") from None
     return 0
 
 
 def problem_of(arguments: argparse.Namespace) -> str:
     """What is wrong with the options, before anything is loaded."""
-    counts = ("frames", "shard_frames", "label_batch", "steps", "batch", "eval_every", "eval_actions", "report_actions")
-    for name in (*counts, "checkpoint_every", "threads"):
-        if getattr(arguments, name) < 1:
-            return f"--{name.replace('_', '-')} must be at least 1"
-    if not 0 < arguments.held_out < 1:
-        return "--held-out is a share between 0 and 1"
-    if arguments.width is not None and (arguments.width < 4 or arguments.width % 4):
+    if arguments.width is not None and arguments.width % 4:
         return "--width must be a multiple of 4, the heads of its attention"
-    if (arguments.period or 0) < 0 or (arguments.minutes is not None and arguments.minutes <= 0):
-        return "--period cannot be negative, --minutes must be more than 0"
     if arguments.out is None and not arguments.shards_only:
         if not arguments.model:  # its folder is that of the installation
             return "--out is needed without --model: the heads that came with the table top's model are not replaced"
@@ -163,7 +162,8 @@ def run(arguments: argparse.Namespace, group: Processes, log: Callable[[str], No
     """Label, train one head after the other, report what they are worth."""
     loaded = load_model(
         arguments.model or model_folder(), group.device, arguments.dtype, arguments.unnorm_key or None,
-        arguments.revision or None, centre_crop=arguments.centre_crop, image_resize=arguments.image_resize,
+        arguments.revision or None, base_model=arguments.base_model, centre_crop=arguments.centre_crop,
+        image_resize=arguments.image_resize,
     )  # fmt: skip
     loaded.model.requires_grad_(False)
     manifest = make_shards(loaded, arguments, group, log)
@@ -272,7 +272,7 @@ def train_head(
         raise ShardsError(f"the head that was just written does not load: {'; '.join(problems)}")
     report = full_report(judge, found[kind], _spread(driven, arguments.report_actions), group)
     if group.first:
-        (out / kind / REPORT).write_text(json.dumps({"kind": kind, **report, "training": about}, indent=2) + "\n")
+        write_text(out / kind / REPORT, json.dumps({"kind": kind, **report, "training": about}, indent=2) + "\n")
         for line in in_words(kind, report):
             log(line)
         log(f"wrote {out / kind}")
@@ -306,4 +306,4 @@ def _known_period(loaded: LoadedModel, data: list[str]) -> float:
 
 
 if __name__ == "__main__":
-    raise SystemExit(main(sys.argv[1:]))
+    raise SystemExit(outermost.run(NAME, lambda: main(sys.argv[1:])))

@@ -12,7 +12,8 @@ from socket import AF_UNIX, SOCK_SEQPACKET, socketpair
 
 import pytest
 
-from spec_vla_ros.bench import cli, netns, two_hosts
+from spec_vla_ros import cli
+from spec_vla_ros.bench import netns, two_hosts
 from spec_vla_ros.bench.netns import Quality
 from spec_vla_ros.demo.processes import DemoError
 from spec_vla_ros.demo.summary import ActionRecord, TwistRecord

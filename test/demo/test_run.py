@@ -106,10 +106,13 @@ def test_other_commands_are_passed_on(monkeypatch):
 
 
 @pytest.mark.parametrize("arguments", [["demo", "--episodes", "0"], ["unknown"], []])
-def test_wrong_arguments_end_with_usage(arguments, capsys):
-    with pytest.raises(SystemExit):
+def test_wrong_arguments_are_one_line_that_names_the_help(arguments, capsys):
+    with pytest.raises(SystemExit) as ended:
         cli.main(arguments)
-    assert "usage: spec-vla" in capsys.readouterr().err
+    assert ended.value.code == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("spec-vla")
+    assert "--help tells more" in line
 
 
 def test_the_model_is_found_in_the_package_or_taken_for_a_hub_id(tmp_path):

@@ -105,9 +105,9 @@ def test_who_wins(file):
 
 def test_a_file_of_another_form_is_refused(tmp_path):
     path = tmp_path / "wrong.yaml"
-    for text in ("gain: 1\n", "node: {ros__parameters: 3}\n", "a: [\n"):
-        path.write_text(text)
-        with pytest.raises(RosArgsError):
+    for data in (b"gain: 1\n", b"node: {ros__parameters: 3}\n", b"a: [\n", b"a: \xff\n"):
+        path.write_bytes(data)
+        with pytest.raises(RosArgsError, match=r"wrong\.yaml"):
             parse_ros_args(["--ros-args", "--params-file", str(path)])
 
 

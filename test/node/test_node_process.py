@@ -10,6 +10,8 @@ import time
 import processes
 import pytest
 
+from spec_vla_ros.embedded_ros.doorway import ensure_rclpy
+
 DRIVE = {"policy": "scripted", "autostart": "true", "dry_run": "false", "instruction": "go", "script_delay": "0.0"}
 
 
@@ -178,6 +180,34 @@ def test_a_parameter_that_cannot_be_is_one_line_and_an_exit_code(world, act, par
     assert code == 1
     assert parameter in output
     assert "Traceback" not in output
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "arguments"),
+    [
+        ("ROS_DOMAIN_ID", "233", []),
+        ("ROS_STATIC_PEERS", "no.such.host.invalid", []),
+        ("CYCLONEDDS_URI", "file:///no/such/settings.xml", []),
+        ("no/such/file.yaml", None, ["--ros-args", "--params-file", "no/such/file.yaml"]),
+        ("--no-such-thing", None, ["--ros-args", "--no-such-thing", "1"]),
+        ("two words", None, ["--ros-args", "-r", "__node:=two words"]),
+    ],
+)
+def test_an_environment_or_arguments_in_which_no_node_can_be_are_one_line(start, name, value, arguments):
+    """They were tracebacks, and a peer without an address was "Aborted (core dumped)"."""
+    if ensure_rclpy() != "embedded":
+        pytest.skip("rclpy has its own words")
+    code = (
+        "import sys; from spec_vla_ros.outermost import main_of; sys.exit(main_of('spec_vla_ros.node.act_node', 'act'))"
+    )
+    process = start(code, *arguments, **({name: value} if value else {}))
+    said, errors = process.communicate()
+    assert process.returncode == 1, errors
+    assert said == ""
+    lines = [line for line in errors.splitlines() if not line.startswith("[INFO]")]
+    assert len(lines) == 1, errors
+    assert lines[0].startswith("[FATAL]")
+    assert name in lines[0]
 
 
 def test_the_shipped_configuration_is_accepted(world, act):

@@ -79,7 +79,7 @@ def test_a_negative_number_of_threads_is_a_matter_of_usage(tmp_path, capsys):
     with pytest.raises(SystemExit) as caught:
         main(["replay", str(tmp_path), "--cpu-threads", "-3"])
     assert caught.value.code == 2
-    assert "at least 0, got -3" in capsys.readouterr().err
+    assert "expected a whole number from 0 to 256, got '-3'" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(("name", "value"), [("device", "foo"), ("dtype", "foo"), ("cpu_threads", -3)])
@@ -87,6 +87,7 @@ def test_the_node_says_it_by_name(written, name, value):
     from types import SimpleNamespace
 
     settings = {"cpu_threads": 0, "device": "cpu", "dtype": "auto", "model": str(written), "unnorm_key": ""}
-    settings |= {"revision": "", "centre_crop": False, "image_resize": "auto", "draft_heads": "", name: value}
+    settings |= {"revision": "", "base_model": "", "centre_crop": False, "image_resize": "auto"}
+    settings |= {"draft_heads": "", name: value}
     with pytest.raises(ConfigurationError):
         load_openvla(SimpleNamespace(**settings))

@@ -1,7 +1,9 @@
 """Folders that look like a checkpoint: what lies beside the weights decides."""
 
 import json
+import os
 import shutil
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -9,7 +11,7 @@ from test_loader import make_adapter, split
 
 from spec_vla_ros.errors import CheckpointError
 from spec_vla_ros.lfs_pointer import lfs_pointer
-from spec_vla_ros.openvla.folder_check import unread_parts
+from spec_vla_ros.openvla.folder_check import check_folder, unread_parts
 from spec_vla_ros.openvla.loader import load_model
 
 POINTER = f"version https://git-lfs.github.com/spec/v1\noid sha256:{'0' * 64}\nsize 4\n"
@@ -116,3 +118,22 @@ def test_other_texts_are_no_pointers(tmp_path):
     for text in ("", "version 1\n", json.dumps({"version": "https://git-lfs.github.com/spec/v1"})):
         path.write_text(text)
         assert lfs_pointer(path) == ""
+
+
+def test_a_folder_that_may_be_listed_and_not_looked_into_is_refused_by_name(written):
+    """It was a PermissionError out of the first file, which the node showed as a defect of its own."""
+    # Not in pytest's folder, which is closed to others; root is bound by no permissions.
+    with tempfile.TemporaryDirectory() as name:
+        folder = shutil.copytree(written, Path(name, "model"))
+        Path(name).chmod(0o755)
+        folder.chmod(0o444)
+        root = not os.geteuid()
+        if root:
+            os.seteuid(65534)
+        try:
+            with pytest.raises(CheckpointError, match=r"model cannot be read: Permission denied"):
+                check_folder(folder)
+        finally:
+            if root:
+                os.seteuid(0)
+            folder.chmod(0o755)

@@ -16,9 +16,9 @@ pytest.importorskip("torch")
 
 from recordings import MODEL, PERIOD, START
 
+from spec_vla_ros.cli import main
 from spec_vla_ros.replay import golden
 from spec_vla_ros.replay.bag import Bag
-from spec_vla_ros.replay.cli import main
 from spec_vla_ros.replay.compare import worst
 from spec_vla_ros.replay.errors import ReplayError
 from spec_vla_ros.replay.frames import Frames

@@ -44,8 +44,8 @@ def test_the_command_records_the_model_that_drives(tmp_path, capsys):
     assert "1 of 1 episodes succeeded" in capsys.readouterr().out
     with pytest.raises(SystemExit):
         main(["record-tabletop", str(tmp_path / "bag")])
-    with pytest.raises(SystemExit, match="record-tabletop"):
-        main(["record-tabletop", str(tmp_path / "other"), "--model", str(tmp_path / "nothing")])
+    assert main(["record-tabletop", str(tmp_path / "other"), "--model", str(tmp_path / "nothing")]) == 1
+    assert "spec-vla record-tabletop: CHECKPOINT_INVALID" in capsys.readouterr().err
     assert not (tmp_path / "other").exists()
 
 
@@ -58,8 +58,8 @@ def test_it_records_outside_the_checkout_and_without_a_screen_or_a_choice_of_ren
     assert "1 of 1 episodes succeeded" in made.stdout
 
 
-def test_a_missing_library_is_said_with_what_to_install(tmp_path, monkeypatch):
+def test_a_missing_library_is_said_with_what_to_install(tmp_path, monkeypatch, capsys):
     monkeypatch.setitem(sys.modules, "mujoco", None)
     monkeypatch.delitem(sys.modules, "spec_vla_ros.sim.arm")
-    with pytest.raises(SystemExit, match=r"It needs: pip install 'spec_vla_ros\[model,sim,replay\]'"):
-        main(["record-tabletop", str(tmp_path / "bag")])
+    assert main(["record-tabletop", str(tmp_path / "bag")]) == 1
+    assert "It needs: pip install 'spec_vla_ros[model,sim,replay]'" in capsys.readouterr().err

@@ -68,7 +68,7 @@ def test_training_that_cannot_begin_says_why(more, said, tmp_path):
     environment = os.environ | {"PYTHONPATH": str(MODEL.parents[1])}
     made = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
     assert made.returncode == 1
-    assert made.stderr.startswith(f"train-tabletop: {said}")
+    assert made.stderr.startswith(f"spec-vla train-tabletop: {said}")
 
 
 def settle(labels, steps=400):

@@ -23,9 +23,9 @@ from spec_vla_ros.openvla.loader import load_model
 from spec_vla_ros.policy import OpenVLAPolicy
 from spec_vla_ros.policy_types import DecodeSettings
 from spec_vla_ros.training import draft_data, train_draft
-from spec_vla_ros.training.draft_loop import Loop, LoopSettings, scheduled
+from spec_vla_ros.training.draft_loop import Loop, LoopError, LoopSettings, scheduled
 from spec_vla_ros.training.draft_parallel import Processes
-from spec_vla_ros.training.draft_shards import Samples, Shard
+from spec_vla_ros.training.draft_shards import Samples, Shard, ShardsError
 
 MODEL = share_path("models/tabletop")
 TASKS = ("pick up the red block", "touch the blue block", "put the green block on the plate")
@@ -299,7 +299,7 @@ def test_every_answer_comes_once_before_any_comes_twice():
     ],
 )
 def test_shards_of_something_else_are_not_mixed(bag, labelled, options, message):
-    with pytest.raises(SystemExit, match=rf"train-draft: the shards in .* are of {message}.*use another --work"):
+    with pytest.raises(ShardsError, match=rf"the shards in .* are of {message}.*use another --work"):
         train(*options, data=[bag], work=labelled)
 
 
@@ -316,34 +316,36 @@ def test_shards_that_do_not_say_how_pictures_were_made_are_the_processors(bag, l
 
 def test_shards_of_other_data_are_not_mixed(labelled, tmp_path):
     other = write_bag(tmp_path / "bag", [(TASKS[0], pictures(4)[0])])
-    with pytest.raises(SystemExit, match=r"another data: .*digest"):
+    with pytest.raises(ShardsError, match=r"another data: .*digest"):
         train(data=[other], work=labelled)
 
 
 def test_one_episode_is_not_enough_to_hold_one_out(tmp_path):
     bag = write_bag(tmp_path / "bag", [(TASKS[0], pictures(4)[0])])
-    with pytest.raises(SystemExit, match=r"the data are 1 episode\(s\); one has to be held out"):
+    with pytest.raises(ShardsError, match=r"the data are 1 episode\(s\); one has to be held out"):
         train(data=[bag], work=tmp_path / "work")
 
 
 def test_a_checkpoint_of_another_training_is_refused(tmp_path):
     line(tmp_path, [3.0] * 10)[0].run()
     loop, _ = line(tmp_path, [], batch=3)
-    with pytest.raises(train_draft.LoopError, match=r"another training: batch 2, now 3; delete it"):
+    with pytest.raises(LoopError, match=r"another training: batch 2, now 3; delete it"):
         loop.run()
     (tmp_path / "checkpoint.pt").write_bytes(b"half a file")
     loop, _ = line(tmp_path, [])
-    with pytest.raises(train_draft.LoopError, match=r"cannot be read"):
+    with pytest.raises(LoopError, match=r"cannot be read"):
         loop.run()
 
 
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--batch", "0"], "--batch must be at least 1"),
+        (["--batch", "0"], "argument --batch: expected a whole number from 1 to"),
         (["--width", "30"], "--width must be a multiple of 4"),
-        (["--held-out", "1"], "--held-out is a share"),
-        (["--minutes", "0"], "--minutes must be more than 0"),
+        (["--held-out", "1"], "argument --held-out: expected a number above 0 and at most 0.99"),
+        (["--minutes", "0"], "argument --minutes: expected a number above 0"),
+        (["--period", "nan"], "argument --period: expected a number from 0"),
+        (["--threads", "100000"], "argument --threads: expected a whole number from 1 to 256"),
         (["--model", "openvla/openvla-7b"], "--out is needed: openvla/openvla-7b is no folder"),
         ([], "--out is needed without --model"),
         (["--device", "warp:1"], "warp:1 is no torch device"),
@@ -386,14 +388,15 @@ def test_a_revision_reaches_the_hub_and_the_files_that_were_read_are_the_fingerp
 
     asked = {}
 
-    def load(path, device, dtype, key, revision, centre_crop, image_resize):
-        asked.update(path=path, revision=revision)
+    def load(path, device, dtype, key, revision, base_model, centre_crop, image_resize):
+        asked.update(path=path, revision=revision, base_model=base_model)
         raise train_draft.SourceError("enough")
 
     monkeypatch.setattr(train_draft, "load_model", load)
-    with pytest.raises(SystemExit, match="enough"):
-        train_draft.main(["train-draft", "--model", "owner/name", "--revision", "v2", "--out", str(tmp_path)])
-    assert asked == {"path": "owner/name", "revision": "v2"}
+    words = ["--model", "owner/name", "--revision", "v2", "--base-model", "owner/base@v3", "--out", str(tmp_path)]
+    with pytest.raises(train_draft.SourceError, match="enough"):
+        train_draft.main(["train-draft", *words])
+    assert asked == {"path": "owner/name", "revision": "v2", "base_model": "owner/base@v3"}
     hub = lambda *_, **__: pytest.fail("it may be another revision")  # noqa: E731
     monkeypatch.setattr("huggingface_hub.snapshot_download", hub)
     parts = {name: getattr(loaded, name) for name in ("model", "statistics", "prompt", "transform")}

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from pickle import UnpicklingError
@@ -29,6 +30,7 @@ from spec_vla_ros.openvla.config import LlamaConfig
 from spec_vla_ros.openvla.file_stamps import FileStamps
 from spec_vla_ros.openvla.loader import LoadedModel
 from spec_vla_ros.openvla.picture import BEFORE_IT_WAS_SAID, PictureRule
+from spec_vla_ros.outputs import whole, write_text
 
 from .eagle_head import EagleHead
 from .vision_head import VisionHead, VisionHeadConfig
@@ -48,8 +50,11 @@ def trained_drafters(loaded: LoadedModel, folder: Path) -> tuple[dict[str, Draft
     """
     makers = {Vision.name: _vision, Eagle.name: _eagle}
     found, problems = {}, []
+    for place in (folder, *(folder / name for name in makers)):
+        if place.is_symlink() and not os.path.exists(place):
+            problems.append(f"{place} is a link to {place.readlink()}, which does not exist")
     for name, make in makers.items():
-        if (folder / name).is_dir():
+        if os.path.isdir(folder / name):
             files = FileStamps(folder / name)
             try:
                 found[name] = make(loaded, folder / name)
@@ -114,16 +119,17 @@ def heads_folder(loaded: LoadedModel, explicit: Path | str = "") -> Path:
     try:
         return model_folder(explicit)
     except FileNotFoundError:
-        return Path(explicit).expanduser()  # :func:`trained_drafters` says that there is nothing
+        return Path(os.path.expanduser(explicit))  # :func:`trained_drafters` says that there is nothing
 
 
 def save_head(head: nn.Module, folder: Path, about: dict[str, Any]) -> None:
     """Write ``head`` in half precision; ``about``: how it came about, for people."""
-    folder.mkdir(parents=True, exist_ok=True)
     state = {name: tensor.detach().to(torch.float16).contiguous() for name, tensor in head.state_dict().items()}
-    save_file(state, folder / WEIGHTS)
     stored = {"type": "vision", **head.config.to_dict()} if isinstance(head, VisionHead) else {"type": "eagle"}
-    (folder / "config.json").write_text(json.dumps({**stored, "about": about}, indent=2) + "\n")
+    with whole(folder / WEIGHTS) as partial:
+        save_file(state, partial)
+        partial.chmod(0o644)
+    write_text(folder / "config.json", json.dumps({**stored, "about": about}, indent=2) + "\n")
 
 
 def load_vision_head(folder: Path, hidden: int, patches: int, action_dim: int, bins: int | None = None) -> VisionHead:
@@ -142,7 +148,8 @@ def load_vision_head(folder: Path, hidden: int, patches: int, action_dim: int, b
         expected["bins"] = bins
     wrong = {name: getattr(config, name) for name, value in expected.items() if getattr(config, name) != value}
     if wrong:
-        raise CheckpointError(f"the draft head in {folder} was made for another model: {wrong}, expected {expected}")
+        differing = ", ".join(f"{name} {value}, expected {expected[name]}" for name, value in wrong.items())
+        raise CheckpointError(f"the draft head in {folder} was made for another model: {differing}")
     return _filled(VisionHead(config), _read(folder), folder)
 
 
