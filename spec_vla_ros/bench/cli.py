@@ -246,9 +246,7 @@ def _pictures(arguments: argparse.Namespace) -> int:
 def _pixels(text: str) -> tuple[int, int]:
     """(width, height) of "640x480"."""
     width, _, height = text.partition("x")
-    if not (width.isdecimal() and height.isdecimal() and int(width) and int(height)):
-        raise argparse.ArgumentTypeError(f"{text} is no size such as 640x480")
-    return int(width), int(height)
+    return PIXELS(width), PIXELS(height)
 
 
 def _latency(arguments: argparse.Namespace) -> int:
