@@ -93,7 +93,7 @@ def _parser() -> Parser:
     pictures.add_argument(
         "--sizes", nargs="+", type=_pixels, default=[(640, 480), (1280, 720), (1920, 1080)], metavar="640x480"
     )
-    pictures.add_argument("--frames", type=int, default=40, help="per size (%(default)s)")
+    pictures.add_argument("--frames", type=COUNT, default=40, help="per size (%(default)s)")
     pictures.set_defaults(run=_pictures)
     text = "what an action costs, stage by stage, at a recorded acceptance, with random weights"
     latency = benches.add_parser("latency", help=text, description=f"Measures {text}.")
@@ -239,7 +239,7 @@ def _pictures(arguments: argparse.Namespace) -> int:
     from .pictures import measure
 
     torch.set_num_threads(1)
-    _write(arguments.json, measure(model_folder(arguments.model), arguments.sizes, max(1, arguments.frames), _say))
+    _write(arguments.json, measure(model_folder(arguments.model), arguments.sizes, arguments.frames, _say))
     return 0
 
 
