@@ -67,7 +67,7 @@ SETTINGS = {  # launch/middleware.launch.py: on Fast DDS the driver's shared mem
     "FASTRTPS_DEFAULT_PROFILES_FILE": str(ROOT / "config" / "fastdds.xml"),
     "CYCLONEDDS_URI": "<Internal><SocketReceiveBufferSize max='16MB'/></Internal>",
 }
-ENOUGH = {"RELIABLE": 0.9, "BEST_EFFORT": 0.3}  # share; best effort drops some on a busy machine
+ENOUGH = {"RELIABLE": 0.6, "BEST_EFFORT": 0.3}  # share; a busy machine drops some. Two a second keep the node going
 _cameras = itertools.count()  # a topic for each: a killed one stays in the graph for a while
 
 
