@@ -178,7 +178,7 @@ def _parser() -> Parser:
     libero.set_defaults(run=_libero)
     for bench in (passes, latency):
         bench.add_argument("--plot", type=Path, metavar="PATH", help="draw the figures into this PNG")
-    for bench in (wire, hosts, passes, latency, soak, libero):
+    for bench in (wire, hosts, passes, latency, soak, libero, pictures):
         bench.add_argument("--base-model", default="", help=BASE_MODEL)
     for bench in benches.choices.values():
         bench.add_argument("--json", type=Path, metavar="PATH", help="write the figures to this file")
@@ -239,7 +239,10 @@ def _pictures(arguments: argparse.Namespace) -> int:
     from .pictures import measure
 
     torch.set_num_threads(1)
-    _write(arguments.json, measure(model_folder(arguments.model), arguments.sizes, arguments.frames, _say))
+    _write(
+        arguments.json,
+        measure(model_folder(arguments.model), arguments.sizes, arguments.frames, _say, arguments.base_model),
+    )
     return 0
 
 

@@ -57,10 +57,10 @@ BEFORE: dict[str, Callable[[np.ndarray], np.ndarray]] = {TWICE: jpeg_round_trip,
 
 
 def measure(
-    model: Path, sizes: Sequence[tuple[int, int]], frames: int, say: Callable[[str], None]
+    model: Path, sizes: Sequence[tuple[int, int]], frames: int, say: Callable[[str], None], base_model: str = ""
 ) -> list[dict[str, Any]]:
-    """One row per size (width, height), crop and pair of ways."""
-    loaded = load_model(model, device="cpu")
+    """One row per size (width, height), crop and pair of ways. ``base_model``: as the node's parameter."""
+    loaded = load_model(model, device="cpu", base_model=base_model)
     first, rows = OpenVLAPolicy(loaded), []
     for width, height in sizes:
         shown = list(images(width, height, frames))

@@ -310,7 +310,7 @@ def test_shards_that_do_not_say_how_pictures_were_made_are_the_processors(bag, l
     assert stored["made_for"]["model"].pop("image_resize") == "processor"
     (work / "manifest.json").write_text(json.dumps(stored))
     train("--shards-only", data=[bag], work=work)
-    with pytest.raises(SystemExit, match=r"another model: image_resize 'processor', now 'lanczos'"):
+    with pytest.raises(ShardsError, match=r"another model: image_resize 'processor', now 'lanczos'"):
         train("--shards-only", "--image-resize", "lanczos", data=[bag], work=work)
 
 
