@@ -112,9 +112,8 @@ def test_the_first_start_is_a_dry_run_and_waits_for_the_operator(launch, ear):
     launch("act.launch.py", policy="scripted", instruction="go", image="/camera/image_raw")
     ear.until(lambda: "act" in ear.get_node_names())
     for transition in ("configure", "activate"):
-        done = subprocess.run(
-            ["ros2", "lifecycle", "set", "/act", transition], capture_output=True, text=True, timeout=60, check=False
-        )
+        command = ["ros2", "lifecycle", "set", "--no-daemon", "--spin-time", "4", "/act", transition]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
         assert "successful" in done.stdout, done.stdout + done.stderr
     ear.until(lambda: len(ear.actions) >= 3)
     assert not any(action.commanded for action in ear.actions)
