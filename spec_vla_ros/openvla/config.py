@@ -9,7 +9,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from .picture import EVALUATION
+# How an image becomes a picture of the model's size (:mod:`.picture`).
+EVALUATION = "evaluation"  # a JPEG, then Lanczos to the model's size, as in the published evaluations
+LANCZOS = "lanczos"  # the same without the JPEG
+PROCESSOR = "processor"  # the published image processor alone, on the image as the camera sent it
+IMAGE_RESIZES = (EVALUATION, LANCZOS, PROCESSOR)
 
 
 @dataclass(frozen=True)
@@ -76,7 +80,7 @@ class LlamaConfig:
 class OpenVLAConfig:
     """The whole model. ``towers`` holds one (SigLIP) or two (DINOv2, SigLIP) entries, in channel order.
 
-    ``image_resize``: how pictures came about in training, of :data:`.picture.IMAGE_RESIZES`; published checkpoints do
+    ``image_resize``: how pictures came about in training, of :data:`IMAGE_RESIZES`; published checkpoints do
     not say it and were all trained and evaluated the first way. ``image_resize_strategy``: the processor's.
     """
 

@@ -15,20 +15,14 @@ from __future__ import annotations
 import io
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 from PIL import Image
 
 from spec_vla_ros.errors import ConfigurationError, ImageError
 
-if TYPE_CHECKING:
-    from .config import OpenVLAConfig
+from .config import EVALUATION, IMAGE_RESIZES, LANCZOS, PROCESSOR, OpenVLAConfig
 
-EVALUATION = "evaluation"  # a JPEG, then Lanczos to the model's size, as in the published evaluations
-LANCZOS = "lanczos"  # the same without the JPEG
-PROCESSOR = "processor"  # the published image processor alone, on the image as the camera sent it
-IMAGE_RESIZES = (EVALUATION, LANCZOS, PROCESSOR)
 AUTO = "auto"  # as the checkpoint says in config.json; a published one says nothing, which means EVALUATION
 BEFORE_IT_WAS_SAID = PROCESSOR  # of shards, heads and golden files that do not say it: there was nothing else
 CROP_AREA = 0.9  # models trained with random crops of 90 % of the area expect that centre box
