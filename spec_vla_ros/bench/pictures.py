@@ -15,9 +15,10 @@ from typing import Any
 
 import numpy as np
 
+from ..openvla.config import EVALUATION, LANCZOS, PROCESSOR
 from ..openvla.image import ImageTransform
 from ..openvla.loader import load_model
-from ..openvla.picture import EVALUATION, LANCZOS, PROCESSOR, PictureRule, jpeg_round_trip
+from ..openvla.picture import PictureRule, jpeg_round_trip
 from ..policy import OpenVLAPolicy
 from ..policy_types import DecodeSettings
 from ..sim.arm import TabletopArm

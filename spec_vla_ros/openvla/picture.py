@@ -21,7 +21,7 @@ from PIL import Image
 
 from spec_vla_ros.errors import ConfigurationError, ImageError
 
-from .config import EVALUATION, IMAGE_RESIZES, LANCZOS, PROCESSOR, OpenVLAConfig
+from .config import EVALUATION, IMAGE_RESIZES, PROCESSOR, OpenVLAConfig
 
 AUTO = "auto"  # as the checkpoint says in config.json; a published one says nothing, which means EVALUATION
 BEFORE_IT_WAS_SAID = PROCESSOR  # of shards, heads and golden files that do not say it: there was nothing else

@@ -13,14 +13,11 @@ import pytest
 from PIL import Image
 
 from spec_vla_ros.errors import ConfigurationError, ImageError
+from spec_vla_ros.openvla.config import EVALUATION, IMAGE_RESIZES, LANCZOS, PROCESSOR
 from spec_vla_ros.openvla.example import example_config
 from spec_vla_ros.openvla.picture import (
     AUTO,
     CROP_SIDE,
-    EVALUATION,
-    IMAGE_RESIZES,
-    LANCZOS,
-    PROCESSOR,
     PictureRule,
     crop_centre,
     jpeg_round_trip,
