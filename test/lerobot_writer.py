@@ -3,6 +3,7 @@
 The names of files, columns and fields are those of the library (huggingface/lerobot, ``src/lerobot/datasets``).
 """
 
+import contextlib
 import io
 import json
 import os
@@ -31,7 +32,7 @@ def film(path, images, fps=10, codec="libx264", rate=None, options=None, first=0
     av = pytest.importorskip("av")
     path.parent.mkdir(parents=True, exist_ok=True)
     quick = {"libsvtav1": {"preset": "8", "crf": "5", "g": "2"}, "libx264": {"preset": "ultrafast", "crf": "12"}}
-    with av.open(str(path), "w") as file:
+    with _as_before(), av.open(str(path), "w") as file:
         stream = file.add_stream(codec, rate=rate or fps, options=options or quick.get(codec, {}))
         height, width = images[0].shape[:2]
         stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
@@ -41,6 +42,16 @@ def film(path, images, fps=10, codec="libx264", rate=None, options=None, first=0
             frame.time_base = Fraction(1, rate or fps)
             file.mux(stream.encode(frame))
         file.mux(stream.encode())
+
+
+@contextlib.contextmanager
+def _as_before():
+    """SVT-AV1 puts a process of root into the real-time class, where nothing else on the machine gets its turn."""
+    policy, parameter = os.sched_getscheduler(0), os.sched_getparam(0)
+    try:
+        yield
+    finally:
+        os.sched_setscheduler(0, policy, parameter)
 
 
 def png(pixels):

@@ -1,6 +1,7 @@
 """LeRobot data sets: what a reader wants to know before a training, and what would spoil one."""
 
 import json
+import os
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,7 @@ pytest.importorskip("pyarrow")
 pytest.importorskip("rosbags")  # the fixtures' command imports it
 pytest.importorskip("mcap")
 
-from lerobot_writer import film, write_lerobot, write_table
+from lerobot_writer import film, pictures, write_lerobot, write_table
 
 from spec_vla_ros.inspection.fits import shared_range
 from spec_vla_ros.openvla.action_tokens import ActionStatistics, choose_statistics
@@ -226,3 +227,10 @@ def test_actions_that_are_no_numbers_are_told(inspect, tmp_path):
     actions[3, 2] = np.nan
     said = inspect(write_lerobot(tmp_path / "data", episodes(4, 4), actions=actions))
     assert any("1 action not finite" in warning for warning in said.warnings)
+
+
+def test_writing_such_a_film_leaves_the_process_as_it_was(tmp_path):
+    """With the priority that the encoder takes, the tests would starve what they test."""
+    before = os.sched_getscheduler(0)
+    film(tmp_path / "film.mp4", pictures(3)[0], codec="libsvtav1")
+    assert os.sched_getscheduler(0) == before
