@@ -148,7 +148,7 @@ class OpenVLAPolicy:
             "picture": self.loaded.transform.rule.words(),
             "draft_heads": ", ".join(sorted(self.trained)) or "none",
             "draft_head_problems": "; ".join(self._problems),
-            "cuda_graphs": self._verifier.pool.problem or ("on" if self._verifier.pool.recording else "off"),
+            "cuda_graphs": self._verifier.pool.problem or ("on" if self._verifier.pool.records else "off"),
         }
 
     def _in_bins(self, settings: DecodeSettings) -> DecodeSettings:

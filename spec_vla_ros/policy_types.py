@@ -65,7 +65,7 @@ class DecodeReport:
     """What one action cost.
 
     ``verifier_passes``: forward passes of the language model, the prefill included (autoregressive: A). What is said
-    per pass is said of all of them: where an action was looked at twice, the drafter "again" marks where that begins.
+    per pass is said of all of them: where an action was looked at twice, the drafter "second_look" marks the beginning.
     ``drafted_per_pass``: drafted rows of each pass. ``accepted_per_pass``: how many of them stood in that pass; those
     of a first look may have fallen in the second.
     ``drafters``: those that were asked. ``drafter_per_pass``: those whose rows each pass verified, joined by "+" (""

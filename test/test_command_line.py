@@ -30,7 +30,9 @@ def parsers():
     from spec_vla_ros.bench import cli as bench
     from spec_vla_ros.inspection import cli as inspection
     from spec_vla_ros.replay import cli as replay
-    from spec_vla_ros.training import tabletop, tabletop_bag, train_draft
+    from spec_vla_ros.tabletop.training import bag as tabletop_bag
+    from spec_vla_ros.tabletop.training import train as tabletop
+    from spec_vla_ros.training import train_draft
 
     todo = [cli._parser(), bench._parser(), inspection._parser(), replay._parser(), tabletop._parser()]
     todo += [tabletop_bag._parser(), train_draft.parser()]
@@ -177,7 +179,7 @@ def test_what_may_have_been_meant_is_said(capsys, offline, tmp_path, make_bag_fo
 @pytest.fixture
 def make_bag_folder(tmp_path):
     """A recording of two images, in which nothing is said."""
-    from spec_vla_ros.demo.bag import new_typestore, whole_bag
+    from spec_vla_ros.recordings.writer import new_typestore, whole_bag
 
     store, kind = new_typestore(), "sensor_msgs/msg/Image"
     types = store.types

@@ -4,7 +4,8 @@ import pytest
 
 from spec_vla_ros.cli import main
 from spec_vla_ros.data_formats import foreign_data
-from spec_vla_ros.training.draft_sources import SourceError, SourceOptions, open_source
+from spec_vla_ros.training.draft_sources import open_source
+from spec_vla_ros.training.frame_source import SourceError, SourceOptions
 
 RLDS, HDF5, ZARR = r"holds RLDS .*convert_libero_data_to_lerobot\.py", r"holds HDF5 .*LeRobot", r"holds Zarr .*LeRobot"
 ROS1, OLD = r"holds a recording of ROS 1.*rosbags-convert", r"holds a LeRobot data set of layout 1\.x"
@@ -53,16 +54,16 @@ def test_data_that_is_not_read_is_called_by_its_name_everywhere(tmp_path, capsys
     assert f"-> {foreign_data(path).split(': ')[1].capitalize()[:12]}" in out, "what to do is the remedy"
     pytest.importorskip("rosbags")
     pytest.importorskip("mcap")
-    from spec_vla_ros.replay.bag import Bag
-    from spec_vla_ros.replay.errors import BagError
+    from spec_vla_ros.recordings.errors import BagError
+    from spec_vla_ros.recordings.reader import Bag
 
     with pytest.raises(BagError, match=said):
         Bag(path)
 
 
 def test_a_replay_of_a_lerobot_folder_says_what_reads_it(tmp_path):
-    from spec_vla_ros.replay.errors import BagError
-    from spec_vla_ros.replay.layout import layout_of
+    from spec_vla_ros.recordings.errors import BagError
+    from spec_vla_ros.recordings.layout import layout_of
 
     data = folder_of("meta/info.json")(tmp_path / "data")
     with pytest.raises(BagError, match=r"is a LeRobot data set: spec-vla train-draft and spec-vla inspect read it"):

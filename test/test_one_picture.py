@@ -15,7 +15,8 @@ pytest.importorskip("torch")
 import torch
 
 import spec_vla_ros
-from spec_vla_ros.bench import libero
+from spec_vla_ros.libero import bench as libero
+from spec_vla_ros.libero.protocol import model_picture
 from spec_vla_ros.node.parameters import PARAMETERS, Fixed
 from spec_vla_ros.node.policy_factory import load_openvla
 from spec_vla_ros.openvla.example import write_example_checkpoint
@@ -23,7 +24,6 @@ from spec_vla_ros.openvla.loader import load_model
 from spec_vla_ros.openvla.picture import EVALUATION, IMAGE_RESIZES, PictureRule, jpeg_round_trip
 from spec_vla_ros.replay import session
 from spec_vla_ros.replay.options import Options
-from spec_vla_ros.sim.libero_protocol import model_picture
 from spec_vla_ros.training import draft_data, train_draft
 
 FRAME = np.random.default_rng(0).integers(0, 256, (480, 640, 3), dtype=np.uint8)
@@ -106,8 +106,8 @@ def test_nobody_else_resizes_what_a_model_sees():
 
 def test_the_table_top_learns_from_what_its_model_sees():
     from spec_vla_ros.installed import model_folder
-    from spec_vla_ros.training.tabletop_model import TABLETOP
-    from spec_vla_ros.training.tabletop_vision import to_pixels
+    from spec_vla_ros.tabletop.training.model import TABLETOP
+    from spec_vla_ros.tabletop.training.vision import to_pixels
 
     loaded = load_model(model_folder())
     image = FRAME[:224, :224]

@@ -8,8 +8,8 @@ import types
 import pytest
 
 from spec_vla_ros import outermost
-from spec_vla_ros.demo.processes import DemoError
 from spec_vla_ros.errors import CheckpointError, CommandError, UsageError
+from spec_vla_ros.ros.children import DemoError
 
 
 def raising(error):

@@ -26,15 +26,14 @@ from spec_vla_ros.arguments import (
     number,
     whole,
 )
+from spec_vla_ros.bench.decoding.floor import WEIGHT_BYTES
+from spec_vla_ros.bench.wire.two_hosts import ROWS
 from spec_vla_ros.decoding.presets import AUTO, PRESETS
 from spec_vla_ros.errors import CommandError, UsageError
 from spec_vla_ros.installed import TABLETOP, model_folder
+from spec_vla_ros.libero.protocol import STATES, SUITES, TASKS
 from spec_vla_ros.machine import machine, versions
 from spec_vla_ros.outputs import require, write_text
-from spec_vla_ros.sim.libero_protocol import STATES, SUITES, TASKS
-
-from .floor import WEIGHT_BYTES
-from .two_hosts import ROWS
 
 TWO_HOSTS = list(ROWS)
 PIXELS, JOBS = whole(1, 8192), whole(0, THREADS)
@@ -200,8 +199,8 @@ def _over_dds(module: str) -> Callable[[argparse.Namespace], int]:
 
 
 def _two_hosts(arguments: argparse.Namespace) -> int:
-    from .netns import missing
-    from .two_hosts import measure
+    from spec_vla_ros.bench.wire.netns import missing
+    from spec_vla_ros.bench.wire.two_hosts import measure
 
     if why := missing():
         raise CommandError(why)
@@ -213,9 +212,8 @@ def _two_hosts(arguments: argparse.Namespace) -> int:
 def _passes(arguments: argparse.Namespace) -> int:
     import torch
 
+    from spec_vla_ros.bench.decoding.passes import measure
     from spec_vla_ros.policy_types import DecodeSettings
-
-    from .passes import measure
 
     torch.set_num_threads(1)  # small matrices
     grid = []
@@ -227,7 +225,7 @@ def _passes(arguments: argparse.Namespace) -> int:
     rows = measure(arguments.model, grid, arguments.episodes, _say, arguments.heads, **more)
     _write(arguments.json, rows)
     if arguments.plot and rows:
-        from .plot import plot_passes
+        from spec_vla_ros.bench.decoding.plot import plot_passes
 
         plot_passes(rows, arguments.plot)
     return 0
@@ -236,7 +234,7 @@ def _passes(arguments: argparse.Namespace) -> int:
 def _pictures(arguments: argparse.Namespace) -> int:
     import torch
 
-    from .pictures import measure
+    from spec_vla_ros.bench.decoding.pictures import measure
 
     torch.set_num_threads(1)
     _write(
@@ -255,13 +253,12 @@ def _pixels(text: str) -> tuple[int, int]:
 def _latency(arguments: argparse.Namespace) -> int:
     import torch
 
+    from spec_vla_ros.bench.decoding.floor import Device
+    from spec_vla_ros.bench.decoding.latency import measure
+    from spec_vla_ros.bench.decoding.replayed import Trace, record
+    from spec_vla_ros.bench.decoding.shapes import SEVEN_B, shortened
     from spec_vla_ros.openvla.checkpoint import read_checkpoint
     from spec_vla_ros.openvla.devices import named_device, use_threads
-
-    from .floor import Device
-    from .latency import measure
-    from .replayed import Trace, record
-    from .shapes import SEVEN_B, shortened
 
     use_threads(arguments.threads)
     device = named_device(arguments.device)
@@ -294,15 +291,15 @@ def _latency(arguments: argparse.Namespace) -> int:
         }  # fmt: skip
     _write(arguments.json, rows)
     if arguments.plot:
-        from .plot import plot_latency
+        from spec_vla_ros.bench.decoding.plot import plot_latency
 
         plot_latency(rows, arguments.plot)
     return 0
 
 
 def _faults(arguments: argparse.Namespace) -> int:
-    from .fault_kinds import KINDS
-    from .faults import Options, measure, report, safe
+    from spec_vla_ros.bench.wire.fault_kinds import KINDS
+    from spec_vla_ros.bench.wire.faults import Options, measure, report, safe
 
     if unknown := set(arguments.kinds) - {kind.name for kind in KINDS}:
         names = ", ".join(kind.name for kind in KINDS)
@@ -315,10 +312,10 @@ def _faults(arguments: argparse.Namespace) -> int:
 
 
 def _libero(arguments: argparse.Namespace) -> int:
-    from spec_vla_ros.sim.libero_world import packages
-
-    from .libero import Options, measure
-    from .libero_report import report
+    from spec_vla_ros.libero.bench import measure
+    from spec_vla_ros.libero.options import Options
+    from spec_vla_ros.libero.report import report
+    from spec_vla_ros.libero.world import packages
 
     devices = tuple(arguments.devices.split(","))
     given = {name: getattr(arguments, name) for name in Options.__dataclass_fields__}

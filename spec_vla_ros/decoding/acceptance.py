@@ -56,7 +56,7 @@ def best_node(
     return score.argmax().masked_fill(~accepted.any(), -1)
 
 
-def margins(logits: Tensor, tokens: ActionTokens) -> Tensor:
+def margins_of(logits: Tensor, tokens: ActionTokens) -> Tensor:
     """How sure the verifier is of each of its choices (M,), in nats: the logit of its best action token less that of
     the best one more than ``FAR`` bins away. ``logits`` (M, vocabulary).
     """

@@ -16,7 +16,7 @@ from spec_vla_ros.openvla.action_tokens import ActionTokens
 from spec_vla_ros.policy_types import DecodeReport, DecodeSettings
 
 from .acceptance import UNLIMITED
-from .drafters import Again, DraftContext, Drafter, Observation, Refine
+from .drafters import DraftContext, Drafter, Observation, Refine, SecondLook
 from .tree import ROOT, DraftTree
 from .verifier import TREE_ROWS, Verdict, Verifier
 
@@ -36,11 +36,11 @@ def decode_autoregressive(verifier: Verifier, prompt: Tensor, action_dim: int, s
 
     Raises :class:`NonActionTokenError`, :class:`NonFiniteError`.
     """
-    passes, emitted, known, start = [], [], prompt, 0
+    passes, emitted, settled, start = [], [], prompt, 0
     while len(emitted) < action_dim:
-        passes.append(verifier.run(known, start))
+        passes.append(verifier.run(settled, start))
         emitted.append(_action(passes[-1].greedy[0], len(emitted), verifier.tokens))
-        known, start = emitted[-1], prompt.shape[1] + len(emitted) - 1
+        settled, start = emitted[-1], prompt.shape[1] + len(emitted) - 1
     report = DecodeReport(
         decoder="autoregressive",
         verifier_passes=len(passes),
@@ -90,8 +90,8 @@ def decode_speculative(
     """
     tokens, radii = verifier.tokens, settings.radii(action_dim)
     limit = budget = UNLIMITED if settings.radius_sum is None else settings.radius_sum
-    passes, trees, emitted, sources, distance, sure, looked = [], [], [], [], 0, [], False
-    known, start, rejected, kept = prompt, 0, (), []
+    passes, trees, emitted, sources, distance, margins, looked = [], [], [], [], 0, [], False
+    settled, start, rejected, kept = prompt, 0, (), []
     for drafter in drafters:
         drafter.begin(observation)
     while len(emitted) < action_dim:
@@ -102,11 +102,11 @@ def decode_speculative(
             passes[-1] if passes else None, tuple(kept),
         )  # fmt: skip
         tree = _grow(drafters, context)
-        verdict = verifier.run(known, start, tree, radii[first : first + count], budget)
+        verdict = verifier.run(settled, start, tree, radii[first : first + count], budget)
 
         for node, before in zip(verdict.path, [ROOT, *verdict.path], strict=False):
             choice = verdict.after(before)
-            sure.append(verdict.margins[before + 1])
+            margins.append(verdict.margins[before + 1])
             emitted.append(tree.tokens[node] if settings.emit == "draft" else choice)
             sources.append(tree.names[node])
             kept.append(tree.tokens[node])
@@ -115,17 +115,17 @@ def decode_speculative(
         last = verdict.path[-1] if verdict.path else ROOT
         emitted.append(_action(verdict.after(last), len(emitted), tokens))
         sources.append("verifier")
-        sure.append(verdict.margins[last + 1])
+        margins.append(verdict.margins[last + 1])
         kept.append(emitted[-1])
         rejected = _second_thoughts(tree, verdict, last, tokens)
-        known, start = emitted[-1], prompt.shape[1] + len(emitted) - 1
+        settled, start = emitted[-1], prompt.shape[1] + len(emitted) - 1
         passes.append(verdict)
         trees.append(tree)
-        doubtful = distance > 0 and settings.emit == "verifier" and min(sure[1:], default=0.0) < settings.second_look
+        doubtful = distance > 0 and settings.emit == "verifier" and min(margins[1:], default=0.0) < settings.second_look
         if len(emitted) == action_dim and doubtful and not looked:
-            looked, drafters = True, (Refine(), Again(emitted))
-            emitted, sources, sure, kept, rejected = emitted[:1], ["verifier"], sure[:1], emitted[:1], ()
-            known, start, budget = emitted[0], prompt.shape[1], limit  # distance goes on: the report is of all passes
+            looked, drafters = True, (Refine(), SecondLook(emitted))
+            emitted, sources, margins, kept, rejected = emitted[:1], ["verifier"], margins[:1], emitted[:1], ()
+            settled, start, budget = emitted[0], prompt.shape[1], limit  # distance goes on: the report is of all passes
     report = DecodeReport(
         decoder="speculative",
         verifier_passes=len(passes),

@@ -30,7 +30,7 @@ class Replay:
 
     def __call__(self) -> Any:
         """The function's result."""
-        if self._graph is None and self._pool.recording:
+        if self._graph is None and self._pool.records:
             self._record()
         if self._graph is None:
             return self._function()
@@ -59,11 +59,11 @@ class Pool:
     """Memory that recorded functions share. ``wanted``: record at all; only ever done on a CUDA ``device``."""
 
     def __init__(self, device: torch.device, wanted: bool = True) -> None:
-        self.recording = wanted and device.type == "cuda"
+        self.records = wanted and device.type == "cuda"
         self.problem = ""
-        self.handle = torch.cuda.graph_pool_handle() if self.recording else None
+        self.handle = torch.cuda.graph_pool_handle() if self.records else None
 
     def give_up(self, why: str) -> None:
         """Record nothing more; ``problem`` says why."""
-        self.recording, self.problem = False, why
+        self.records, self.problem = False, why
         log.warning(why)

@@ -1,4 +1,4 @@
-"""One pass of the language model over known rows and a tree of drafted tokens, on a cache of fixed size.
+"""One pass of the language model over settled rows and a tree of drafted tokens, on a cache of fixed size.
 
 What a pass is about travels to the device as one vector of integers, its outcome comes back as another; masks,
 positions and the judgement of the tree are made on the device. With fixed shapes a pass has one of few sizes, filled up
@@ -22,7 +22,7 @@ from spec_vla_ros.openvla.loader import LoadedModel
 from spec_vla_ros.openvla.model import OpenVLA
 from spec_vla_ros.openvla.prompt import MAX_PROMPT_IDS
 
-from .acceptance import UNLIMITED, best_node, margins
+from .acceptance import UNLIMITED, best_node, margins_of
 from .graphs import Pool, Replay
 from .tree import ROOT, DraftTree, ancestors_of
 
@@ -32,7 +32,7 @@ TREE_LEVELS = 6  # of fixed shapes; exact ones go as deep as the tree
 TEXT_SIZES = (32, 64, MAX_PROMPT_IDS)  # prompt ids, filled up to one of these
 TREE_SIZES = (0, 8, 32, TREE_ROWS)
 MICRO = 1_000_000  # margins travel as whole micronats
-HEADER = 5  # start, known rows, budget, token, drafted rows
+HEADER = 5  # start, settled rows, budget, token, drafted rows
 
 
 def cache_slots(loaded: LoadedModel) -> int:
@@ -43,9 +43,9 @@ def cache_slots(loaded: LoadedModel) -> int:
 
 @dataclass(frozen=True)
 class Verdict:
-    """``greedy``: the verifier's argmax after the last known row, then after each node of the tree (M + 1 ids).
-    ``margins``: how sure it is of each (nats, :func:`.acceptance.margins`). ``path``: the accepted nodes from the root
-    on. ``states``: gives ``hidden`` when asked, before the next pass.
+    """``greedy``: the verifier's argmax after the last settled row, then after each node of the tree (M + 1 ids).
+    ``margins``: how sure it is of each, nats (:func:`.acceptance.margins_of`). ``path``: the accepted nodes from the
+    root on. ``states``: gives ``hidden`` when asked, before the next pass.
     ``finished``: when the pass was over, ``time.perf_counter()``.
     """
 
@@ -57,24 +57,24 @@ class Verdict:
 
     @property
     def hidden(self) -> Tensor:
-        """States (1, K + len(path), H) of the known and the accepted rows, after the final norm; only until the next
+        """States (1, K + len(path), H) of the settled and the accepted rows, after the final norm; only until the next
         pass runs.
         """
         return self.states()
 
     def after(self, node: int) -> int:
-        """The verifier's choice after ``node`` (-1: after the known rows)."""
+        """The verifier's choice after ``node`` (-1: after the settled rows)."""
         return self.greedy[node + 1]
 
 
 @dataclass(frozen=True)
 class Shape:
-    """Size of a pass: ``known`` and ``drafted`` rows, cache slots before ``end`` in sight, ``levels`` of the tree.
-    ``prompt``: known rows are given as such, not as one token. ``at``: their first slot where that is settled when
+    """Size of a pass: ``settled`` and ``drafted`` rows, cache slots before ``end`` in sight, ``levels`` of the tree.
+    ``prompt``: settled rows are given as such, not as one token. ``at``: their first slot where that is settled when
     the pass is built; -1 = it travels with the pass, and rows that only fill up go to the cache's last slot.
     """
 
-    known: int
+    settled: int
     drafted: int
     end: int
     levels: int
@@ -119,7 +119,7 @@ class Verifier:
     @torch.inference_mode()
     def run(
         self,
-        known: Tensor | int,
+        settled: Tensor | int,
         start: int,
         tree: DraftTree = NO_DRAFT,
         radii: Sequence[int] = (),
@@ -127,36 +127,38 @@ class Verifier:
     ) -> Verdict:
         """Append rows to the cache at slot ``start`` and judge the tree, with a single transfer to the host.
 
-        ``known``: input rows (1, K, hidden) of a prompt, or the id of one settled token. ``tree``: ids that may
+        ``settled``: input rows (1, K, hidden) of a prompt, or the id of one settled token. ``tree``: ids that may
         follow; ``radii``: distance in bins within which they stand, by depth; ``budget``: of the sum along a branch.
-        Slots from ``start`` on are overwritten; afterwards the cache holds the known and the accepted rows without a
+        Slots from ``start`` on are overwritten; afterwards the cache holds the settled and the accepted rows without a
         gap, and what lies behind them is forgotten by starting the next pass there.
 
         Raises :class:`NonFiniteError` and, when the cache is too small, :class:`InstructionError`.
         """
-        count = 1 if isinstance(known, int) else known.shape[1]
-        settled = start + count
-        if settled + len(tree) > self._room or len(tree) > TREE_ROWS:
-            raise InstructionError(f"the prompt needs {settled + len(tree)} rows, the cache has {self._room}")
-        shape = self._shape(known, start, count, tree)
-        token = known if isinstance(known, int) else 0
+        count = 1 if isinstance(settled, int) else settled.shape[1]
+        edge = start + count
+        if edge + len(tree) > self._room or len(tree) > TREE_ROWS:
+            raise InstructionError(f"the prompt needs {edge + len(tree)} rows, the cache has {self._room}")
+        shape = self._shape(settled, start, count, tree)
+        token = settled if isinstance(settled, int) else 0
         if shape.prompt:
-            self._rows[:, :count] = self._embedded(token) if isinstance(known, int) else known
-            self._rows[:, count : shape.known] = 0
+            self._rows[:, :count] = self._embedded(token) if isinstance(settled, int) else settled
+            self._rows[:, count : shape.settled] = 0
         self._tell(shape, start, count, budget, token, tree, radii)
         outcome, hidden = self._pass(shape)()
         said = outcome.tolist()  # the only wait for the device
         judged = shape.drafted + 1
-        choices, (node, finite), sure = said[:judged], said[judged : judged + 2], said[judged + 2 :]
+        choices, (node, finite), margins = said[:judged], said[judged : judged + 2], said[judged + 2 :]
         if not finite:
             self.cache.clear()
             raise NonFiniteError("the language model gave logits that are NaN or infinite")
         real = len(tree) + 1  # what lies behind only filled up
-        choices, sure, path = self._judgement(choices[:real], [margin / MICRO for margin in sure[:real]], tree, node)
+        choices, margins, path = self._judgement(
+            choices[:real], [margin / MICRO for margin in margins[:real]], tree, node
+        )
         if path != list(range(len(path))):
-            self.cache.move([settled + n for n in path], settled)
-        kept = [*range(count), *(shape.known + n for n in path)]
-        return Verdict(choices, sure, path, lambda: hidden[:, kept], time.perf_counter())
+            self.cache.move([edge + n for n in path], edge)
+        kept = [*range(count), *(shape.settled + n for n in path)]
+        return Verdict(choices, margins, path, lambda: hidden[:, kept], time.perf_counter())
 
     def warm_up(self) -> None:
         """Build and record every pass of fixed shape, so that none of it happens while an arm moves."""
@@ -174,8 +176,8 @@ class Verifier:
                 self.run(0, count, tree, (0,))
         self.cache.clear()
 
-    def _shape(self, known: Tensor | int, start: int, count: int, tree: DraftTree) -> Shape:
-        prompt, drafted = not isinstance(known, int), len(tree)
+    def _shape(self, settled: Tensor | int, start: int, count: int, tree: DraftTree) -> Shape:
+        prompt, drafted = not isinstance(settled, int), len(tree)
         levels = max(tree.depths, default=-1) + 1
         if not self.fixed:
             return Shape(count, drafted, start + count + drafted, levels, prompt, start)
@@ -190,12 +192,12 @@ class Verifier:
         return Shape(self._prompt_rows if prompt else 1, size, min(end, self.cache.slots), levels, prompt)
 
     def _judgement(
-        self, choices: list[int], sure: list[float], tree: DraftTree, node: int
+        self, choices: list[int], margins: list[float], tree: DraftTree, node: int
     ) -> tuple[list[int], list[float], list[int]]:
         """The verifier's choices, their margins and the accepted path, as the device found them; a bench replays
         others.
         """
-        return choices, sure, tree.path(node)
+        return choices, margins, tree.path(node)
 
     def _embedded(self, token: int) -> Tensor:
         return self.model.language_model.embed(self._positions.new_tensor([[token]]))
@@ -221,45 +223,45 @@ class Verifier:
     def _forward(self, shape: Shape) -> tuple[Tensor, Tensor]:
         """The pass itself: outcome (2 * drafted + 4,) int64 and the states of all rows. Reads its buffers only."""
         language_model, count = self.model.language_model, shape.drafted
-        start, known, budget, token, drafted = self._control[:HEADER].unbind()
+        start, settled, budget, token, drafted = self._control[:HEADER].unbind()
         ids, parents, depths, limits = self._control[HEADER : HEADER + 4 * count].view(4, count).unbind()
-        settled = start + known
-        rows = self._rows[:, : shape.known] if shape.prompt else language_model.embed(token.view(1, 1))
+        edge = start + settled
+        rows = self._rows[:, : shape.settled] if shape.prompt else language_model.embed(token.view(1, 1))
         if count:
             rows = torch.cat([rows, language_model.embed(ids)[None]], dim=1)
-        first, nodes = self._positions[: shape.known], self._positions[:count]
-        places = torch.cat([start + first, settled + depths]).clamp(max=self.cache.slots - 1)
+        first, nodes = self._positions[: shape.settled], self._positions[:count]
+        places = torch.cat([start + first, edge + depths]).clamp(max=self.cache.slots - 1)
         ancestors = ancestors_of(parents, shape.levels)
-        mask = self._mask(shape, start, settled, ancestors)
+        mask = self._mask(shape, start, edge, ancestors)
         at: int | Tensor = shape.at
         if shape.at < 0:
-            slots = torch.cat([start + first, settled + nodes])
-            real = torch.cat([first < known, nodes < drafted])
+            slots = torch.cat([start + first, edge + nodes])
+            real = torch.cat([first < settled, nodes < drafted])
             at = slots.masked_fill(~real, self.cache.slots - 1)
         rope = self._cos[..., places, :], self._sin[..., places, :]
         hidden = language_model(rows, places, mask, self.cache, at, rope, shape.end)
         if shape.at < 0:
-            said = hidden[0].index_select(0, torch.cat([(known - 1)[None], shape.known + nodes]))
+            said = hidden[0].index_select(0, torch.cat([(settled - 1)[None], shape.settled + nodes]))
         else:
-            said = hidden[0, shape.known - 1 :]
+            said = hidden[0, shape.settled - 1 :]
         logits = language_model.logits(said)  # [drafted + 1, vocabulary]
         greedy = logits.argmax(-1)  # the lowest id where logits tie
         best = best_node(ids, greedy[parents], limits, ancestors, self.tokens, budget)
         finite = logits.isfinite().all(-1) | (self._positions[: count + 1] > drafted)
-        sure = (margins(logits, self.tokens) * MICRO).long()
-        return torch.cat([greedy, best[None], finite.all()[None].long(), sure]), hidden
+        margins = (margins_of(logits, self.tokens) * MICRO).long()
+        return torch.cat([greedy, best[None], finite.all()[None].long(), margins]), hidden
 
-    def _mask(self, shape: Shape, start: Tensor, settled: Tensor, ancestors: Tensor) -> Tensor | None:
-        """(rows, slots in sight): known rows see what is before them, nodes the known rows and their branch."""
-        if shape.known + shape.drafted == 1 and shape.at >= 0:
+    def _mask(self, shape: Shape, start: Tensor, edge: Tensor, ancestors: Tensor) -> Tensor | None:
+        """(rows, slots in sight): settled rows see what is before them, nodes the settled rows and their branch."""
+        if shape.settled + shape.drafted == 1 and shape.at >= 0:
             return None
         columns = self._positions[: shape.end]
-        mask = columns <= (start + self._positions[: shape.known])[:, None]
+        mask = columns <= (start + self._positions[: shape.settled])[:, None]
         if shape.drafted:
-            offset = columns - settled
+            offset = columns - edge
             inside = (offset >= 0) & (offset < shape.drafted)
             branch = ancestors[:, offset.clamp(0, shape.drafted - 1)] & inside
-            mask = torch.cat([mask, branch | (columns < settled)])
+            mask = torch.cat([mask, branch | (columns < edge)])
         if mask.device.type == "cuda":  # attention would convert it once more in every layer
             return torch.zeros(mask.shape, dtype=self.model.dtype, device=mask.device).masked_fill_(
                 ~mask, float("-inf")

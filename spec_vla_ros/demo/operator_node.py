@@ -29,9 +29,9 @@ from std_msgs.msg import String
 
 from spec_vla_ros.decoding.presets import CUSTOM
 from spec_vla_ros.msg import DecodeStats, Episode
+from spec_vla_ros.recordings.recording import Recording, Topic
+from spec_vla_ros.ros.children import DemoError
 
-from .processes import DemoError
-from .recording import Recording, Topic
 from .summary import EpisodeRecord, Setting
 
 START = 120.0  # s for both nodes to start, the model included

@@ -9,12 +9,13 @@ from typing import Any
 
 import numpy as np
 
+from spec_vla_ros.recordings.recording import IMAGE_RATE, Recording
+from spec_vla_ros.recordings.writer import decode, write_bag
+
 from ..machine import machine, versions
 from ..outputs import whole, write_text, writing
-from .bag import decode, write_bag
 from .figures import plot
 from .film import Clip, write_film
-from .recording import IMAGE_RATE, Recording
 from .summary import (
     ActionRecord,
     EpisodeRecord,
@@ -112,7 +113,7 @@ def scenes(
 
 def _images(recording: Recording, episodes: Sequence[EpisodeRecord]):
     """Decoded camera images near ``episodes`` only; decoding all would take long and much memory."""
-    from .bag import typestore
+    from spec_vla_ros.recordings.writer import typestore
 
     for _, ns, raw in recording.messages("/image"):
         if any(e.began_ns - 100_000_000 <= ns <= e.ended_ns + 50_000_000 for e in episodes):

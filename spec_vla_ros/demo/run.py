@@ -9,11 +9,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from spec_vla_ros.recordings.recording import Recording
+from spec_vla_ros.ros.children import Child, DemoError, act_arguments, end_all, own_domain
+
 from ..errors import CheckpointError
 from ..openvla.sources import local_folder
 from ..outputs import require, writing
-from .processes import Child, DemoError, act_arguments, end_all, own_domain
-from .recording import Recording
 from .summary import EpisodeRecord, Setting
 
 FIRST_SEED = 7_000_000  # layouts that no training and no evaluation has drawn from
@@ -42,7 +43,7 @@ class Options:
 
 def plan(episodes: int, seed: int) -> list[tuple[str, int]]:
     """(instruction, layout seed) of each episode, the same for every row; kinds and colours alternate."""
-    from spec_vla_ros.sim.tasks import TASKS
+    from spec_vla_ros.tabletop.tasks import TASKS
 
     return [(TASKS[4 * i % len(TASKS)].instruction, FIRST_SEED + 1000 * seed + i) for i in range(episodes)]
 
@@ -63,7 +64,7 @@ def run(options: Options, say: Callable[[str], None] = print) -> dict[str, Any]:
     try:
         who, domain = model or options.policy, env["ROS_DOMAIN_ID"]
         say(f"starting the simulated arm and the act node ({who}), ROS_DOMAIN_ID {domain}")
-        arm = Child("the simulated arm", "spec_vla_ros.sim.arm_node", [], options.out / "arm.log", env)
+        arm = Child("the simulated arm", "spec_vla_ros.tabletop.arm_node", [], options.out / "arm.log", env)
         children.insert(0, arm)
         rows = tuple(Setting.of(preset) for preset in options.presets if preset != "fastest" or has_vision_head(model))
         act = Child("the act node", "spec_vla_ros.node.act_node", _act(options, model), options.out / "act.log", env)

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import bisect
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from ..confidence import wilson_interval
+from spec_vla_ros.figures import histogram, median_p99, wilson_interval
+
 from ..decoding.presets import CUSTOM, PRESETS
 
 
@@ -100,19 +100,6 @@ def twist_record(received_ns: int, message: Any) -> TwistRecord:
 
 def _nanoseconds(stamp: Any) -> int:
     return stamp.sec * 10**9 + stamp.nanosec
-
-
-def histogram(values: Sequence[int]) -> dict[str, int]:
-    """How often each value occurs; keys are text because JSON wants it, in numerical order."""
-    return {str(value): count for value, count in sorted(Counter(values).items())}
-
-
-def median_p99(values: Sequence[float]) -> dict[str, float | None]:
-    """Median and 99th percentile, None without values."""
-    if len(values) == 0:
-        return {"median": None, "p99": None}
-    median, p99 = np.percentile(values, [50, 99])
-    return {"median": round(float(median), 3), "p99": round(float(p99), 3)}
 
 
 def overheads_ms(actions: Sequence[ActionRecord], twists: Sequence[TwistRecord]) -> list[float]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from cyclonedds.core import InstanceState, ReadCondition, SampleState, ViewState
 
@@ -16,11 +16,9 @@ from .clock import Clock
 from .event_handler import SubscriptionEventCallbacks
 from .exceptions import InvalidHandle
 from .messages import Message
+from .owner import Owner
 from .qos import QoSProfile
 from .wire import matched, take_cdr, write_cdr
-
-if TYPE_CHECKING:
-    from .node import Node
 
 ANY = SampleState.Any | ViewState.Any | InstanceState.Any
 
@@ -30,7 +28,7 @@ class Entity:
 
     condition: Any = None
 
-    def __init__(self, node: Node, callback_group: Any = None) -> None:
+    def __init__(self, node: Owner, callback_group: Any = None) -> None:
         self._node, self.destroyed = node, False
         self.callback_group = callback_group or node.default_callback_group
 
@@ -46,7 +44,7 @@ class Entity:
 class Publisher(Entity):
     """Sends messages of one type on one topic."""
 
-    def __init__(self, node: Node, cls: type[Message], topic: str, qos: QoSProfile) -> None:
+    def __init__(self, node: Owner, cls: type[Message], topic: str, qos: QoSProfile) -> None:
         super().__init__(node)
         self.msg_type, self._topic, self.qos_profile = cls, topic, qos
         self._writer = node.context.wire.writer(f"rt{topic}", cls, qos)
@@ -113,7 +111,7 @@ class Subscription(Entity):
     """Calls back with every message of one topic."""
 
     def __init__(
-        self, node: Node, cls: type[Message], topic: str, callback: Callable[[Any], None], qos: QoSProfile,
+        self, node: Owner, cls: type[Message], topic: str, callback: Callable[[Any], None], qos: QoSProfile,
         callback_group: Any, raw: bool, events: SubscriptionEventCallbacks,
     ) -> None:  # fmt: skip
         super().__init__(node, callback_group)
@@ -184,7 +182,7 @@ class Subscription(Entity):
 class Timer(Entity):
     """Calls back at a fixed period of its clock; missed periods are skipped, the phase is kept."""
 
-    def __init__(self, node: Node, period: float, callback: Callable[[], None], clock: Clock, group: Any,
+    def __init__(self, node: Owner, period: float, callback: Callable[[], None], clock: Clock, group: Any,
                  autostart: bool = True) -> None:  # fmt: skip
         super().__init__(node, group)
         self.callback, self.clock, self._period = callback, clock, max(0, int(period * 1e9))
@@ -256,7 +254,7 @@ class Timer(Entity):
 class GuardCondition(Entity):
     """Wakes the executor from any thread and has it call back."""
 
-    def __init__(self, node: Node, callback: Callable[[], None], group: Any) -> None:
+    def __init__(self, node: Owner, callback: Callable[[], None], group: Any) -> None:
         super().__init__(node, group)
         self.callback, self._triggered = callback, threading.Event()
 

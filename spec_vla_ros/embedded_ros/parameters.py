@@ -154,7 +154,7 @@ class ParameterMixin:
 
     def list_parameters(self, prefixes: Sequence[str], depth: int) -> Any:
         """rcl_interfaces/ListParametersResult."""
-        from spec_vla_ros.node.parameter_services import listed
+        from .parameter_services import listed
 
         names = listed(self._ros_values, prefixes, depth)
         parents = dict.fromkeys(n.rpartition(".")[0] for n in names if "." in n)
@@ -307,7 +307,7 @@ class ParameterMixin:
 
     def _ros_start_services(self) -> None:
         # Written for rclpy's names, which exist by the time that a node is made.
-        from spec_vla_ros.node.parameter_services import ParameterServices
+        from .parameter_services import ParameterServices
 
         ParameterServices(self)
 

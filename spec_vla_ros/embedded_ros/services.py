@@ -13,7 +13,7 @@ import time
 import uuid
 from collections import deque
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 from cyclonedds.core import DDSException, Policy, ReadCondition
 
@@ -21,12 +21,10 @@ from spec_vla_ros.foreign_text import sentence
 
 from . import bounds, cdr
 from .endpoints import ANY, Entity
+from .owner import Owner
 from .qos import QoSProfile
 from .task import Future
 from .wire import matched, parse_user_data, take_cdr, write_cdr
-
-if TYPE_CHECKING:
-    from .node import Node
 
 _IDENTITY = 20  # bytes of encapsulation and identity in front of every request and reply
 
@@ -51,7 +49,7 @@ class _Pending(NamedTuple):
 class Service(Entity):
     """Answers requests of at most ``bounds.MAX_REQUEST`` bytes."""
 
-    def __init__(self, node: Node, srv_type: Any, name: str, callback: Callable[[Any, Any], Any], qos: QoSProfile,
+    def __init__(self, node: Owner, srv_type: Any, name: str, callback: Callable[[Any, Any], Any], qos: QoSProfile,
                  callback_group: Any) -> None:  # fmt: skip
         super().__init__(node, callback_group)
         self.srv_type, self.srv_name, self.callback = srv_type, name, callback
@@ -176,7 +174,7 @@ def _client_id(endpoint: Any) -> str | None:
 class Client(Entity):
     """Sends requests."""
 
-    def __init__(self, node: Node, srv_type: Any, name: str, qos: QoSProfile, callback_group: Any) -> None:
+    def __init__(self, node: Owner, srv_type: Any, name: str, qos: QoSProfile, callback_group: Any) -> None:
         super().__init__(node, callback_group)
         self.srv_type, self.srv_name = srv_type, name
         self._guid, self._sequence = uuid.uuid4().int >> 65, itertools.count(1)

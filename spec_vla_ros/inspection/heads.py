@@ -151,7 +151,7 @@ def _unfilled(head: Head, make: Any) -> list[str]:
             module = make()
         if head.type == "eagle":  # see load_eagle_head
             state.setdefault("fc.bias", module.fc.bias)
-        store._filled(module, state, head.folder)
+        store.filled(module, state, head.folder)
     except CheckpointError as error:
         return [" ".join(str(error).split())]
     except MALFORMED as error:

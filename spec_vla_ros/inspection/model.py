@@ -194,7 +194,7 @@ def _statistics(
 
 def _tokenizer(report: Report, folder: Path, config: OpenVLAConfig | None) -> Prompt | None:
     section = report.section("tokenizer")
-    tokenizer = checkpoint._read_tokenizer(folder)
+    tokenizer = checkpoint.read_tokenizer(folder)
     size = tokenizer.get_vocab_size()
     section.add("vocabulary", str(size), size)
     if config is None:

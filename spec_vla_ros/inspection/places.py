@@ -12,7 +12,7 @@ from spec_vla_ros.decoding.heads.store import FOLDER, PUBLISHED_WEIGHTS, WEIGHTS
 from spec_vla_ros.errors import CheckpointError
 from spec_vla_ros.openvla.checkpoint import ADAPTER_CONFIG_FILE, CONFIG_FILE
 from spec_vla_ros.openvla.sources import local_folder, refusal
-from spec_vla_ros.replay.layout import storage_suffix
+from spec_vla_ros.recordings.layout import storage_suffix
 
 from .headers import read_safetensors
 

@@ -12,9 +12,9 @@ from typing import Any
 
 from spec_vla_ros.errors import InstructionError
 from spec_vla_ros.instruction import clean_instruction
-from spec_vla_ros.replay.bag import ACTION, IMAGES, Bag, BagError, Recorded, words
-from spec_vla_ros.replay.frames import TWIST, action_topics
-from spec_vla_ros.replay.layout import PACKED, storage_suffix
+from spec_vla_ros.recordings.frames import TWIST, action_topics
+from spec_vla_ros.recordings.layout import PACKED, storage_suffix
+from spec_vla_ros.recordings.reader import ACTION, IMAGES, Bag, BagError, Recorded, words
 
 from .camera import BACK, Camera, Event
 from .findings import Report, count_of, size_of

@@ -30,7 +30,7 @@ def inspect_weights(
     tensors, broken = _headers(report, files)
     complete = _all_shards(report, folder, broken)
     if complete and not broken and model is not None and config is not None:
-        report.attempt(_account, complete, model, config)
+        report.attempt(account, complete, model, config)
     size = sum(path.stat().st_size for path in files if path.exists())  # a cache has links, which may lead nowhere
     what = "" if complete and not broken else ", incomplete"
     section.add("files", f"{len(files)}, {size_of(size)}{what}", {"names": [f.name for f in files], "bytes": size})
@@ -131,10 +131,10 @@ def _all_shards(report: Report, folder: Path, broken: list[Path]) -> list[Path]:
         return []
 
 
-def _account(paths: list[Path], model: OpenVLA, config: OpenVLAConfig) -> None:
+def account(paths: list[Path], model: OpenVLA, config: OpenVLAConfig) -> None:
     """The loader's own accounting of names and shapes; a handle reads headers only."""
-    shards = {path: loader._open(path, "cpu") for path in paths}
-    loader._account(shards, model, config)
+    shards = {path: loader.open_shard(path, "cpu") for path in paths}
+    loader.account(shards, model, config)
 
 
 def _used(model: OpenVLA | None) -> int | None:

@@ -29,21 +29,22 @@ from rcl_interfaces.msg import SetParametersResult
 from rclpy.clock import Clock, ClockType
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 
+from spec_vla_ros.embedded_ros.parameter_services import ParameterServices
 from spec_vla_ros.errors import SpecVlaError, StoppedError
 from spec_vla_ros.motion.clock_watch import ClockWatch
 from spec_vla_ros.motion.intent import Report
 from spec_vla_ros.motion.watchdog import Fault
 from spec_vla_ros.msg import DecodeStats, DeltaAction
 from spec_vla_ros.policy_types import Policy
+from spec_vla_ros.ros import process
 
-from . import conversions, diagnostics, loading, parameters, process
+from . import conversions, diagnostics, loading, parameters
 from .arm_link import ArmLink
 from .camera import Camera
 from .cycle import Action, Cycle
 from .guarded import guarded, log_traceback
 from .instructions import Instructions
 from .label_guard import guard_labels
-from .parameter_services import ParameterServices
 from .policy_factory import make_policy
 from .reporter import Part, Reporter
 from .worker import Worker
@@ -279,8 +280,8 @@ class ActNode(LifecycleNode):
         self._infer_if_due()
 
     def _tell_instruction(self) -> None:
-        if self._cycle.refused is not None:
-            self.get_logger().error(f"instruction refused, holding: {self._cycle.refused}")
+        if self._cycle.hold is not None:
+            self.get_logger().error(f"instruction refused, holding: {self._cycle.hold}")
         elif not self._cycle.instruction:
             self.get_logger().info("instruction: none, holding")
         else:
@@ -370,8 +371,8 @@ class ActNode(LifecycleNode):
         if outcome.error is not None:
             log_traceback(self, outcome.error)
         self._report_new_fault()
-        if self._cycle.refused is not None:
-            self.get_logger().error(f"instruction refused, holding: {self._cycle.refused}")
+        if self._cycle.hold is not None:
+            self.get_logger().error(f"instruction refused, holding: {self._cycle.hold}")
             self._report()
         self._infer_if_due()
 

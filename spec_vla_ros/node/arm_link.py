@@ -26,8 +26,8 @@ from .parameters import Fixed, read_box, read_limits
 from .safety_link import START, SafetyLink
 from .safety_node import Setup
 from .servo_link import ServoLink
-from .space import Space
 from .stand_in import StandIn
+from .tool_pose import ToolPose
 
 AGAIN = 5.0  # s that activation waits for a safety loop that is starting
 ANSWER = 0.5  # s for the safety loop to follow
@@ -59,7 +59,7 @@ class ArmLink:
             clock=node.resolve_topic_name("/clock"),
             simulated=node.get_parameter("use_sim_time").value,
         )
-        self.space = Space(node, fixed) if Space.needed(fixed) else None
+        self.tool_pose = ToolPose(node, fixed) if ToolPose.needed(fixed) else None
         self.servo = ServoLink(node, fixed.servo_node) if fixed.servo_node else None
         self._boxed = bool(fixed.tool_frame)
         self._gripper = gripper_link(node, fixed)
@@ -146,9 +146,9 @@ class ArmLink:
     def tell(self, cycle: Cycle, simulated: bool) -> None:
         """Tell the safety loop what is wanted now; this is the heartbeat."""
         limits, pose = read_limits(self._node), None
-        if self.space is not None:
+        if self.tool_pose is not None:
             try:
-                pose = self.space.pose()
+                pose = self.tool_pose.pose()
             except PoseError as error:
                 if cycle.state is State.MOVING:
                     cycle.trip(self.stalled(time.monotonic(), limits) or Fault.of(error))
@@ -167,7 +167,7 @@ class ArmLink:
                 limits=limits,
                 box=box,
                 pose=pose,
-                needs_pose=self.space is not None,
+                needs_pose=self.tool_pose is not None,
                 simulated=simulated,
             )
         )
@@ -231,7 +231,7 @@ class ArmLink:
         self.safety.wait_closed(LAST_WORDS)
         self._end_stand_in()
         self._node.destroy_subscription(self._joints)
-        for part in (self._gripper, self.servo, self.space):
+        for part in (self._gripper, self.servo, self.tool_pose):
             if part is not None:
                 part.destroy()
 
@@ -265,5 +265,5 @@ class ArmLink:
         return None
 
     def _waiting_for(self) -> Fault | None:
-        missing = (part.waiting_for() for part in (self.space, self.servo) if part is not None)
+        missing = (part.waiting_for() for part in (self.tool_pose, self.servo) if part is not None)
         return next((fault for fault in missing if fault is not None), None)

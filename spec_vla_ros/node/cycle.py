@@ -120,7 +120,7 @@ class Cycle:
         """What belongs to one run."""
         self.fault: Fault | None = None  # latched until :meth:`start`
         self.instruction = ""
-        self.refused: Fault | None = None  # why the last instruction was refused; the arm holds until a good one
+        self.hold: Fault | None = None  # why the last instruction was refused; the arm holds until a good one
         self.step: Step | None = None  # what the arm shall do; None = stand still
         self.steps = 0  # decided since the start
         self.captured_at: float | None = None  # of the newest image
@@ -165,7 +165,7 @@ class Cycle:
                 cleaned = clean_instruction(text)
             except InstructionError as error:
                 refused = Fault.of(error)
-        if cleaned == self.instruction and refused == self.refused:
+        if cleaned == self.instruction and refused == self.hold:
             return False  # a publisher that repeats itself must not disturb the history
         if len(self._changes) == FLOOD and now - self._changes[0] < 1.0:
             self.trip(
@@ -176,7 +176,7 @@ class Cycle:
                 )
             )
         self._changes.append(now)
-        self.instruction, self.refused = cleaned, refused
+        self.instruction, self.hold = cleaned, refused
         self._fresh, self.step = True, None
         self._go(Event.INSTRUCT)
         return True
@@ -230,7 +230,7 @@ class Cycle:
         elif self.state is not State.THINKING:
             self.counters.dropped += 1
         elif error is not None:
-            self.instruction, self.refused = "", Fault.of(error)
+            self.instruction, self.hold = "", Fault.of(error)
         else:
             action = self._act(outcome, now, commanding)
         self._go(Event.NOTHING if action is None else Event.ACTION)

@@ -134,7 +134,7 @@ def control_summary(
     if report.intervals:
         names = ("median", "p99", "max")
         values |= {f"publish interval_ms {name}": f"{v:.2f}" for name, v in zip(names, report.intervals, strict=True)}
-    if arm.space is not None:
+    if arm.tool_pose is not None:
         values["workspace limit hits"] = str(report.at_wall)
     if arm.servo is not None:
         values["servo status"] = arm.servo.status
@@ -147,9 +147,9 @@ def control_summary(
     if rivals:
         values["remedy"] = "Stop every other publisher of velocity commands before the dry run ends."
         return "WARN", f"SECOND_PUBLISHER: {rivals} other publishers of velocity commands", values
-    if cycle.refused is not None:
-        values |= {"fault": cycle.refused.name, "detail": cycle.refused.detail, "remedy": cycle.refused.remedy}
-        return "WARN", f"holding: {cycle.refused}", values
+    if cycle.hold is not None:
+        values |= {"fault": cycle.hold.name, "detail": cycle.hold.detail, "remedy": cycle.hold.remedy}
+        return "WARN", f"holding: {cycle.hold}", values
     if age is None:
         values["remedy"] = lost or "Start the camera, or correct the name of its topic."
         return "WARN", "NO_IMAGE: waiting for the first image", values

@@ -84,7 +84,7 @@ def read_checkpoint(folder: Path, base_model: str = "") -> Checkpoint:
     statistics = data.get("norm_stats") or {}
     if (folder / STATISTICS_FILE).is_file():
         statistics = read_json(folder / STATISTICS_FILE)
-    return Checkpoint(folder, config, statistics, _read_tokenizer(folder), files=files)
+    return Checkpoint(folder, config, statistics, read_tokenizer(folder), files=files)
 
 
 def _read_adapter(folder: Path, base_model: str) -> Checkpoint:
@@ -129,7 +129,8 @@ def _with_revision(name: str) -> tuple[str, str | None]:
     return repository, revision or None
 
 
-def _read_tokenizer(folder: Path) -> Tokenizer:
+def read_tokenizer(folder: Path) -> Tokenizer:
+    """The tokenizer of the checkpoint in ``folder``. Raises :class:`CheckpointError`."""
     path = folder / TOKENIZER_FILE
     if not path.is_file():
         raise CheckpointError(f"{folder} has no {TOKENIZER_FILE}")

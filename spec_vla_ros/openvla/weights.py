@@ -41,8 +41,8 @@ def load_weights(
     with torch.device("meta"):
         model = OpenVLA(config)
     with ExitStack() as stack:
-        shards = {path: stack.enter_context(_open(path, device)) for path in shard_paths(folder)}
-        sources = _account(shards, model, config)
+        shards = {path: stack.enter_context(open_shard(path, device)) for path in shard_paths(folder)}
+        sources = account(shards, model, config)
         quantised = quantise_layers(model.language_model, precision) if precision else {}
         for path, shard in shards.items():
             state = {}
@@ -77,7 +77,7 @@ def shard_paths(folder: Path) -> list[Path]:
     if missing:
         raise CheckpointError(f"{folder} lacks {len(missing)} of {len(names)} shards: {_list(missing)}")
     for name in names:
-        with _open(folder / name, "cpu") as shard:
+        with open_shard(folder / name, "cpu") as shard:
             absent = {key for key, at in weight_map.items() if at == name} - set(shard.keys())
         if absent:
             raise CheckpointError(f"{name} lacks keys that the index promises: {_list(absent)}")
@@ -96,14 +96,15 @@ def is_droppable(key: str, config: OpenVLAConfig) -> bool:
     return _BUFFER.fullmatch(key) is not None
 
 
-def _open(path: Path, device: torch.device | str) -> Any:
+def open_shard(path: Path, device: torch.device | str) -> Any:
+    """A safetensors file, not read yet. Raises :class:`CheckpointError` for one that is none."""
     try:
         return safe_open(path, framework="pt", device=str(device))
     except (SafetensorError, OSError) as error:
         raise CheckpointError(lfs_pointer(path) or f"{path} is truncated or not a safetensors file: {error}") from error
 
 
-def _account(shards: dict[Path, Any], model: OpenVLA, config: OpenVLAConfig) -> dict[str, tuple[Path, str]]:
+def account(shards: dict[Path, Any], model: OpenVLA, config: OpenVLAConfig) -> dict[str, tuple[Path, str]]:
     """Parameter name -> (file, key in it), after checking that names and shapes fit exactly."""
     expected = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
     sources: dict[str, tuple[Path, str]] = {}

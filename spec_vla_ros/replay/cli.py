@@ -12,8 +12,8 @@ from spec_vla_ros.arguments import BASE_MODEL, BINS, PERIOD, SHARE, SIZE, THREAD
 from spec_vla_ros.decoding.presets import PRESETS
 from spec_vla_ros.openvla.picture import AUTO, IMAGE_RESIZES
 from spec_vla_ros.outputs import require
+from spec_vla_ros.recordings.errors import ReplayError
 
-from .errors import ReplayError
 from .options import OUT, Options
 from .options import PRESETS as ALL
 

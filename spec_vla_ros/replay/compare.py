@@ -9,9 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from spec_vla_ros.demo.summary import histogram, median_p99
-
-from .frames import Commands
+from spec_vla_ros.figures import histogram, median_p99
+from spec_vla_ros.recordings.frames import Commands
 
 AXES = ("x", "y", "z", "roll", "pitch", "yaw", "gripper")
 UNITS = ("mm", "mm", "mm", "mrad", "mrad", "mrad", "")

@@ -9,8 +9,7 @@ from contextlib import suppress
 from PIL import Image
 
 from spec_vla_ros.errors import ImageError
-
-from .frames import ReplayFrame
+from spec_vla_ros.recordings.frames import ReplayFrame
 
 SIDE = 240  # px
 

@@ -20,9 +20,9 @@ import numpy as np
 
 from spec_vla_ros.openvla.picture import BEFORE_IT_WAS_SAID
 from spec_vla_ros.outputs import write_text
+from spec_vla_ros.recordings.errors import ReplayError
 
 from .compare import AXES, OPEN, UNITS
-from .errors import ReplayError
 from .options import DECODING
 from .run import changed
 

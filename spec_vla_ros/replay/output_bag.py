@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from spec_vla_ros.demo.bag import new_typestore, whole_bag
+from spec_vla_ros.recordings.writer import new_typestore, whole_bag
 
 ACTION, STATS = "spec_vla_ros/msg/DeltaAction", "spec_vla_ros/msg/DecodeStats"
 

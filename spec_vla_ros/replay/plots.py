@@ -13,9 +13,10 @@ from typing import Any
 
 import numpy as np
 
+from spec_vla_ros.recordings.frames import Commands
+
 from .advice import in_order
 from .compare import AXES, UNITS, Comparison
-from .frames import Commands
 from .verdict import AUTOREGRESSIVE, MOTIONS, Verdict, differences, shares
 
 MOST = 1500  # points of a line; of longer recordings each point is the furthest of several actions

@@ -13,10 +13,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from spec_vla_ros.recordings.frames import Commands
+
 from . import report_sections as sections
 from . import report_tables as tables
 from .compare import Comparison, table
-from .frames import Commands
 from .markup import fold, json_block, text
 from .moments import Moment
 from .plots import plots

@@ -20,10 +20,10 @@ from spec_vla_ros.errors import ImageError, SpecVlaError
 from spec_vla_ros.file_digest import digest
 from spec_vla_ros.outputs import appending, write_text
 from spec_vla_ros.policy_types import PolicyResult
+from spec_vla_ros.recordings.errors import ReplayError
+from spec_vla_ros.recordings.frames import Frames, ReplayFrame
+from spec_vla_ros.recordings.reader import Bag
 
-from .bag import Bag
-from .errors import ReplayError
-from .frames import Frames, ReplayFrame
 from .options import OUT, Settings
 
 ROWS = "actions.jsonl"

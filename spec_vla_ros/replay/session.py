@@ -16,12 +16,12 @@ from spec_vla_ros.foreign_text import printable
 from spec_vla_ros.installed import model_folder
 from spec_vla_ros.machine import machine, versions
 from spec_vla_ros.outputs import write_text
+from spec_vla_ros.recordings.errors import ReplayError
+from spec_vla_ros.recordings.frames import Frames, action_topics
+from spec_vla_ros.recordings.reader import Bag
 
 from .advice import answer
-from .bag import Bag
 from .compare import Comparison, worst
-from .errors import ReplayError
-from .frames import Frames, action_topics
 from .moments import PICTURED, moments
 from .options import PRESETS, Options
 from .run import Run, make_policies, rows
@@ -109,8 +109,8 @@ def _load(options: Options) -> tuple[Any, Any, dict[str, Any]]:
     """Model, heads with their problems, and what of both and of this machine decides the actions, as JSON."""
     from spec_vla_ros.decoding.heads.store import heads_folder, trained_drafters
     from spec_vla_ros.openvla.devices import use_threads
+    from spec_vla_ros.openvla.fingerprint import fingerprint
     from spec_vla_ros.openvla.loader import load_model
-    from spec_vla_ros.training.draft_shards import fingerprint
 
     use_threads(options.cpu_threads)
     model = options.model or str(model_folder())

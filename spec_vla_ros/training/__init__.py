@@ -1,1 +1,1 @@
-"""Training of the small table-top policy. No ROS."""
+"""Training of draft heads on a model's own actions. No ROS."""

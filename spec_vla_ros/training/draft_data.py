@@ -20,7 +20,7 @@ from ..decoding.heads.vision_head import NO_ACTION
 from ..openvla.llama import KVCache, rope_tables
 from ..openvla.loader import LoadedModel
 from .draft_shards import Shard, shard_folder
-from .draft_sources import FrameSource, Shot
+from .frame_source import FrameSource, Shot
 
 TELL = 15.0  # s between two lines about the progress
 

@@ -12,7 +12,7 @@ import numpy as np
 from ..errors import InstructionError
 from ..file_digest import digest
 from ..instruction import clean_instruction
-from .draft_sources import Shot, SourceError, SourceOptions
+from .frame_source import Shot, SourceError, SourceOptions
 
 
 class LeRobotSource:

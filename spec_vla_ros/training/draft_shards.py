@@ -21,13 +21,11 @@ import torch
 from torch import Tensor
 
 from ..errors import CommandError
-from ..file_digest import digest
 from ..openvla.loader import LoadedModel
 from ..openvla.picture import BEFORE_IT_WAS_SAID
 from ..outputs import whole, write_text
 
 MANIFEST, FORMAT = "manifest.json", 2
-MODEL_FILES = ("config.json", "tokenizer.json", "preprocessor_config.json", "adapter_config.json", "*.safetensors")
 
 
 class ShardsError(CommandError):
@@ -75,23 +73,6 @@ class Shard:
 def shard_folder(work: Path, source: int, index: int) -> Path:
     """Where shard ``index`` of source ``source`` is."""
     return work / "shards" / f"shard_{source:02d}_{index:06d}"
-
-
-def fingerprint(loaded: LoadedModel) -> dict[str, Any]:
-    """Which model answers, as JSON: its files, and what else decides its tokens."""
-    folder, rule = Path(loaded.folder or loaded.source), loaded.transform.rule
-    found = {
-        "name": Path(loaded.source).name, "digest": _digest(folder), "precision": loaded.model.precision,
-        "unnorm_key": loaded.statistics.key, "prompt": loaded.prompt.rule,
-        "centre_crop": rule.centre_crop, "image_resize": rule.resize,
-    }  # fmt: skip
-    if loaded.base is not None:  # an adapter alone decides nothing
-        found["base"] = _digest(loaded.base)
-    return found
-
-
-def _digest(folder: Path) -> str:
-    return digest(file for pattern in MODEL_FILES for file in folder.glob(pattern))
 
 
 class Manifest:

@@ -11,11 +11,12 @@ from typing import Any
 
 import numpy as np
 
+from spec_vla_ros.tabletop.arm import TabletopArm
+from spec_vla_ros.tabletop.tasks import TASKS, Layout
+from spec_vla_ros.tabletop.training.data import CAMERA_SIZE
+
 from ..openvla.loader import LoadedModel
-from ..sim.arm import TabletopArm
-from ..sim.tasks import TASKS, Layout
-from .draft_sources import Shot
-from .tabletop_data import CAMERA_SIZE
+from .frame_source import Shot
 
 ARMS = 12  # in lockstep
 FIRST_SEED = 20_000_000  # far from the seeds of training, evaluation and demonstration

@@ -7,75 +7,19 @@ goes on after an interruption, and decodes only what is asked for, so that skipp
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 
 from ..data_formats import foreign_data, is_lerobot
-from ..errors import CommandError, ImageError, InstructionError
+from ..errors import ImageError, InstructionError
 from ..file_digest import digest
 from ..instruction import clean_instruction
+from .frame_source import FrameSource, Shot, SourceError, SourceOptions
 
 SIM = "sim"
-
-
-class SourceError(CommandError):
-    """The data cannot be used; the message says what would have to be different."""
-
-
-@dataclass(frozen=True)
-class Shot:
-    """One frame. ``number``: counts from 0 within the source, gaps where a picture could not be decoded.
-    ``episode``: within the source. ``image``: (H, W, 3) uint8 RGB.
-    """
-
-    number: int
-    episode: int
-    image: np.ndarray
-    instruction: str
-
-
-class FrameSource(Protocol):
-    """``name``: for people. ``camera``: of which pictures, "" where there is no choice. ``instructions``: all that
-    occur. ``expected``: frames, about. ``notes``: what was left out, one line each, once it has been read. ``lanes``:
-    frames that are taken before the answers to them are handed back; 0 = the source does not wait for answers.
-    """
-
-    name: str
-    camera: str
-    instructions: Sequence[str]
-    expected: int
-    notes: list[str]
-    lanes: int
-
-    def identity(self) -> dict[str, Any]:
-        """What makes two runs read the same frames, as JSON."""
-
-    def frames(self, wanted: Callable[[int], bool]) -> Iterator[Shot]:
-        """Frames in their order, from the first on; of the numbers that are not ``wanted`` none need be given."""
-
-    def answered(self, values: np.ndarray, bins: np.ndarray) -> None:
-        """The verifier's actions for the frames since the last call, (N, A): in m and rad, and as bins."""
-
-
-@dataclass(frozen=True)
-class SourceOptions:
-    """``period``: s between two frames, 0 = all of them. ``instruction``: for recordings that hold none. ``camera``:
-    key of a LeRobot data set, ``image_topic``, ``instruction_topic`` of a bag; "" = the only one there is. ``frames``,
-    ``shard_frames``, ``seed``: of the simulator.
-    """
-
-    period: float
-    instruction: str = ""
-    camera: str = ""
-    image_topic: str = ""
-    instruction_topic: str = ""
-    frames: int = 0
-    shard_frames: int = 0
-    seed: int = 0
 
 
 def open_source(text: str, options: SourceOptions, loaded: Any) -> FrameSource:
@@ -113,8 +57,8 @@ class BagSource:
     def __init__(self, path: Path, options: SourceOptions) -> None:
         """Raises :class:`SourceError`."""
         try:
-            from ..replay.bag import Bag, BagError, words
-            from ..replay.frames import Frames
+            from spec_vla_ros.recordings.frames import Frames
+            from spec_vla_ros.recordings.reader import Bag, BagError, words
         except ImportError as error:
             raise SourceError(f"{path}: bags need pip install 'spec_vla_ros[bags,image]' ({error})") from error
         try:

@@ -16,6 +16,9 @@ from typing import Any
 import torch
 from torch import nn
 
+from spec_vla_ros.memory import keep_freed_memory
+from spec_vla_ros.openvla.fingerprint import fingerprint
+
 from .. import outermost
 from ..arguments import BASE_MODEL, BINS, COUNT, MINUTES, PERIOD, SEED, THREADS, Parser, number, whole
 from ..decoding.drafters import Drafter
@@ -33,9 +36,9 @@ from .draft_data import Labeller, LabelSettings
 from .draft_loop import Loop, LoopSettings
 from .draft_parallel import Processes, processes
 from .draft_report import Judge, full_report, in_words
-from .draft_shards import Manifest, Samples, ShardsError, fingerprint, remove_partial
-from .draft_sources import SIM, SourceError, SourceOptions, open_source
-from .memory import keep_freed_memory
+from .draft_shards import Manifest, Samples, ShardsError, remove_partial
+from .draft_sources import SIM, open_source
+from .frame_source import SourceError, SourceOptions
 from .train_eagle_head import EagleRecipe
 from .train_vision_head import VisionRecipe, vision_config
 

@@ -9,10 +9,10 @@ pytest.importorskip("torch")
 
 import torch
 
-from spec_vla_ros.bench.floor import Device, floor_ms, layer_weights, vision_work
-from spec_vla_ros.bench.reference import TransformersAutoregressive
-from spec_vla_ros.bench.replayed import ReplayingVerifier, Trace, record
-from spec_vla_ros.bench.shapes import SEVEN_B, random_heads, random_model, shortened
+from spec_vla_ros.bench.decoding.floor import Device, floor_ms, layer_weights, vision_work
+from spec_vla_ros.bench.decoding.reference import TransformersAutoregressive
+from spec_vla_ros.bench.decoding.replayed import ReplayingVerifier, Trace, record
+from spec_vla_ros.bench.decoding.shapes import SEVEN_B, random_heads, random_model, shortened
 from spec_vla_ros.cli import main
 from spec_vla_ros.decoding.verifier import cache_slots
 from spec_vla_ros.installed import share_path

@@ -5,7 +5,7 @@ import struct
 
 import pytest
 
-from spec_vla_ros.bench.soak import VELOCITIES, Ear, growth, pauses, resident, waited
+from spec_vla_ros.bench.wire.soak import VELOCITIES, Ear, growth, pauses, resident, waited
 
 MS = 10**6
 

@@ -61,7 +61,7 @@ def test_ctrl_c_is_no_traceback(ros, tmp_path):
 
 @pytest.fixture
 def wire(ros):
-    from spec_vla_ros.bench import wire
+    from spec_vla_ros.bench.wire import overhead as wire
 
     return wire
 

@@ -5,7 +5,7 @@ import types
 
 import pytest
 
-from spec_vla_ros.bench import fault_burdens as burdens
+from spec_vla_ros.bench.wire import fault_burdens as burdens
 
 MB = 1024 * 1024
 

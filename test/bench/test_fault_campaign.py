@@ -5,8 +5,8 @@ import json
 import processes
 import pytest
 
-from spec_vla_ros.bench.fault_kinds import KINDS
-from spec_vla_ros.bench.fault_plan import plan
+from spec_vla_ros.bench.wire.fault_kinds import KINDS
+from spec_vla_ros.bench.wire.fault_plan import plan
 
 CLI = "import sys; from spec_vla_ros.cli import main; sys.exit(main())"
 # Of every sort of injection and of answer one that is quick; the faults that the pairs have are not here.
@@ -63,7 +63,7 @@ if __name__ == "__main__":
 """
 PROBE = """
 import json, sys
-from spec_vla_ros.bench.faults import Options, measure, safe
+from spec_vla_ros.bench.wire.faults import Options, measure, safe
 rows = measure(Options(1, 0, 0.3, kinds=(sys.argv[1],), module="broken_act"), lambda line: None)
 print(json.dumps({"safe": safe(rows), "rows": rows}))
 """

@@ -2,8 +2,8 @@
 
 import pytest
 
-from spec_vla_ros.bench import fault_monitor as judge
-from spec_vla_ros.bench.fault_events import (
+from spec_vla_ros.bench.wire import fault_monitor as judge
+from spec_vla_ros.bench.wire.fault_events import (
     ACT,
     GROUP,
     SAFETY,
@@ -23,7 +23,7 @@ from spec_vla_ros.bench.fault_events import (
     Started,
     Twist,
 )
-from spec_vla_ros.bench.fault_monitor import Monitor
+from spec_vla_ros.bench.wire.fault_monitor import Monitor
 
 STEP = 0.2  # s
 FAST = (0.04, 0.0, 0.0, 0.0, 0.0, 0.0)  # m/s

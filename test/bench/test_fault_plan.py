@@ -2,9 +2,9 @@
 
 import pytest
 
-from spec_vla_ros.bench.fault_kinds import KINDS, Kind
-from spec_vla_ros.bench.fault_plan import APART, PAIR_SLACK, Planned, plan
-from spec_vla_ros.bench.fault_settings import ENDS, GOES_ON
+from spec_vla_ros.bench.wire.fault_kinds import KINDS, Kind
+from spec_vla_ros.bench.wire.fault_plan import APART, PAIR_SLACK, Planned, plan
+from spec_vla_ros.bench.wire.fault_settings import ENDS, GOES_ON
 
 STOPS = Kind("stops", str, ("IMAGE_STALE",), 0.5)
 BEARABLE = Kind("bearable", str, (GOES_ON,), else_=("NODE_SILENT",))

@@ -13,10 +13,10 @@ from socket import AF_UNIX, SOCK_SEQPACKET, socketpair
 import pytest
 
 from spec_vla_ros import cli
-from spec_vla_ros.bench import netns, two_hosts
-from spec_vla_ros.bench.netns import Quality
-from spec_vla_ros.demo.processes import DemoError
+from spec_vla_ros.bench.wire import netns, two_hosts
+from spec_vla_ros.bench.wire.netns import Quality
 from spec_vla_ros.demo.summary import ActionRecord, TwistRecord
+from spec_vla_ros.ros.children import DemoError
 
 MS = 10**6  # ns
 
@@ -208,7 +208,7 @@ def test_the_filter_is_one():
     """Without peers they do not find each other over the same link; else the test above would show nothing."""
     with netns.Hosts(two_hosts.ROWS["peers"].quality) as hosts:
         code = (
-            "import socket, sys; from spec_vla_ros.bench.netns import enter; enter(sys.argv[1])\n"
+            "import socket, sys; from spec_vla_ros.bench.wire.netns import enter; enter(sys.argv[1])\n"
             "ear = socket.socket(socket.AF_INET, socket.SOCK_DGRAM); ear.bind(('', 7400)); ear.settimeout(3)\n"
             "group = socket.inet_aton('239.255.0.1') + socket.inet_aton('10.77.0.2')\n"
             "ear.setsockopt(socket.IPPROTO_IP, socket.IP_ADD_MEMBERSHIP, group); print('ready', flush=True)\n"
@@ -220,7 +220,7 @@ def test_the_filter_is_one():
         )  # fmt: skip
         assert ear.stdout.readline() == "ready\n"
         send = (
-            "import socket, sys; from spec_vla_ros.bench.netns import enter; enter(sys.argv[1])\n"
+            "import socket, sys; from spec_vla_ros.bench.wire.netns import enter; enter(sys.argv[1])\n"
             "mouth = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)\n"
             "mouth.setsockopt(socket.IPPROTO_IP, socket.IP_MULTICAST_IF, socket.inet_aton('10.77.0.1'))\n"
             "mouth.sendto(b'multi', ('239.255.0.1', 7400)); mouth.sendto(b'uni', ('10.77.0.2', 7400))"

@@ -5,8 +5,8 @@ import random
 import pytest
 from rcl_interfaces.msg import FloatingPointRange, Parameter, ParameterDescriptor, ParameterValue, SetParametersResult
 
-from spec_vla_ros.node import parameter_services as services
-from spec_vla_ros.node.parameter_services import SERVICES, ParameterServices, listed
+from spec_vla_ros.embedded_ros import parameter_services as services
+from spec_vla_ros.embedded_ros.parameter_services import SERVICES, ParameterServices, listed
 
 UNIT = ParameterDescriptor(
     description="a share", floating_point_range=[FloatingPointRange(from_value=0.0, to_value=1.0)]

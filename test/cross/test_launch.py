@@ -126,7 +126,7 @@ def bag(tmp_path):
     if not any(Path(prefix, "share", "ros2bag").is_dir() for prefix in PREFIXES):
         pytest.skip("the sourced ROS 2 has no ros2bag")
     rosbag2 = pytest.importorskip("rosbags.rosbag2")
-    from spec_vla_ros.demo.bag import new_typestore
+    from spec_vla_ros.recordings.writer import new_typestore
 
     store, start = new_typestore(), 1_700_000_000 * 10**9
     with rosbag2.Writer(tmp_path / "bag", version=9, storage_plugin=rosbag2.StoragePlugin.MCAP) as writer:

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from spec_vla_ros.decoding.acceptance import best_node, bin_distance, margins
+from spec_vla_ros.decoding.acceptance import best_node, bin_distance, margins_of
 from spec_vla_ros.decoding.tree import ROOT, DraftTree, ancestors_of
 from spec_vla_ros.openvla.action_tokens import ActionTokens
 
@@ -158,23 +158,23 @@ def logits_of(best, **others):
 
 @pytest.mark.parametrize("side", ["up", "down"])
 def test_a_choice_up_to_36_bins_away_is_the_same_motion(side):
-    assert margins(logits_of(100, **{f"{side}36": 2.5, f"{side}37": 1.0}), TOKENS).item() == 2.0
-    assert margins(logits_of(100, **{f"{side}36": 2.5}), TOKENS).item() == 8.0
+    assert margins_of(logits_of(100, **{f"{side}36": 2.5, f"{side}37": 1.0}), TOKENS).item() == 2.0
+    assert margins_of(logits_of(100, **{f"{side}36": 2.5}), TOKENS).item() == 8.0
 
 
 def test_each_choice_has_its_own_margin():
     rows = torch.cat([logits_of(100, up90=1.0), logits_of(0, up40=2.5), logits_of(255, down40=0.0)])
-    assert margins(rows, TOKENS).tolist() == [2.0, 0.5, 3.0]
+    assert margins_of(rows, TOKENS).tolist() == [2.0, 0.5, 3.0]
 
 
 def test_words_are_no_alternative_to_a_motion():
     logits = logits_of(100)
     logits[0, [TOKENS.first - 1, TOKENS.vocab_end]] = 9.0
-    assert margins(logits, TOKENS).item() == 8.0
+    assert margins_of(logits, TOKENS).item() == 8.0
 
 
 def test_a_margin_is_a_number_even_where_nothing_else_was_possible():
     """It travels as whole micronats."""
     logits = torch.full((1, 32064), float("-inf"))
     logits[0, TOKENS.first + 100] = 3.0
-    assert 1e5 < margins(logits, TOKENS).item() < 1e9
+    assert 1e5 < margins_of(logits, TOKENS).item() < 1e9

@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from spec_vla_ros.decoding.acceptance import margins
+from spec_vla_ros.decoding.acceptance import margins_of
 from spec_vla_ros.decoding.decoder import _second_thoughts, decode_autoregressive, decode_speculative
 from spec_vla_ros.decoding.drafters import make_drafters
 from spec_vla_ros.decoding.tree import ROOT, DraftTree, ancestors_of
@@ -399,7 +399,7 @@ def test_a_second_look_comes_nearer_to_greedy_decoding(verifier):
             greedy, decoded = decode_near(verifier, seed, second_look=threshold)
             apart[threshold] += sum(a != b for a, b in zip(decoded.tokens, greedy, strict=True))
             passes[threshold] += decoded.report.verifier_passes
-            looked += "again" in "+".join(decoded.report.drafter_per_pass)
+            looked += "second_look" in "+".join(decoded.report.drafter_per_pass)
             assert decoded.tokens[0] == greedy[0]
             assert len(decoded.report.token_source) == A
     assert looked > 20
@@ -437,7 +437,7 @@ def test_what_is_reported_covers_both_looks(verifier, monkeypatch):
         assert report.accepted_per_pass == tuple(len(verdict.path) for _, verdict in seen)
         assert report.drafted_per_pass == tuple(len(tree) for tree, _ in seen)
         assert report.accepted_tokens <= A - 1, "of one action, although two looks have accepted more"
-        marks = ["again" in names.split("+") for names in report.drafter_per_pass]
+        marks = ["second_look" in names.split("+") for names in report.drafter_per_pass]
         if any(marks):
             first = marks.index(True)
             assert report.accepted_tokens == sum(report.accepted_per_pass[first:])
@@ -458,13 +458,13 @@ def test_nobody_looks_twice_at_what_is_exact_or_sure(verifier):
     greedy = decode_autoregressive(verifier, prompt, A, GREEDY).tokens
     decoded = decode_speculative(verifier, prompt, A, make_drafters(["hold"]), strict, history_near(greedy, 1))
     assert decoded.tokens == greedy
-    assert "again" not in decoded.report.token_source
+    assert "second_look" not in decoded.report.token_source
 
 
 def test_the_papers_rule_has_no_second_look(verifier):
     for seed in range(20):
         _, decoded = decode_near(verifier, seed, emit="draft", second_look=50.0)
-        assert "again" not in decoded.report.token_source
+        assert "second_look" not in decoded.report.token_source
 
 
 def test_margins_are_the_lead_over_another_motion():
@@ -473,4 +473,4 @@ def test_margins_are_the_lead_over_another_motion():
     logits[0, first + 100], logits[0, first + 110], logits[0, first + 200] = 3.0, 2.9, 1.0
     logits[1, first + 10], logits[1, first + 250] = 2.0, 2.0
     logits[2, first + 10], logits[2, 0] = 1.0, 9.0  # a word is no alternative motion
-    assert margins(logits, TOKENS).tolist() == [2.0, 0.0, 6.0]
+    assert margins_of(logits, TOKENS).tolist() == [2.0, 0.0, 6.0]

@@ -356,8 +356,11 @@ def test_an_unsure_action_is_verified_once_more_with_its_own_tokens():
     assert decoded.tokens == decode_autoregressive(torn(), PROMPT, 4, GREEDY).tokens
     report = decoded.report
     assert bins_of(table.runs[1][0].tokens) == (50, 10)
-    assert report.drafter_per_pass == ("script", "again", "")
-    assert (report.accepted_per_pass, report.token_source) == ((3, 1, 0), ("verifier", "again", "verifier", "verifier"))
+    assert report.drafter_per_pass == ("script", "second_look", "")
+    assert (report.accepted_per_pass, report.token_source) == (
+        (3, 1, 0),
+        ("verifier", "second_look", "verifier", "verifier"),
+    )
 
 
 def test_a_second_look_that_accepts_nothing_is_greedy_decoding():
@@ -413,7 +416,7 @@ def test_a_second_look_waits_for_the_whole_action():
     drafter.passes = [[[100, 53]]]
     report = decode(table, drafter, dimensions=5, second_look=0.5).report
     assert [context.first for context in drafter.contexts] == [0, 3], "asked until the action is complete"
-    assert report.drafter_per_pass[:4] == ("script", "", "", "again")
+    assert report.drafter_per_pass[:4] == ("script", "", "", "second_look")
     assert bins_of(table.runs[3][0].tokens) == (50, 10, 250)
 
 
@@ -451,6 +454,6 @@ def test_a_second_look_goes_on_from_what_it_rejected():
     )  # fmt: skip
     decoded = decode(table, Script([[100, 53, 10, 20]]), dimensions=5, second_look=0.5)
     assert bins_of(decoded.tokens) == (100, 50, 200, 120, 130)
-    assert decoded.report.drafter_per_pass[:3] == ("script", "again", "refine+again")
-    assert decoded.report.token_source == ("verifier", "again", "verifier", "refine", "verifier")
+    assert decoded.report.drafter_per_pass[:3] == ("script", "second_look", "refine+second_look")
+    assert decoded.report.token_source == ("verifier", "second_look", "verifier", "refine", "verifier")
     assert decoded.report.verifier_passes == 3

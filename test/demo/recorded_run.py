@@ -4,9 +4,9 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from spec_vla_ros.demo.bag import typestore
-from spec_vla_ros.demo.recording import TOPICS, Recording
 from spec_vla_ros.demo.summary import EpisodeRecord, Setting
+from spec_vla_ros.recordings.recording import TOPICS, Recording
+from spec_vla_ros.recordings.writer import typestore
 
 START = 1_800_000_000 * 10**9  # ns
 MS = 10**6  # ns

@@ -8,12 +8,12 @@ import pytest
 from recorded_run import SETTINGS, START, image
 from rosbags.highlevel import AnyReader
 
-from spec_vla_ros.demo.bag import decode, typestore, write_bag
 from spec_vla_ros.demo.figures import plot
 from spec_vla_ros.demo.film import color_of, frames, write_film
-from spec_vla_ros.demo.recording import TOPICS, Recording
 from spec_vla_ros.demo.results import action_records, scenes, write_results
 from spec_vla_ros.outputs import OutputError
+from spec_vla_ros.recordings.recording import TOPICS, Recording
+from spec_vla_ros.recordings.writer import decode, typestore, write_bag
 
 
 @pytest.fixture(scope="module")

@@ -9,8 +9,8 @@ import pytest
 
 from spec_vla_ros import cli
 from spec_vla_ros.demo import run as demo
-from spec_vla_ros.demo.processes import Child, DemoError, end_all, environment
 from spec_vla_ros.demo.summary import EpisodeRecord, Setting
+from spec_vla_ros.ros.children import Child, DemoError, end_all, environment
 
 
 @pytest.fixture
@@ -67,7 +67,7 @@ def test_a_node_is_asked_politely_first(start):
 
 
 def test_a_node_that_does_not_listen_is_ended_all_the_same(start, monkeypatch):
-    monkeypatch.setattr("spec_vla_ros.demo.processes.GRACE", 0.1)
+    monkeypatch.setattr("spec_vla_ros.ros.children.GRACE", 0.1)
     child = start("""
         import signal, time
         def main():
@@ -98,9 +98,9 @@ def test_the_line_about_an_episode():
 
 def test_other_commands_are_passed_on(monkeypatch):
     seen = []
-    fake = type(sys)("spec_vla_ros.training.tabletop")
+    fake = type(sys)("spec_vla_ros.tabletop.training.train")
     fake.main = seen.append
-    monkeypatch.setitem(sys.modules, "spec_vla_ros.training.tabletop", fake)
+    monkeypatch.setitem(sys.modules, "spec_vla_ros.tabletop.training.train", fake)
     assert cli.main(["eval-tabletop", "--episodes", "3"]) == 0
     assert seen == [["eval-tabletop", "--episodes", "3"]]
 

@@ -4,19 +4,17 @@ import numpy as np
 import pytest
 from recorded_run import MS, SETTINGS, START
 
-from spec_vla_ros.confidence import wilson_interval
 from spec_vla_ros.demo.results import action_records, twist_records
 from spec_vla_ros.demo.summary import (
     ActionRecord,
     EpisodeRecord,
     TwistRecord,
-    histogram,
-    median_p99,
     overheads_ms,
     summarize_row,
     table,
     within,
 )
+from spec_vla_ros.figures import histogram, median_p99, wilson_interval
 from spec_vla_ros.machine import machine, versions
 
 

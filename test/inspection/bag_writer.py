@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 from rosbags import rosbag2
 
-from spec_vla_ros.demo.bag import new_typestore
+from spec_vla_ros.recordings.writer import new_typestore
 
 START = 1_700_000_000 * 10**9  # ns
 CAMERA, INSTRUCTION = "/camera/image_raw", "/instruction"

@@ -170,12 +170,12 @@ def test_a_bad_instruction_during_a_step_stops_it_and_the_scene_is_looked_at_afr
     table.act()
     table.ticks(5)
     table.cycle.instruct("</s>", table.now)
-    assert table.cycle.refused.name == "INSTRUCTION_INVALID"
+    assert table.cycle.hold.name == "INSTRUCTION_INVALID"
     assert table.cycle.fault is None
     stopped = table.now
     assert not table.ticks(5).any()
     table.cycle.instruct("go on", table.now)
-    assert table.cycle.refused is None
+    assert table.cycle.hold is None
     table.frame(captured_at=stopped - 0.01)
     assert table.request() is None
     table.frame()
@@ -187,7 +187,7 @@ def test_a_blank_instruction_during_a_step_stops_it_without_a_refusal():
     table.act()
     table.ticks(5)
     assert table.cycle.instruct(" \n", table.now)
-    assert table.cycle.refused is None
+    assert table.cycle.hold is None
     assert not table.ticks(5).any()
     table.frame()
     assert table.request() is None
@@ -208,9 +208,9 @@ def test_an_instruction_that_is_refused_while_the_arm_holds_is_said_and_taken_ba
     table = Table()
     table.cycle.instruct("", table.now)
     assert table.cycle.instruct("</s>", table.now)
-    assert table.cycle.refused.name == "INSTRUCTION_INVALID"
+    assert table.cycle.hold.name == "INSTRUCTION_INVALID"
     assert table.cycle.instruct("", table.now)
-    assert table.cycle.refused is None
+    assert table.cycle.hold is None
 
 
 def test_a_change_of_instruction_while_the_worker_thinks_drops_the_answer():
@@ -323,7 +323,7 @@ def test_a_report_of_the_step_before_does_not_end_the_one_that_the_loop_has_not_
 def test_an_instruction_refused_by_the_policy_is_no_fault():
     table = Table(InstructionError("too long"), FORWARD)
     assert table.act() is None
-    assert (table.cycle.fault, table.cycle.refused.detail) == (None, "too long")
+    assert (table.cycle.fault, table.cycle.hold.detail) == (None, "too long")
     table.frame()
     assert table.request() is None
     table.cycle.instruct("shorter", table.now)
@@ -410,7 +410,7 @@ def test_a_turn_goes_through_its_states():
 
 def test_before_it_is_started_it_looks_at_nothing():
     cycle = Cycle(0.2)
-    heartbeat = (cycle.step, cycle.fault, cycle.refused, cycle.captured_at, cycle.busy_since)
+    heartbeat = (cycle.step, cycle.fault, cycle.hold, cycle.captured_at, cycle.busy_since)
     assert heartbeat == (None,) * 5
     cycle.observe(Frame(lambda: IMAGE, 1.0, None))
     assert cycle.next_request(1.0, lambda: TUNABLES) is None
@@ -561,7 +561,7 @@ def test_a_new_start_forgets_refusal_gripper_image_and_step():
     table.frame(table.now - 0.5)
     table.cycle.start(table.now)
     cycle = table.cycle
-    assert cycle.refused is cycle.step is cycle.captured_at is cycle.busy_since is None
+    assert cycle.hold is cycle.step is cycle.captured_at is cycle.busy_since is None
     assert cycle.steps == 0
     assert cycle.gripper.open is None
     table.cycle.instruct("go", table.now)

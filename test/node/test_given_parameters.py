@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 from test_node_process import finish
 
-from spec_vla_ros.node.given_parameters import SIMULATORS, Given, given_to, judge
 from spec_vla_ros.node.parameters import PARAMETERS
+from spec_vla_ros.ros.given_parameters import SIMULATORS, Given, given_to, judge
 
 ROOT = Path(__file__).parents[2]
 KNOWN = [spec.name for spec in PARAMETERS]
@@ -111,7 +111,8 @@ def test_the_shipped_files_hold_nothing_else(file):
 
 def test_the_simulators_parameters_are_known():
     arm_node, libero_node = (
-        pytest.importorskip(f"spec_vla_ros.sim.{name}", exc_type=ImportError) for name in ("arm_node", "libero_node")
+        pytest.importorskip(f"spec_vla_ros.{name}", exc_type=ImportError)
+        for name in ("tabletop.arm_node", "libero.libero_node")
     )
     theirs = {spec.name for spec in (*arm_node.PARAMETERS, *libero_node.PARAMETERS)}
     assert theirs - set(KNOWN) == SIMULATORS

@@ -396,7 +396,7 @@ def test_accepted_tokens_are_of_the_action_and_count_once(ros):
     from spec_vla_ros.policy_types import DecodeSettings
 
     result = policy([0.0] * 7).infer(np.zeros((8, 8, 3), np.uint8), "go", DecodeSettings())
-    sources = ("verifier", "again", "again", "verifier", "again", "again", "verifier")
+    sources = ("verifier", "second_look", "second_look", "verifier", "second_look", "second_look", "verifier")
     report = replace(result.report, verifier_passes=4, accepted_per_pass=(5, 0, 2, 2), token_source=sources)
     window = DecodeWindow()
     window.add(Outcome(None, replace(result, report=report), None, 0.1))

@@ -96,7 +96,9 @@ def test_every_command_that_takes_a_model_takes_it():
     from spec_vla_ros.bench import cli as bench
     from spec_vla_ros.inspection import cli as inspection
     from spec_vla_ros.replay import cli as replay
-    from spec_vla_ros.training import tabletop, tabletop_bag, train_draft
+    from spec_vla_ros.tabletop.training import bag as tabletop_bag
+    from spec_vla_ros.tabletop.training import train as tabletop
+    from spec_vla_ros.training import train_draft
 
     parsers = [inspection._parser(), replay._parser(), tabletop_bag._parser(), train_draft.parser()]
     for one in (cli._parser(), bench._parser(), tabletop._parser()):

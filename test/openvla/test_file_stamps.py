@@ -214,7 +214,7 @@ def test_what_changes_while_it_is_read_is_refused(folder, monkeypatch, name):
 def test_what_changes_between_the_first_look_and_the_first_file_is_refused(folder, monkeypatch):
     from spec_vla_ros.openvla import checkpoint, loader
 
-    read = checkpoint._read_tokenizer
-    monkeypatch.setattr(checkpoint, "_read_tokenizer", lambda at: (read(at), later(folder / "config.json"))[0])
+    read = checkpoint.read_tokenizer
+    monkeypatch.setattr(checkpoint, "read_tokenizer", lambda at: (read(at), later(folder / "config.json"))[0])
     with pytest.raises(CheckpointChangedError, match=r"config\.json"):
         loader.load_model(folder)

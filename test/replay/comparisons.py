@@ -1,7 +1,7 @@
 """Rows of a replay, made by hand: what decoders said of images."""
 
+from spec_vla_ros.recordings.frames import Commands
 from spec_vla_ros.replay.compare import Comparison
-from spec_vla_ros.replay.frames import Commands
 from spec_vla_ros.replay.moments import moments
 from spec_vla_ros.replay.report import Report
 from spec_vla_ros.replay.verdict import judge

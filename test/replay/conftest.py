@@ -12,9 +12,9 @@ pytest.importorskip("mcap")
 def scenes():
     """(N, 112, 112, 3) views of the table top while the expert drives."""
     pytest.importorskip("mujoco")
-    from spec_vla_ros.sim.arm import TabletopArm
-    from spec_vla_ros.sim.expert import expert_action
-    from spec_vla_ros.sim.tasks import TASKS, Layout
+    from spec_vla_ros.tabletop.arm import TabletopArm
+    from spec_vla_ros.tabletop.expert import expert_action
+    from spec_vla_ros.tabletop.tasks import TASKS, Layout
 
     arm = TabletopArm((112, 112))
     arm.reset(Layout.sample(3))
@@ -30,7 +30,7 @@ def scenes():
 @pytest.fixture
 def make_bag(tmp_path, scenes):
     """Write a bag; returns its folder. ``instruction``: None = none is recorded."""
-    from spec_vla_ros.demo.bag import new_typestore
+    from spec_vla_ros.recordings.writer import new_typestore
 
     def make(name="bag", plugin="MCAP", compressed=False, frames=12, instruction="pick up the red block", extra=()):
         store, folder = new_typestore(), tmp_path / name

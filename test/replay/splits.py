@@ -10,7 +10,7 @@ from backports import zstd
 from recordings import PERIOD, START, image_message
 from rosbags import rosbag2
 
-from spec_vla_ros.demo.bag import new_typestore
+from spec_vla_ros.recordings.writer import new_typestore
 
 REAL = Path(__file__).parents[3] / "shared" / "real" / "bags"
 IMAGE, STRING = "sensor_msgs/msg/Image", "std_msgs/msg/String"
@@ -100,7 +100,7 @@ def leave_log(file, after):
 
 def heard(bag, **options):
     """(number in the picture, instruction in force) of every image that is used."""
-    from spec_vla_ros.replay.frames import Frames
+    from spec_vla_ros.recordings.frames import Frames
 
     return [(int(f.rgb()[0, 0, 0]), f.instruction) for f in Frames(bag, CAMERA, period=0.0, **options)]
 

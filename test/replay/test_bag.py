@@ -7,7 +7,7 @@ import pytest
 
 pytest.importorskip("mcap")
 
-from spec_vla_ros.replay.bag import Bag, BagError
+from spec_vla_ros.recordings.reader import Bag, BagError
 
 
 @pytest.mark.parametrize("plugin", ["MCAP", "SQLITE3"])
@@ -106,7 +106,7 @@ def test_memory_does_not_grow_with_the_recording(tmp_path):
     from recordings import PERIOD, START, image_message
     from rosbags.rosbag2 import StoragePlugin, Writer
 
-    from spec_vla_ros.demo.bag import new_typestore
+    from spec_vla_ros.recordings.writer import new_typestore
 
     store, pixels = new_typestore(), np.random.default_rng(0).integers(0, 255, (480, 640, 3), dtype=np.uint8)
     with Writer(tmp_path / "bag", version=9, storage_plugin=StoragePlugin.MCAP) as writer:
@@ -115,7 +115,8 @@ def test_memory_does_not_grow_with_the_recording(tmp_path):
             message = image_message(store, START + index * PERIOD, pixels)
             writer.write(images, START + index * PERIOD, store.serialize_cdr(message, "sensor_msgs/msg/Image"))
     code = (
-        "import resource, sys; from spec_vla_ros.replay.bag import Bag; from spec_vla_ros.replay.frames import Frames\n"
+        "import resource, sys; from spec_vla_ros.recordings.reader import Bag\n"
+        "from spec_vla_ros.recordings.frames import Frames\n"
         "peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\n"
         "bag = Bag(sys.argv[1]); early = 0\n"
         "for frame in Frames(bag, bag.image_topic(), instruction='go', period=0.0):\n"

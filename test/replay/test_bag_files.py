@@ -12,7 +12,7 @@ pytest.importorskip("rosbags")
 from recordings import PERIOD, START
 from splits import CAMERA, PER_SPLIT, REAL, SAID, all_of, change, heard, leave_log, pack, write_metadata, write_splits
 
-from spec_vla_ros.replay.bag import Bag, BagError
+from spec_vla_ros.recordings.reader import Bag, BagError
 
 real = pytest.mark.skipif(not REAL.is_dir(), reason="no recordings of others beside the project (../shared/real)")
 PLUGINS = pytest.mark.parametrize("plugin", ["MCAP", "SQLITE3"])

@@ -7,8 +7,8 @@ pytest.importorskip("mcap")
 
 from recordings import PERIOD, START, header
 
-from spec_vla_ros.replay.bag import Bag, BagError
-from spec_vla_ros.replay.frames import ACTION, Frames, action_topics
+from spec_vla_ros.recordings.frames import ACTION, Frames, action_topics
+from spec_vla_ros.recordings.reader import Bag, BagError
 
 
 def frames(folder, **more):
@@ -197,7 +197,7 @@ def test_actions_of_two_nodes_have_to_be_chosen_from(make_bag):
 
 
 def test_actions_from_before_a_gap_do_not_count_after_it():
-    from spec_vla_ros.replay.frames import _Carried
+    from spec_vla_ros.recordings.frames import _Carried
 
     carried = _Carried([(10, "one"), (20, "two")])
     assert [carried.at(stamp) for stamp in (9, 10, 19, 20, 99)] == ["", "one", "one", "two", "two"]

@@ -17,11 +17,11 @@ pytest.importorskip("torch")
 from recordings import MODEL, PERIOD, START
 
 from spec_vla_ros.cli import main
+from spec_vla_ros.recordings.errors import ReplayError
+from spec_vla_ros.recordings.frames import Frames
+from spec_vla_ros.recordings.reader import Bag
 from spec_vla_ros.replay import golden
-from spec_vla_ros.replay.bag import Bag
 from spec_vla_ros.replay.compare import worst
-from spec_vla_ros.replay.errors import ReplayError
-from spec_vla_ros.replay.frames import Frames
 from spec_vla_ros.replay.gallery import pictures
 from spec_vla_ros.replay.options import Options, Settings
 from spec_vla_ros.replay.report import NO_PLOTS
@@ -220,7 +220,7 @@ def test_the_command_decodes_as_the_node_does_unless_it_is_told_otherwise():
 def test_no_row_pays_for_what_is_compiled_or_recorded_once(make_bag, tmp_path):
     """Before the first row every policy has been warmed up and asked once; a continued run remembers nevertheless."""
     from spec_vla_ros.policy import ScriptedPolicy
-    from spec_vla_ros.replay.frames import Frames
+    from spec_vla_ros.recordings.frames import Frames
     from spec_vla_ros.replay.run import Run
 
     class Told(ScriptedPolicy):

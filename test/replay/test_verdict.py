@@ -187,7 +187,7 @@ def test_times_beside_other_programs_are_said_to_be_too_long():
 
 
 def _commands():
-    from spec_vla_ros.replay.frames import Commands
+    from spec_vla_ros.recordings.frames import Commands
 
     return Commands()
 

@@ -24,7 +24,7 @@ def write_bag(folder, episodes, period=0.2, gap=2.0, compressed=False, spoilt=()
     pytest.importorskip("mcap")
     import cv2
 
-    from spec_vla_ros.demo.bag import new_typestore
+    from spec_vla_ros.recordings.writer import new_typestore
 
     store = new_typestore()
     types, kind = store.types, "sensor_msgs/msg/" + ("CompressedImage" if compressed else "Image")

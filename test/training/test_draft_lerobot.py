@@ -14,7 +14,8 @@ from lerobot_writer import film, pictures, png, write_lerobot, write_table
 pytest.importorskip("av")
 pytest.importorskip("pyarrow")
 
-from spec_vla_ros.training.draft_sources import SourceError, SourceOptions, open_source
+from spec_vla_ros.training.draft_sources import open_source
+from spec_vla_ros.training.frame_source import SourceError, SourceOptions
 
 ALL = SourceOptions(period=0.0)
 CAMERA = "observation.images.front"

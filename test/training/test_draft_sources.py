@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from draft_recordings import pictures, write_bag
 
-from spec_vla_ros.training.draft_sources import SourceError, SourceOptions, open_source
+from spec_vla_ros.training.draft_sources import open_source
+from spec_vla_ros.training.frame_source import SourceError, SourceOptions
 
 ALL = SourceOptions(period=0.0)
 
@@ -70,7 +71,7 @@ def test_frames_come_at_the_period_of_the_data_set(tmp_path):
 
 def test_only_what_is_wanted_is_decoded_and_the_numbers_stay(tmp_path, monkeypatch):
     pytest.importorskip("mcap")
-    from spec_vla_ros.replay import frames
+    from spec_vla_ros.recordings import frames
 
     bag = write_bag(tmp_path / "bag", [("lift", pictures(8)[0])])
     decoded = []

@@ -363,7 +363,7 @@ def test_it_starts_with_what_its_extras_install():
     code = (
         "import sys; sys.modules.update(dict.fromkeys(('mujoco', 'matplotlib', 'cyclonedds'), None))\n"
         "from spec_vla_ros.training import train_draft; train_draft.parser()\n"
-        "from spec_vla_ros.training.draft_sources import BagSource; import spec_vla_ros.replay.frames"
+        "from spec_vla_ros.training.draft_sources import BagSource; import spec_vla_ros.recordings.frames"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
@@ -384,7 +384,7 @@ def test_what_a_bag_needs_is_said_where_it_is_missing(tmp_path, missing):
 def test_a_revision_reaches_the_hub_and_the_files_that_were_read_are_the_fingerprint(loaded, monkeypatch, tmp_path):
     from types import SimpleNamespace
 
-    from spec_vla_ros.training import draft_shards
+    from spec_vla_ros.openvla.fingerprint import fingerprint
 
     asked = {}
 
@@ -401,9 +401,9 @@ def test_a_revision_reaches_the_hub_and_the_files_that_were_read_are_the_fingerp
     monkeypatch.setattr("huggingface_hub.snapshot_download", hub)
     parts = {name: getattr(loaded, name) for name in ("model", "statistics", "prompt", "transform")}
     snapshot = SimpleNamespace(**parts, source="owner/name", folder=MODEL, base=None)
-    assert draft_shards.fingerprint(snapshot)["digest"] == draft_shards.fingerprint(loaded)["digest"]
+    assert fingerprint(snapshot)["digest"] == fingerprint(loaded)["digest"]
     adapter = SimpleNamespace(**parts, source="owner/adapter", folder=tmp_path, base=MODEL)
-    assert draft_shards.fingerprint(adapter)["base"] == draft_shards.fingerprint(loaded)["digest"]
+    assert fingerprint(adapter)["base"] == fingerprint(loaded)["digest"]
 
 
 def test_a_gpu_that_is_not_there_is_said_and_several_processes_share_none(monkeypatch):

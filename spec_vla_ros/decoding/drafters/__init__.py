@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from types import MappingProxyType
 
-from .again import Again
 from .base import DraftContext, Drafter, Observation
 from .hold import Hold
 from .refine import Refine
+from .second_look import SecondLook
 from .sweep import Sweep
 from .velocity import Velocity
 
@@ -20,11 +20,11 @@ __all__ = [
     "DRAFTERS",
     "TRAINED",
     "TRAINING_FREE",
-    "Again",
     "DraftContext",
     "Drafter",
     "Observation",
     "Refine",
+    "SecondLook",
     "make_drafters",
 ]
 

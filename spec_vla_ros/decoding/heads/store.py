@@ -150,7 +150,7 @@ def load_vision_head(folder: Path, hidden: int, patches: int, action_dim: int, b
     if wrong:
         differing = ", ".join(f"{name} {value}, expected {expected[name]}" for name, value in wrong.items())
         raise CheckpointError(f"the draft head in {folder} was made for another model: {differing}")
-    return _filled(VisionHead(config), _read(folder), folder)
+    return filled(VisionHead(config), _read(folder), folder)
 
 
 def load_eagle_head(folder: Path, config: LlamaConfig) -> EagleHead:
@@ -162,7 +162,7 @@ def load_eagle_head(folder: Path, config: LlamaConfig) -> EagleHead:
     state = {name.removeprefix("module."): tensor for name, tensor in _read(folder).items()}
     state.pop("embed_tokens.weight", None)
     state.setdefault("fc.bias", torch.zeros(config.hidden_size))
-    return _filled(EagleHead(config), state, folder)
+    return filled(EagleHead(config), state, folder)
 
 
 def _read(folder: Path) -> dict[str, Tensor]:
@@ -175,7 +175,8 @@ def _read(folder: Path) -> dict[str, Tensor]:
         raise CheckpointError(f"the draft head in {folder} is unreadable: {pointer or error}") from error
 
 
-def _filled(head: Any, state: dict[str, Tensor], folder: Path) -> Any:
+def filled(head: Any, state: dict[str, Tensor], folder: Path) -> Any:
+    """``head`` with the weights ``state`` of ``folder``; the store's error where they do not fit."""
     try:
         head.load_state_dict({name: tensor.float() for name, tensor in state.items()})
     except (RuntimeError, AttributeError) as error:

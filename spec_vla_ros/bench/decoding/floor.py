@@ -1,0 +1,73 @@
+"""The least time that a pass can take on a device: what it must read, or what it must compute, whichever is longer."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from spec_vla_ros.openvla.config import OpenVLAConfig
+
+# Memory bandwidth in TB/s and dense bf16 arithmetic in TFLOP/s, from the makers' data sheets; first match counts.
+DEVICES = (
+    ("H200", 4.8, 989.0),
+    ("H100", 3.35, 989.0),
+    ("A100", 2.039, 312.0),
+    ("4090", 1.008, 165.0),
+    ("Orin", 0.2048, 42.5),
+)
+WEIGHT_BYTES = {"float32": 4.0, "bfloat16": 2.0, "float16": 2.0, "int8": 1.0, "int4": 0.5}
+
+
+@dataclass(frozen=True)
+class Device:
+    """``bandwidth`` in bytes/s, ``arithmetic`` in FLOP/s."""
+
+    bandwidth: float
+    arithmetic: float
+
+    @staticmethod
+    def named(name: str) -> Device | None:
+        """The figures of a known device; None for others."""
+        return next((Device(tb * 1e12, tf * 1e12) for known, tb, tf in DEVICES if known in name), None)
+
+    def seconds(self, read: float, computed: float) -> float:
+        """For so many bytes and floating-point operations."""
+        return max(read / self.bandwidth, computed / self.arithmetic)
+
+
+def layer_weights(config: OpenVLAConfig) -> float:
+    """Weights of the language model's layers, norms aside."""
+    llama = config.llama
+    return llama.num_hidden_layers * (4 * llama.hidden_size**2 + 3 * llama.hidden_size * llama.intermediate_size)
+
+
+def vision_work(config: OpenVLAConfig) -> tuple[float, float]:
+    """Weights and floating-point operations of towers and projector for one image."""
+    weights = operations = 0.0
+    for tower in config.towers:
+        rows = tower.patches + tower.registers + int(tower.class_token)
+        block = 4 * tower.width**2 + 2 * tower.width * tower.mlp_width
+        weights += tower.used_depth * block
+        operations += tower.used_depth * (2 * block * rows + 4 * rows**2 * tower.width)
+    width, hidden = config.vision_width, config.llama.hidden_size
+    inner = 4 * width if config.fused else hidden
+    projector = width * inner + inner * hidden + (hidden**2 if config.fused else 0)
+    return weights + projector, operations + 2 * projector * config.towers[0].patches
+
+
+def floor_ms(config: OpenVLAConfig, device: Device, rows: Sequence[int], precision: str) -> float:
+    """One action: towers, then passes over ``rows`` rows each, of which the first includes the prompt.
+
+    Counts the verifier only: drafting is what a decoder adds, and should show. ``precision``: of the layers.
+    """
+    other = 4.0 if precision == "float32" else 2.0
+    weights, operations = vision_work(config)
+    total = device.seconds(other * weights, operations)
+    llama, layers, seen = config.llama, layer_weights(config), 0
+    for count in rows:
+        seen += count
+        read = WEIGHT_BYTES[precision] * layers + other * llama.vocab_size * llama.hidden_size
+        read += other * 2 * llama.num_hidden_layers * llama.hidden_size * seen
+        computed = 2 * layers * count + 4 * count * seen * llama.hidden_size * llama.num_hidden_layers
+        total += device.seconds(read, computed)
+    return 1e3 * total

@@ -1,0 +1,77 @@
+"""Models for measuring time: the shapes of OpenVLA-7B, or of a checkpoint, with random weights and random heads."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import torch
+from torch import nn
+
+from spec_vla_ros.decoding.drafters import Drafter
+from spec_vla_ros.decoding.drafters.eagle import Eagle
+from spec_vla_ros.decoding.drafters.vision import Vision
+from spec_vla_ros.decoding.heads.eagle_head import EagleHead
+from spec_vla_ros.decoding.heads.vision_head import VisionHead, VisionHeadConfig
+from spec_vla_ros.decoding.verifier import cache_slots
+from spec_vla_ros.openvla.action_tokens import ActionTokens, choose_statistics
+from spec_vla_ros.openvla.config import DINOV2_VIT_L, SIGLIP_SO400M, LlamaConfig, OpenVLAConfig
+from spec_vla_ros.openvla.example import EXAMPLE_INSTRUCTIONS, example_statistics
+from spec_vla_ros.openvla.image import ImageTransform
+from spec_vla_ros.openvla.loader import LoadedModel
+from spec_vla_ros.openvla.model import OpenVLA
+from spec_vla_ros.openvla.prompt import Prompt
+from spec_vla_ros.openvla.quantize import named_precision, quantise_layers
+from spec_vla_ros.openvla.tokenizer_small import build_small_tokenizer
+
+HEAD_WIDTH = 1024  # of the vision head at 7B shapes; heads of small models are as wide as their verifier
+SEVEN_B = OpenVLAConfig(towers=(DINOV2_VIT_L, SIGLIP_SO400M), llama=LlamaConfig())
+
+
+def shortened(config: OpenVLAConfig, layers: int) -> OpenVLAConfig:
+    """The same model with fewer decoder layers, for a card that the whole does not fit."""
+    return replace(config, llama=replace(config.llama, num_hidden_layers=layers))
+
+
+@torch.no_grad()
+def random_model(config: OpenVLAConfig, device: torch.device, precision: str) -> LoadedModel:
+    """A model of ``config`` on ``device``; ``precision``: a torch type's name, or "int8" or "int4"."""
+    dtype, packed = named_precision(precision, device)
+    with torch.device("meta"):
+        model = OpenVLA(config)
+    layers = quantise_layers(model.language_model, packed) if packed else {}
+    model = model.to(dtype).to_empty(device=device)
+    _randomise(model)
+    for layer in layers.values():
+        layer.fill(torch.randn(layer.out_features, layer.in_features, device=device, dtype=dtype) * 0.02)
+    if not packed:
+        model.language_model.fuse()
+    return LoadedModel(
+        model=model.eval().requires_grad_(False),
+        config=config,
+        transform=ImageTransform(config),
+        prompt=Prompt(build_small_tokenizer(EXAMPLE_INSTRUCTIONS), config.action_vocab_end),
+        tokens=ActionTokens(config.action_vocab_end, config.n_action_bins),
+        statistics=choose_statistics(example_statistics(), None),
+        source="random weights",
+    )
+
+
+@torch.no_grad()
+def random_heads(loaded: LoadedModel) -> dict[str, Drafter]:
+    """Both trained drafters, untrained."""
+    config, model = loaded.config, loaded.model
+    hidden = config.llama.hidden_size
+    width = min(hidden, HEAD_WIDTH)
+    about = VisionHeadConfig(hidden, config.towers[0].patches, loaded.statistics.action_dim, width=width)
+    vision = VisionHead(about).to(model.device, model.dtype).eval().requires_grad_(False)
+    with torch.device(model.device):
+        eagle = EagleHead(config.llama).to(model.dtype).eval().requires_grad_(False)
+    return {"vision": Vision(vision), "eagle": Eagle(eagle, model, cache_slots(loaded))}
+
+
+def _randomise(module: nn.Module) -> None:
+    for name, parameter in module.named_parameters():
+        if parameter.ndim == 1:
+            parameter.fill_(0.0 if name.endswith("bias") else 1.0)
+        else:
+            parameter.normal_(std=0.02)

@@ -1,0 +1,1 @@
+"""Training of the small table-top policy. No ROS."""
