@@ -20,12 +20,12 @@ STATUSES = (
 # Commands that parse their own arguments: (module with main(argv), extras that it needs, what it does). The name is
 # passed on.
 OTHERS = {
-    "train-tabletop": ("training.tabletop", "model,sim", "train the small model of the simulated table top"),
-    "eval-tabletop": ("training.tabletop", "model,sim", "run a checkpoint in the simulator, without ROS"),
-    "record-tabletop": ("training.tabletop_bag", "model,sim,replay", "record a bag of the simulated table top"),
+    "train-tabletop": ("tabletop.training.train", "model,sim", "train the small model of the simulated table top"),
+    "eval-tabletop": ("tabletop.training.train", "model,sim", "run a checkpoint in the simulator, without ROS"),
+    "record-tabletop": ("tabletop.training.bag", "model,sim,replay", "record a bag of the simulated table top"),
     "train-draft": ("training.train_draft", "model,sim,train", "train draft heads on a checkpoint's own actions"),
     "replay": ("replay.cli", "model,replay", "run a recorded bag through the policy and compare decoders"),
-    "inspect": ("inspection.cli", "bags,image,model", "what is in a model, head or recording, and what would go wrong"),
+    "inspect": ("inspection.cli", "bags,model,train", "what is in a model, head or recording, and what would go wrong"),
     "bench": ("bench.cli", "demo,embedded,model", "measure on this machine"),
 }
 FULL, SHORT = 20, 4  # episodes per decoder

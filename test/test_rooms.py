@@ -92,6 +92,12 @@ def test_no_two_modules_import_each_other():
     TopologicalSorter({name: set(imported(name)) - {name} for name in modules() if name}).prepare()
 
 
+def test_the_modules_of_commands_are_where_the_command_line_looks_for_them():
+    from spec_vla_ros.cli import OTHERS
+
+    assert {module for module, _, _ in OTHERS.values()} <= modules().keys()
+
+
 def test_what_decides_imports_no_ros():
     """Model, decoding and motion run without a ROS of any kind."""
     free = {"openvla", "decoding", "motion", "recordings", "training", "replay", "inspection", "tabletop/training"}

@@ -22,7 +22,7 @@ def assigned(cls):
     [
         ("node.act_node", "ActNode"),
         ("node.safety_node", "SafetyNode"),
-        ("sim.arm_node", "ArmNode"),
+        ("tabletop.arm_node", "ArmNode"),
         ("demo.operator_node", "Operator"),
     ],
 )
