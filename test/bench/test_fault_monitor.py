@@ -541,3 +541,16 @@ def test_a_sink_that_gives_up_by_itself_is_granted_a_tick_of_its_own(suspended, 
             log.now += 0.09
     log.now += 0.015
     assert [rule for rule in log.image().twist(ZERO).settled() if rule != "gap"] == rules
+
+
+@pytest.mark.parametrize(("since", "rules"), [(0.01, []), (0.1, ["unannounced"])])
+def test_a_step_that_began_when_the_safety_process_was_killed_may_be_announced_by_nobody(since, rules):
+    """It tells the node after the first velocity has gone."""
+    log = Log()
+    log.now = 1.0
+    log.image()
+    for _ in range(round(since / 0.01)):
+        log.image().twist()
+    log.feed(Signalled(log.now, "SIGKILL", SAFETY))
+    log.now += 0.05
+    assert log.image().twist(ZERO).settled() == rules

@@ -264,7 +264,7 @@ class Monitor:
             if childs:
                 self._excused, self._last, self._resumed = at, None, at
         elif name == "SIGKILL" and childs:
-            self._excused = math.inf if acts else at + SUCCESSOR
+            self._excused, self._motions.killed = math.inf if acts else at + SUCCESSOR, at
         else:
             busy = SIGNAL_BUSY if self._injected[-1].late or at - self._stopped_at < 1.0 else SIGNAL
             cause = "told to stop" if acts else "told to stop: child"  # which has a successor

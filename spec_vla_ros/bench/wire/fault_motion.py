@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -12,6 +13,7 @@ from .fault_events import Action
 
 PAIRED = 0.15  # s between a motion's first velocity and the message of its action
 TOLERANCE = 1e-3  # of speeds and displacements
+UNTOLD = 0.03  # s before its end within which whoever sends velocities may not have told the node of a new step yet
 SHOWN = 3  # actions that a report lists
 SINK_TIMEOUT = 0.1  # s after which MoveIt Servo stops for want of commands
 
@@ -60,6 +62,7 @@ class Motions:
         """
         self.overshoot: dict[str, float] = {}  # by kind: of a displacement as a sink integrates it, the largest
         self.late = 0.0  # s, of motions from now on and of the one under way
+        self.killed = -math.inf  # when whoever sends the velocities was killed last
         self._period, self._step, self._report, self._kind_at = period, step, report, kind_at
         self._motion: Motion | None = None
         self._over: deque[Motion] = deque()
@@ -124,12 +127,16 @@ class Motions:
             if action is not None:
                 self._actions.remove(action)
                 self._compare(motion, action)
-            elif dead_since is None or motion.last < dead_since - PAIRED:
+            elif (dead_since is None or motion.last < dead_since - PAIRED) and not self._untold(motion):
                 near = ", ".join(
                     f"{text_of(a.motion)} {a.at - motion.first:+.3f} s" for a in list(self._actions)[:SHOWN]
                 )
                 detail = f"motion {text_of(motion.sum)} within {motion.last - motion.first:.3f} s without an action"
                 self._report(motion.last, "unannounced", f"{detail}; announced were: {near or 'none'}")
+
+    def _untold(self, motion: Motion) -> bool:
+        """Whether it began with the last words of a process that was killed then: nobody could announce it."""
+        return self.killed - UNTOLD < motion.first < self.killed + PAIRED
 
     def _compare(self, motion: Motion, action: Action) -> None:
         if not action.commanded:
