@@ -15,7 +15,7 @@ from .messages import FieldType, Message, make_message_class
 
 OWN_PACKAGE = "spec_vla_ros"
 _EMPTY_MEMBER = "structure_needs_at_least_one_member"
-_BASE, _NAME, _ARRAY, _SEQUENCE = 1, 2, 3, 4
+_BASE, _NAME, _ARRAY = 1, 2, 3
 
 
 class ServiceType:

@@ -7,7 +7,7 @@ below is the index of the centre, 0 (-0.996) ... 254 (+0.996). OpenVLA, arXiv 24
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -96,10 +96,6 @@ class ActionStatistics:
     def bin_width(self, n_bins: int = 256) -> np.ndarray:
         """(A,) distance of neighbouring bins in action units (m, rad; 2/255 where nothing is normalised)."""
         return np.where(self.mask, self.q99 - self.q01, 2.0) / (n_bins - 1)
-
-    def radius_mm_mrad(self, radii: Sequence[int]) -> np.ndarray:
-        """(A,) an acceptance radius in bins as mm (x, y, z), mrad (roll, pitch, yaw), per mille (the rest)."""
-        return 1000 * np.asarray(radii) * self.bin_width()
 
     def radii_within(self, mm: float, mrad: float, gripper: int = 0) -> tuple[int, ...]:
         """The largest whole radii in bins that stay within ``mm`` and ``mrad``; dimensions after the sixth get

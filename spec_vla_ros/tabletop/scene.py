@@ -105,7 +105,7 @@ def scene_xml() -> str:
 
 
 class Scene(Protocol):
-    """What the expert looks at: a :class:`.arm.TabletopArm`, or a recorded state."""
+    """What tasks and the expert look at: a :class:`.arm.TabletopArm`."""
 
     @property
     def tool_position(self) -> np.ndarray:

@@ -135,11 +135,10 @@ def test_invalid_statistics_are_refused(changes):
         choose_statistics({"k": {}}, "k")
 
 
-def test_a_radius_in_millimetres_and_milliradians():
-    chosen = choose_statistics({"k": statistics()}, None)
-    expected = [9 * 1000 * (high - low) / 255 for low, high in zip(Q01[:6], Q99[:6], strict=True)]
-    assert chosen.radius_mm_mrad([9] * 7)[:6] == pytest.approx(expected)
-    assert chosen.radius_mm_mrad([9] * 7)[6] == pytest.approx(9 * 2000 / 255)
+def test_a_bin_in_millimetres_and_milliradians():
+    width = 1000 * choose_statistics({"k": statistics()}, None).bin_width()
+    assert width[:6] == pytest.approx([1000 * (high - low) / 255 for low, high in zip(Q01[:6], Q99[:6], strict=True)])
+    assert width[6] == pytest.approx(2000 / 255)
 
 
 def test_the_largest_radii_within_a_tolerance():
@@ -148,8 +147,9 @@ def test_the_largest_radii_within_a_tolerance():
     assert len(radii) == 7
     assert radii[6] == 0
     limits = np.array([1.0] * 3 + [5.0] * 3)
-    assert (chosen.radius_mm_mrad(radii)[:6] <= limits + 1e-6).all()
-    assert (chosen.radius_mm_mrad([r + 1 for r in radii])[:6] > limits).all()
+    width = 1000 * chosen.bin_width()
+    assert ((np.array(radii) * width)[:6] <= limits + 1e-6).all()
+    assert (((np.array(radii) + 1) * width)[:6] > limits).all()
 
 
 def test_radii_of_other_action_sizes():

@@ -14,7 +14,7 @@ import numpy as np
 
 from spec_vla_ros.openvla.picture import PictureRule
 from spec_vla_ros.outputs import whole
-from spec_vla_ros.tabletop.arm import TabletopArm, euler_to_rotation, rotation_to_euler
+from spec_vla_ros.tabletop.arm import TabletopArm, rotation_to_euler
 from spec_vla_ros.tabletop.expert import expert_action
 from spec_vla_ros.tabletop.scene import COLORS
 from spec_vla_ros.tabletop.tasks import TASKS, Layout, Task
@@ -65,28 +65,6 @@ def true_state(arm: TabletopArm) -> np.ndarray:
         position, yaw = arm.block_pose(color)
         state += [*position, np.sin(4 * yaw), np.cos(4 * yaw)]
     return np.array([*state, *arm.plate_position[:2]], dtype=np.float32)
-
-
-class RecordedScene:
-    """A row of ``states`` as the expert sees it: labels can be made again when the expert changes."""
-
-    def __init__(self, state: np.ndarray) -> None:
-        """``state``: (len(STATE_NAMES),)."""
-        value = dict(zip(STATE_NAMES, state.astype(float), strict=True))
-        self.tool_position = np.array([value["tool_x"], value["tool_y"], value["tool_z"]])
-        self.tool_rotation = euler_to_rotation(np.array([value["tool_roll"], value["tool_pitch"], value["tool_yaw"]]))
-        self.opening = value["opening"]
-        self.plate_position = np.array([value["plate_x"], value["plate_y"], 0.0])
-        self._value = value
-
-    def block_pose(self, name: str) -> tuple[np.ndarray, float]:
-        """Position (m) and yaw (rad, within an eighth turn: a block looks the same every quarter)."""
-        position = np.array([self._value[f"{name}_{axis}"] for axis in "xyz"])
-        return position, float(np.arctan2(self._value[f"{name}_sin4yaw"], self._value[f"{name}_cos4yaw"]) / 4)
-
-    def held(self) -> str | None:
-        """Colour of the block in the hand."""
-        return next((color for color in COLORS if self._value[f"held_{color}"] > 0.5), None)
 
 
 def collect(frames: int, seed: int, rule: PictureRule, actor: Actor | None = None, noise: float = 1.0) -> Frames:
