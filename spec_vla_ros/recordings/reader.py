@@ -90,6 +90,8 @@ class Bag:
         found = [name for name, kind in sorted(self.topics.items()) if kind in IMAGES]
         if wanted in found:
             return wanted
+        if not (wanted or found):
+            raise BagError(f"{self.path} holds no images; its topics are {', '.join(sorted(self.topics))}")
         if wanted or len(found) != 1:
             text = f"{wanted} is no image topic" if wanted else "which topic is the camera? (--image-topic)"
             raise BagError(f"{self.path}: {text}; image topics: {', '.join(found) or 'none'}")

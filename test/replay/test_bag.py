@@ -130,3 +130,18 @@ def test_memory_does_not_grow_with_the_recording(tmp_path):
     grown, images = map(int, done.stdout.split())
     assert images == 160
     assert grown < 20_000, "KiB"
+
+
+def test_a_recording_without_a_camera_says_so_and_what_it_has_instead(tmp_path):
+    """It was asked which of no topics the camera is."""
+    from rosbags import rosbag2
+
+    from spec_vla_ros.recordings.writer import new_typestore
+
+    store = new_typestore()
+    with rosbag2.Writer(tmp_path / "bag", version=9, storage_plugin=rosbag2.StoragePlugin.MCAP) as writer:
+        said = writer.add_connection("/chatter", "std_msgs/msg/String", typestore=store)
+        message = store.types["std_msgs/msg/String"](data="hello")
+        writer.write(said, START, store.serialize_cdr(message, "std_msgs/msg/String"))
+    with pytest.raises(BagError, match=r"holds no images; its topics are /chatter"):
+        Bag(tmp_path / "bag").image_topic()
