@@ -142,6 +142,6 @@ def test_a_recording_without_a_camera_says_so_and_what_it_has_instead(tmp_path):
     with rosbag2.Writer(tmp_path / "bag", version=9, storage_plugin=rosbag2.StoragePlugin.MCAP) as writer:
         said = writer.add_connection("/chatter", "std_msgs/msg/String", typestore=store)
         message = store.types["std_msgs/msg/String"](data="hello")
-        writer.write(said, START, store.serialize_cdr(message, "std_msgs/msg/String"))
+        writer.write(said, 1_000, store.serialize_cdr(message, "std_msgs/msg/String"))
     with pytest.raises(BagError, match=r"holds no images; its topics are /chatter"):
         Bag(tmp_path / "bag").image_topic()
