@@ -65,7 +65,7 @@ def _parser() -> Parser:
     )
     wire.add_argument("--model", default=TABLETOP, help="checkpoint folder (%(default)s)")
     wire.add_argument("--preset", choices=(AUTO, *PRESETS), default=AUTO, help="(%(default)s)")
-    wire.set_defaults(run=_over_dds("wire"))
+    wire.set_defaults(run=_over_dds("overhead"))
     text = "camera and arm on one host, the act node on another: latency, losses, and a link that goes down"
     about = f"Measures {text}. The hosts are network namespaces of this machine; needs root and iproute2."
     hosts = benches.add_parser("two-hosts", help=text, description=about)
@@ -188,7 +188,7 @@ def _over_dds(module: str) -> Callable[[argparse.Namespace], int]:
     """Runs a bench whose module has ``Options``, ``measure`` and ``report``, and whose arguments are the options."""
 
     def run(arguments: argparse.Namespace) -> int:
-        bench = importlib.import_module(f"spec_vla_ros.bench.{module}")
+        bench = importlib.import_module(f"spec_vla_ros.bench.wire.{module}")
         names = bench.Options.__dataclass_fields__
         result = bench.measure(bench.Options(**{name: getattr(arguments, name) for name in names}), _say)
         _say(bench.report(result))

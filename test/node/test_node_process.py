@@ -79,7 +79,7 @@ sys.slow = Slow()
 atexit.register(lambda: print("logs are written", flush=True))
 from spec_vla_ros.embedded_ros.doorway import ensure_rclpy
 ensure_rclpy()
-from spec_vla_ros.node import process
+from spec_vla_ros.ros import process
 {more}
 process.leave({status})
 """
