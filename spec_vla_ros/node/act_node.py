@@ -31,6 +31,7 @@ from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackRet
 
 from spec_vla_ros.embedded_ros.parameter_services import ParameterServices
 from spec_vla_ros.errors import SpecVlaError, StoppedError
+from spec_vla_ros.foreign_text import sentence
 from spec_vla_ros.motion.clock_watch import ClockWatch
 from spec_vla_ros.motion.intent import Report
 from spec_vla_ros.motion.watchdog import Fault
@@ -186,8 +187,10 @@ class ActNode(LifecycleNode):
         rclpy raises one for a transition that does not exist in this state and is asked for by its number; nothing has
         happened then. Everything else stops the arm.
         """
-        log_traceback(self, error)
-        if "transition" not in str(error).lower():
+        if "transition" in str(error).lower():
+            self.get_logger().warning(sentence(error))
+        else:
+            log_traceback(self, error)
             self._fail(Fault("INTERNAL_ERROR", f"{type(error).__name__}: {error}", SpecVlaError.remedy))
 
     @guarded
