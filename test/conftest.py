@@ -9,8 +9,10 @@ import time
 import processes
 import pytest
 
+from spec_vla_ros.ros.children import free_domain
+
 # Before anything creates a participant, or imports MuJoCo: these are read once per process.
-os.environ["ROS_DOMAIN_ID"] = str(1 + os.getpid() % 100)
+os.environ["ROS_DOMAIN_ID"] = str(free_domain())
 os.environ["ROS_AUTOMATIC_DISCOVERY_RANGE"] = "LOCALHOST"
 for _name in ("ROS_STATIC_PEERS", "ROS_LOCALHOST_ONLY"):
     os.environ.pop(_name, None)

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import fcntl
+import functools
 import os
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import IO
 
 import spec_vla_ros
 from spec_vla_ros.errors import CommandError
@@ -16,7 +20,10 @@ from spec_vla_ros.installed import share_path
 from spec_vla_ros.outputs import writing
 
 GRACE = 5.0  # s that a node gets to send its last zero and leave the graph, as in ros2 launch
+DOMAINS = range(1, 100)  # below 102, where ports stay out of the ephemeral range on Linux; not the default one
 TAIL = 25  # lines of a log that are shown when a node died
+
+_locks: list[IO[str]] = []  # of the domains that this process has taken
 
 
 class DemoError(CommandError):
@@ -38,9 +45,29 @@ def environment(domain: int) -> dict[str, str]:
     }
 
 
+def free_domain() -> int:
+    """A domain that no other run on this machine has taken; it is ours until this process ends.
+
+    A number made of the process id was taken twice one day: an arm of one run became an arm of the other.
+    """
+    first = os.getpid() % len(DOMAINS)
+    for number in (*DOMAINS[first:], *DOMAINS[:first]):
+        try:
+            lock = open(Path(tempfile.gettempdir(), f"spec_vla_ros_domain_{number}"), "w")  # noqa: SIM115 - kept
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:  # taken, or somebody else's file
+            continue
+        _locks.append(lock)
+        return number
+    raise DemoError(f"all of the domains {DOMAINS[0]} to {DOMAINS[-1]} are taken by other runs on this machine")
+
+
+_one_domain = functools.cache(free_domain)  # one after the other, the runs of a process may share it
+
+
 def own_domain() -> dict[str, str]:
     """:func:`environment` of a domain that other runs on this machine do not use; this process joins it too."""
-    env = environment(30 + os.getpid() % 60)  # below 102, where ports stay out of the ephemeral range on Linux
+    env = environment(_one_domain())
     os.environ.update({key: env[key] for key in ("ROS_DOMAIN_ID", "ROS_AUTOMATIC_DISCOVERY_RANGE")})
     return env
 

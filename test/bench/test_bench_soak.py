@@ -57,3 +57,8 @@ def test_the_ear_keeps_the_stamps_of_velocities_and_nothing_else():
 def test_memory_and_waiting_time_are_read_from_the_kernel():
     assert resident(os.getpid()) > 10_000
     assert waited(os.getpid())[str(os.getpid())] >= 0
+
+
+def test_a_process_that_has_ended_has_waited_for_nothing():
+    """It ended the thread that watches, with a traceback beside the reason."""
+    assert waited(2**22 - 1) == {}

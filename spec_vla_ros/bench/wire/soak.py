@@ -109,9 +109,10 @@ def safety_process(pid: int) -> int:
 def waited(pid: int) -> dict[str, int]:
     """Time (ns) for which each thread of a process was ready to run and had no core, since it began."""
     found = {}
-    for task in Path(f"/proc/{pid}/task").iterdir():
-        with contextlib.suppress(OSError, IndexError):  # a thread that has just ended
-            found[task.name] = int((task / "schedstat").read_text().split()[1])
+    with contextlib.suppress(FileNotFoundError):  # the process has just ended, which others find out and tell
+        for task in Path(f"/proc/{pid}/task").iterdir():
+            with contextlib.suppress(OSError, IndexError):  # a thread that has just ended
+                found[task.name] = int((task / "schedstat").read_text().split()[1])
     return found
 
 
