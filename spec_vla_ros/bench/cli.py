@@ -228,7 +228,7 @@ def _passes(arguments: argparse.Namespace) -> int:
         from spec_vla_ros.bench.decoding.plot import plot_passes
 
         plot_passes(rows, arguments.plot)
-    return 0
+    return 0 if rows else 1
 
 
 def _pictures(arguments: argparse.Namespace) -> int:

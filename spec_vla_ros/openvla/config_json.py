@@ -8,6 +8,7 @@ does not implement is an error, never ignored.
 from __future__ import annotations
 
 import dataclasses
+import sys
 from collections.abc import Mapping
 from typing import Any
 
@@ -29,6 +30,7 @@ DEFAULTS = {
     "pad_to_multiple_of": 64, "n_action_bins": 256, "pad_token_id": 32000, "text_config": {},
 }  # fmt: skip
 DEFAULT_VOCABULARY = 32000
+LARGEST = 10**7  # of sizes; beyond it torch fails in its own words
 RESIZE_STRATEGIES = ("resize-naive", "letterbox", "resize-crop")
 
 
@@ -116,8 +118,12 @@ def _check_numbers(config: TowerConfig | LlamaConfig, where: str) -> None:
             continue
         number = isinstance(value, int | float) and not isinstance(value, bool)
         whole = not isinstance(default, float)
-        if not number or (whole and not isinstance(value, int)) or not 0 <= value < float("inf"):
-            kind = "a whole number" if whole else "a number"
+        if (
+            not number
+            or (whole and not isinstance(value, int))
+            or not 0 <= value <= (LARGEST if whole else sys.float_info.max)
+        ):
+            kind = f"a whole number from 0 to {LARGEST}" if whole else "a number from 0"
             raise CheckpointError(f"config.json: {where}.{field.name} is {value!r}, expected {kind}")
         if value == 0 and field.name != "registers":
             raise CheckpointError(f"config.json: {where}.{field.name} is 0")

@@ -24,6 +24,8 @@ from .folder_check import unread_parts
 
 _log = logging.getLogger(__name__)
 FILES = ("*.json", "*.safetensors")  # that are taken from the hub: no code, and nothing that unpickles
+# Names of files, which no repository has.
+_NO_FOLDER = (".mcap", ".db3", ".zstd", ".bag", ".safetensors", ".pt", ".json", ".yaml", ".parquet", ".mp4", ".hdf5")
 LISTING_TIMEOUT = 10.0  # s
 MANY = 1000  # entries of a folder that are looked at for what may have been meant
 # What folders of this machine are called. None of them may be the owner of a repository, whoever registers it.
@@ -175,6 +177,8 @@ def _spelling(name: str | os.PathLike[str]) -> str:
         return "it is a path"
     if not _HUB_ID.fullmatch(text):
         return "it is not of the form owner/name"
+    if text.lower().endswith(_NO_FOLDER):
+        return "it is the name of a file"
     owner = text.split("/")[0]
     return f"it is a path, {owner} is what folders are called" if owner.lower() in LOCAL_NAMES else ""
 

@@ -126,7 +126,11 @@ def _describe(part: Part, indexed: Callable[[Part], None]) -> None:
     except Exception as error:  # noqa: BLE001
         read = part.counts.total()
         how = f"{type(error).__name__}: {error}".splitlines()[0] if read else reason
-        part.why = part.why or (f"is broken after {read} messages: {how}" if read else f"cannot be read: {how}")
+        part.why = part.why or (
+            f"is broken after {read} messages: {how}"
+            if read
+            else f"is cut off or damaged before its first message: {how}"
+        )
     part.begin, part.end = (begin[0], end[0]) if begin else (None, None)
 
     def read(topics: Collection[str]) -> Iterator[Row]:

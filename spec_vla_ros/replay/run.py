@@ -28,6 +28,7 @@ from .options import OUT, Settings
 
 ROWS = "actions.jsonl"
 FORMAT = 1
+BLANK = 2  # of 255 between the darkest and the brightest value of a picture that shows nothing; JPEG leaves as much
 TOLD_EVERY = 2.0  # s between two lines of progress
 
 
@@ -103,6 +104,8 @@ class Run:
             picture = frame.rgb()
         except ImageError as error:
             return {**row, "error": f"{error.fault}: {error}"}
+        if int(picture.max()) - int(picture.min()) <= BLANK:
+            row["blank"] = True
         row["presets"] = {}
         for preset, policy in self.policies.items():
             if frame.fresh:

@@ -63,6 +63,9 @@ def replay(
     Raises :class:`.errors.ReplayError`, :class:`.errors.BagError` and :class:`spec_vla_ros.errors.SpecVlaError`.
     """
     began = time.monotonic()
+    place = Path(options.bag).resolve()
+    if options.out and Path(options.out).resolve() == (place.parent if place.is_file() else place):
+        raise ReplayError(f"--out {options.out} is where the recording is; results would be mixed with it")
     if options.report:
         from . import output_bag, report  # noqa: F401 - a library that is missing is missed now, not at the end
     bag = Bag(options.bag)
@@ -90,14 +93,23 @@ def replay(
     if bag.broken:
         say(bag.broken)
     comparison = Comparison(settings.presets, period)
+    blank = 0
     for row in rows(run.path):
         comparison.add(row)
+        blank += "blank" in row
     if not len(comparison):
         counted = comparison.errors or _counts(frames, run)
         why = ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in counted.items() if value)
         raise ReplayError(f"no image could be replayed: {why}")
     summary = comparison.summary(frames.commands)
-    counts = {**_counts(frames, run), "errors": comparison.errors, "seconds": round(time.monotonic() - began, 1)}
+    if blank:
+        say(f"{blank} of {frames.used} images show one colour: what decoders say of them says nothing about them")
+    counts = {
+        **_counts(frames, run),
+        "images_of_one_colour": blank,
+        "errors": comparison.errors,
+        "seconds": round(time.monotonic() - began, 1),
+    }
     verdicts = judge(comparison, loaded.statistics.bin_width(), settings.acceptance_sum)
     result = Result(run.header, summary, left_out, bag.broken, counts, run.path, {}, answer(verdicts, settings.presets))
     if options.report:

@@ -60,7 +60,7 @@ class LeRobotSource:
         left_out: Counter[str] = Counter()
         first: dict[str, str] = {}
         pictures = self._pictures(self._data, self.camera, self._rows)
-        rows, number, part, before = self._rows, -1, -1, None
+        rows, number, part, before, used = self._rows, -1, -1, None, 0
         try:
             for row, cell in enumerate(pictures.cells()):
                 if rows.frame[row] % self._stride:
@@ -75,9 +75,10 @@ class LeRobotSource:
                 except self._no_picture as error:
                     left_out[error.kind] += 1
                     first.setdefault(error.kind, str(error))
-                    if left_out.total() > max(10, number // 2):
+                    if left_out.total() > max(10, self.expected // 2):
                         raise SourceError(self._hopeless(first)) from error
                     continue
+                used += 1
                 yield Shot(number, part, image, self._tasks[task])
         except self._unusable as error:
             raise SourceError(str(error)) from error
@@ -87,7 +88,7 @@ class LeRobotSource:
             f"{self.name}: {count} pictures were left out: {kind} (first: {first[kind]})"
             for kind, count in left_out.items()
         ]
-        if left_out.total() > number:
+        if left_out.total() > used:
             raise SourceError(self._hopeless(first))
 
     def answered(self, values: np.ndarray, bins: np.ndarray) -> None:

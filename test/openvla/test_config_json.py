@@ -207,3 +207,10 @@ def test_a_contradicting_preprocessor_is_refused():
     config = example_config()
     with pytest.raises(CheckpointError, match="means"):
         check_preprocessor({"means": [[0, 0, 0], [0, 0, 0]]}, config)
+
+
+@pytest.mark.parametrize("size", [-1, 10**30])
+def test_a_size_that_no_model_has_is_said_in_our_words(size):
+    """torch said it in twenty lines of its own."""
+    with pytest.raises(CheckpointError, match=rf"hidden_size is {size}, expected a whole number from 0 to 10000000"):
+        config_from_json(changed(text={"hidden_size": size}))

@@ -258,3 +258,11 @@ def test_draft_heads_are_found_like_a_model_and_missing_ones_are_said(hub):
     assert found == {}
     assert "models/tabeltop/drafters has no draft heads" in problems[0]
     assert hub.asked == []
+
+
+@pytest.mark.parametrize("name", ["monday/run.mcap", "monday/run.DB3", "weights/model.safetensors"])
+def test_the_name_of_a_file_is_never_looked_up(hub, name):
+    """A recording that is not there was to be fetched from the hub."""
+    with pytest.raises(CheckpointError, match="it is the name of a file"):
+        load_model(name)
+    assert hub.asked == []

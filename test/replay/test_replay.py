@@ -501,3 +501,24 @@ def test_a_missing_library_is_one_line_with_what_to_install(make_bag, tmp_path, 
     assert done.stdout == ""
     assert done.stderr.strip().endswith("It needs: pip install 'spec_vla_ros[model,replay]'")
     assert "Traceback" not in done.stderr
+
+
+def test_results_are_not_mixed_with_the_recording(make_bag):
+    bag = make_bag()
+    before = sorted(bag.iterdir())
+    for given in (bag, *bag.glob("*.mcap")):
+        with pytest.raises(ReplayError, match="is where the recording is"):
+            replay(options(given, bag))
+    assert sorted(bag.iterdir()) == before
+
+
+def test_pictures_that_show_nothing_are_said_before_anybody_believes_a_verdict(make_bag, scenes, tmp_path, monkeypatch):
+    """An inspection called it an error, and a replay judged decoders by a lens cap."""
+    monkeypatch.setattr(
+        "spec_vla_ros.recordings.frames.rgb_from_image", lambda message: np.zeros((64, 64, 3), np.uint8)
+    )
+    lines = []
+    result = replay(options(make_bag(frames=3), tmp_path / "out", presets=("autoregressive",)), lines.append)
+    assert any("3 of 3 images show one colour" in line for line in lines)
+    assert result.counts["images_of_one_colour"] == 3
+    assert "3 images show one colour: the camera saw nothing" in (result.files["report.html"]).read_text()

@@ -542,19 +542,19 @@ def test_a_data_set_that_moved_is_the_same_one_and_another_is_not(tmp_path):
     assert others[-1]["decoder"] == "pillow"
 
 
-@pytest.mark.parametrize("bad", [10, 11])
-def test_where_the_first_pictures_are_all_spoilt_nobody_waits_for_the_last(tmp_path, bad):
-    """Ten are left out and told; more than that, and more than half of those so far, are a reason to stop."""
+@pytest.mark.parametrize("bad", [12, 13])
+def test_spoilt_pictures_are_left_out_unless_they_are_more_than_half(tmp_path, bad):
+    """Wherever they are: a third of a data set was too many because its first episode was the spoilt one."""
     images = pictures(12)[0] * 2
     data = write_lerobot(tmp_path / "data", [("lift", images)], video=False)
     change_table(
         data / "data/chunk-000/episode_000000.parquet",
         lambda row: row | ({CAMERA: {"bytes": b"spoilt", "path": None}} if row["frame_index"] < bad else {}),
     )
-    if bad == 11:
+    if bad == 13:
         with pytest.raises(SourceError, match=r"too few pictures of .*frame 0 of episode 0: cannot identify"):
             read(data)
         return
     source, shots = read(data)
     assert_shown(shots, images[bad:], lossy=False)
-    assert "10 pictures were left out: the picture cannot be decoded" in source.notes[0]
+    assert "12 pictures were left out: the picture cannot be decoded" in source.notes[0]
