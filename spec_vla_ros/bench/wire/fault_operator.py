@@ -106,7 +106,7 @@ class Operator:
             return self._ended(expected_dead)
         if answer == settings.GOES_ON:
             return []
-        if not known or answer == settings.FINALIZED:
+        if not known or settings.FINALIZED in (answer, world.control.get("state")):  # of a pair the other one may do it
             self._stop()  # who knows what state it is in; it is started anew
             return []
         problems = []
