@@ -14,13 +14,11 @@ import numpy as np
 
 from spec_vla_ros.errors import ImageError
 from spec_vla_ros.image_messages import rgb_from_compressed, rgb_from_image
+from spec_vla_ros.recordings.blank import blank
 
 from .findings import Report, count_of
 
-CONTRAST = 8  # of 255 between the first and the last percentile of a channel; a uniform image has noise
-BLACK = 20  # of 255 for the last percentile; 16 is black in video, and a covered sensor has noise
 ENOUGH = 3  # images that are alike before anything is said
-LOOKED_AT = 40_000  # pixels of an image, about
 
 
 @dataclass
@@ -59,14 +57,10 @@ class Pixels:
             self.alike += not self.changes
 
     def _look(self, rgb: np.ndarray) -> None:
-        step = max(1, int((rgb.shape[0] * rgb.shape[1] / LOOKED_AT) ** 0.5))
-        low, high = np.percentile(rgb[::step, ::step].reshape(-1, 3), [1, 99], axis=0)
-        if high.max() <= BLACK:
-            self.black += 1
-        elif (high - low).max() <= CONTRAST:
-            self.uniform += 1
-        else:
-            self.shows = True
+        seen = blank(rgb)
+        self.black += seen == "black"
+        self.uniform += seen not in ("", "black")
+        self.shows = not seen
 
     @property
     def nothing(self) -> str:

@@ -94,8 +94,10 @@ def warnings(content: Mapping[str, Any]) -> list[str]:
     lines += [
         f"{number} images: {reason}" for reason, number in {**counts["images_unreadable"], **counts["errors"]}.items()
     ]
-    if blank := counts.get("images_of_one_colour"):
-        lines.append(f"{blank} images show one colour: the camera saw nothing, and no verdict on them means anything")
+    if blank := counts.get("images_that_show_nothing"):
+        lines.append(
+            f"{blank} images are black or of one colour: the camera saw nothing, and no verdict on them means anything"
+        )
     lines += [f"instruction refused: {reason}" for reason in counts["instructions_refused"][:5]]
     if counts["images_without_instruction"]:
         lines.append(f"{counts['images_without_instruction']} images came before any instruction")

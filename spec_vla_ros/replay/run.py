@@ -20,6 +20,7 @@ from spec_vla_ros.errors import ImageError, SpecVlaError
 from spec_vla_ros.file_digest import digest
 from spec_vla_ros.outputs import appending, write_text
 from spec_vla_ros.policy_types import PolicyResult
+from spec_vla_ros.recordings.blank import blank
 from spec_vla_ros.recordings.errors import ReplayError
 from spec_vla_ros.recordings.frames import Frames, ReplayFrame
 from spec_vla_ros.recordings.reader import Bag
@@ -28,7 +29,6 @@ from .options import OUT, Settings
 
 ROWS = "actions.jsonl"
 FORMAT = 1
-BLANK = 2  # of 255 between the darkest and the brightest value of a picture that shows nothing; JPEG leaves as much
 TOLD_EVERY = 2.0  # s between two lines of progress
 
 
@@ -104,8 +104,8 @@ class Run:
             picture = frame.rgb()
         except ImageError as error:
             return {**row, "error": f"{error.fault}: {error}"}
-        if int(picture.max()) - int(picture.min()) <= BLANK:
-            row["blank"] = True
+        if seen := blank(picture):
+            row["blank"] = seen
         row["presets"] = {}
         for preset, policy in self.policies.items():
             if frame.fresh:

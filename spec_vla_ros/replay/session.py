@@ -103,10 +103,10 @@ def replay(
         raise ReplayError(f"no image could be replayed: {why}")
     summary = comparison.summary(frames.commands)
     if blank:
-        say(f"{blank} of {frames.used} images show one colour: what decoders say of them says nothing about them")
+        say(f"{blank} of {frames.used} images are black or of one colour; what decoders say of them means nothing")
     counts = {
         **_counts(frames, run),
-        "images_of_one_colour": blank,
+        "images_that_show_nothing": blank,
         "errors": comparison.errors,
         "seconds": round(time.monotonic() - began, 1),
     }
