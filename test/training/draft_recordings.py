@@ -3,6 +3,10 @@
 import numpy as np
 import pytest
 
+from spec_vla_ros.training.draft_sources import open_source
+from spec_vla_ros.training.frame_source import SourceOptions
+
+ALL = SourceOptions(period=0.0)
 START = 1_700_000_000 * 10**9  # ns
 SIZE = 96  # px
 
@@ -56,3 +60,16 @@ def write_bag(folder, episodes, period=0.2, gap=2.0, compressed=False, spoilt=()
                 ns, number = ns + int(period * 1e9), number + 1
             ns += int(gap * 1e9)
     return folder
+
+
+def everything(number):
+    return True
+
+
+def read(path, options=ALL, wanted=everything):
+    source = open_source(str(path), options, None)
+    return source, list(source.frames(wanted))
+
+
+def outline(shots):
+    return [(shot.number, shot.episode, shot.instruction) for shot in shots]

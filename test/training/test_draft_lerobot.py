@@ -9,6 +9,7 @@ import shutil
 
 import numpy as np
 import pytest
+from draft_recordings import ALL, outline, read
 from lerobot_writer import film, pictures, png, write_lerobot, write_table
 
 pytest.importorskip("av")
@@ -17,22 +18,8 @@ pytest.importorskip("pyarrow")
 from spec_vla_ros.training.draft_sources import open_source
 from spec_vla_ros.training.frame_source import SourceError, SourceOptions
 
-ALL = SourceOptions(period=0.0)
 CAMERA = "observation.images.front"
 LAYOUTS = [("v2.0", True), ("v2.1", True), ("v3.0", True), ("v2.0", False), ("v3.0", False)]
-
-
-def everything(number):
-    return True
-
-
-def read(path, options=ALL, wanted=everything):
-    source = open_source(str(path), options, None)
-    return source, list(source.frames(wanted))
-
-
-def outline(shots):
-    return [(shot.number, shot.episode, shot.instruction) for shot in shots]
 
 
 def assert_shown(shots, images, lossy=True):

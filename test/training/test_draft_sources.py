@@ -4,26 +4,10 @@ import shutil
 
 import numpy as np
 import pytest
-from draft_recordings import pictures, write_bag
+from draft_recordings import ALL, everything, outline, pictures, read, write_bag
 
 from spec_vla_ros.training.draft_sources import open_source
 from spec_vla_ros.training.frame_source import SourceError, SourceOptions
-
-ALL = SourceOptions(period=0.0)
-
-
-def everything(number):
-    return True
-
-
-def read(path, options=ALL, wanted=everything):
-    source = open_source(str(path), options, None)
-    return source, list(source.frames(wanted))
-
-
-def outline(shots):
-    return [(shot.number, shot.episode, shot.instruction) for shot in shots]
-
 
 # -- bags
 
