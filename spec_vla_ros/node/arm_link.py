@@ -32,7 +32,6 @@ from .tool_pose import ToolPose
 AGAIN = 5.0  # s that activation waits for a safety loop that is starting
 ANSWER = 0.5  # s for the safety loop to follow
 SUCCESSOR = 1.0  # s of zeros from the successor of a safety loop that died: it has to be discovered first
-HANDOVER = 0.3  # s for which this node says zero beside a successor that is ready
 GONE = "Check the arm's driver or MoveIt Servo and the network; then deactivate and activate."
 
 
@@ -74,7 +73,6 @@ class ArmLink:
         self._mine = mine
         self._told_at: float | None = None  # when the safety loop last heard of us since activation
         self._stand_in: StandIn | None = None
-        self._relieved_at = 0.0
         self.safety = SafetyLink(self._setup, on_news)
 
     @property
@@ -218,7 +216,7 @@ class ArmLink:
         driving = self.report.on_wire
         if driving:
             self._end_stand_in()
-            self._stand_in = StandIn(self._node, self.topic, self._setup.frame, self._relieved)
+            self._stand_in = StandIn(self._node, self.topic, self._setup.frame, self._has_successor)
         self._mine.add(self.report.gid)
         died = self.safety
         if died.report.ready:  # one that never came would not come again either
@@ -235,12 +233,8 @@ class ArmLink:
             if part is not None:
                 part.destroy()
 
-    def _relieved(self) -> bool:
-        """Whether a successor has said zero for long enough to have been heard."""
-        now = time.monotonic()
-        if not self.report.ready or self.safety.gone:
-            self._relieved_at = now + HANDOVER
-        return now >= self._relieved_at
+    def _has_successor(self) -> bool:
+        return self.report.ready and not self.safety.gone  # not what the dead one has said
 
     def _end_stand_in(self) -> None:
         if self._stand_in is not None:

@@ -20,6 +20,16 @@ ROBOT = ("sensor_msgs/msg/JointState", "tf2_msgs/msg/TFMessage", "moveit_msgs/ms
 UNKNOWN = "_NODE_NAME_UNKNOWN_"  # the graph knows the subscription already, and its node not yet
 
 
+def gids_of(node: Any, topic: str) -> set[str]:
+    """Identifiers of the publishers on ``topic`` that go by the name of ``node``, its own ones among them.
+
+    rclpy tells nobody his own: what is new under the name since somebody joined is his.
+    """
+    own = (node.get_name(), node.get_namespace())
+    infos = node.get_publishers_info_by_topic(topic)
+    return {bytes(info.endpoint_gid).hex() for info in infos if (info.node_name, info.node_namespace) == own}
+
+
 def is_tool(name: str, published: list[str]) -> bool:
     """Whether a node of this name, that publishes messages of these types, listens without being an arm."""
     return bool(TOOLS.fullmatch(name)) and not any(kind in ROBOT for kind in published)

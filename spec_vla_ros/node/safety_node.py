@@ -44,6 +44,7 @@ from spec_vla_ros.motion.intent import LARGEST, Intent, IntentError
 from spec_vla_ros.motion.safety import SafetyLoop, Wire
 
 from . import conversions
+from .audience import gids_of
 
 REPORT = 0.1  # s between two reports where nothing has changed
 BURST = 64  # intents taken at a time; the newest counts
@@ -88,7 +89,7 @@ class SafetyNode(Node):
         self._join()
 
     def _join(self) -> None:
-        self._former = self._namesakes()
+        self._former = gids_of(self, self._command_topic)
         self._twist = self.create_publisher(TwistStamped, self._command_topic, 10)
 
     def gid(self) -> str:
@@ -98,7 +99,7 @@ class SafetyNode(Node):
         rclpy tells nobody his own. What is new under our name since we joined is ours, unless somebody of that name was
         discovered in the same moment; then we join once more, and he is there before us.
         """
-        new = self._namesakes() - self._former
+        new = gids_of(self, self._command_topic) - self._former
         if len(new) > 1:
             self.destroy_publisher(self._twist)
             self._join()
@@ -121,12 +122,6 @@ class SafetyNode(Node):
         """Follow ``/clock``, or do not any more."""
         self.simulated = active
         self.set_parameters([Parameter("use_sim_time", value=active)])
-
-    def _namesakes(self) -> set[str]:
-        """Identifiers of the publishers under our name. One on another machine is a stranger all the same."""
-        own = (self.get_name(), self.get_namespace())
-        infos = self.get_publishers_info_by_topic(self._command_topic)
-        return {bytes(info.endpoint_gid).hex() for info in infos if (info.node_name, info.node_namespace) == own}
 
 
 class Intervals:

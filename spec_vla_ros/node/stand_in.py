@@ -15,19 +15,21 @@ from geometry_msgs.msg import TwistStamped
 from rclpy.clock import Clock, ClockType
 
 from . import conversions
+from .audience import gids_of
 
 PERIOD = 0.02  # s between two zeros
+HANDOVER = 0.3  # s beside a successor that is ready, until arms have discovered it
 LONGEST = 20.0  # s; a successor that has not come by then does not come
 
 
 class StandIn:
-    """Publishes zeros on ``topic`` until ``relieved()``, then leaves it. The executor's thread owns it."""
+    """Publishes zeros on ``topic`` until ``succeeded()`` for :data:`HANDOVER` s. The executor's thread owns it."""
 
-    def __init__(self, node: Any, topic: str, frame: str, relieved: Callable[[], bool]) -> None:
-        """``topic``: full name. ``frame``: of the velocities."""
-        self._node, self._topic, self._frame, self._relieved = node, topic, frame, relieved
+    def __init__(self, node: Any, topic: str, frame: str, succeeded: Callable[[], bool]) -> None:
+        """``topic``: full name. ``frame``: of the velocities. ``succeeded``: whether a successor says zero."""
+        self._node, self._topic, self._frame, self._succeeded = node, topic, frame, succeeded
         self._until = time.monotonic() + LONGEST
-        self._former = self._namesakes()
+        self._former = gids_of(self._node, self._topic)
         self._publisher = node.create_publisher(TwistStamped, topic, 10)
         self._timer = node.create_timer(PERIOD, self._tick, clock=Clock(clock_type=ClockType.STEADY_TIME))
         self._tick()
@@ -35,7 +37,7 @@ class StandIn:
     @property
     def gids(self) -> set[str]:
         """Identifiers under which the graph shows its publisher."""
-        return set() if self._publisher is None else self._namesakes() - self._former
+        return set() if self._publisher is None else gids_of(self._node, self._topic) - self._former
 
     def end(self) -> None:
         """Say no more, for good."""
@@ -47,13 +49,11 @@ class StandIn:
     def _tick(self) -> None:
         if self._publisher is None:
             return
-        if self._relieved() or time.monotonic() > self._until:
+        now = time.monotonic()
+        if self._succeeded():
+            self._until = min(self._until, now + HANDOVER)
+        if now > self._until:
             self.end()
             return
         stamp = self._node.get_clock().now().to_msg()
         self._publisher.publish(conversions.twist_message(TwistStamped, np.zeros(6), stamp, self._frame))
-
-    def _namesakes(self) -> set[str]:
-        own = (self._node.get_name(), self._node.get_namespace())
-        infos = self._node.get_publishers_info_by_topic(self._topic)
-        return {bytes(info.endpoint_gid).hex() for info in infos if (info.node_name, info.node_namespace) == own}
