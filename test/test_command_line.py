@@ -236,8 +236,10 @@ def hidden():
 @pytest.mark.parametrize("place", ["closed/model", "closed", "listed", "listed/model"])
 def test_a_folder_that_may_not_be_read_is_one_sentence(capsys, hidden, offline, make_bag_folder, place):
     path, bag = hidden / place, shutil.copytree(make_bag_folder, hidden / "bag")
-    cli.main(["inspect", SMALL])  # imports everything while it may
+    # Imports and reads everything of ours while it may: the checkout, too, may be closed to others.
+    cli.main(["inspect", SMALL])
     capsys.readouterr()
+    refused(capsys, "replay", bag, "--out", hidden / "o", "--model", hidden / "none", naming="none")
     with nobody():
         assert cli.main(["inspect", str(path)]) == 1
         assert "ermission denied" in capsys.readouterr().out

@@ -20,11 +20,17 @@ from .recording import Recording
 def new_typestore() -> Any:
     """ROS 2 Jazzy's messages and the project's own; a new one, to which types may be added."""
     store = get_typestore(Stores.ROS2_JAZZY)
+    store.register(_own_types())
+    return store
+
+
+@functools.cache
+def _own_types() -> dict[str, Any]:
+    """Read once: every recording that is opened has a store of its own."""
     types: dict[str, Any] = {}
     for path in sorted(share_path("msg").glob("*.msg")):
         types |= get_types_from_msg(path.read_text(encoding="utf-8"), f"spec_vla_ros/msg/{path.stem}")
-    store.register(types)
-    return store
+    return types
 
 
 typestore = functools.cache(new_typestore)
