@@ -199,9 +199,9 @@ def test_a_preset_without_a_head_is_left_out_with_the_reason(make_bag, tmp_path)
 def test_decoding_is_set_as_in_the_node():
     plain = Settings(("fastest",)).of("fastest")
     assert (plain.acceptance_radius, plain.radius_mm, plain.radius_mrad, plain.radius_sum) == (9, None, None, None)
-    settings = Settings(("fastest",), 5, 2, 1.5, 0.0, 20, 0.3, 4).of("fastest")
-    assert (settings.acceptance_radius, settings.gripper_radius, settings.draft_depth) == (5, 2, 4)
-    assert (settings.radius_mm, settings.radius_mrad, settings.radius_sum, settings.second_look) == (1.5, 0.0, 20, 0.3)
+    settings = Settings(("fastest",), 5, 1.5, 0.0, 20, 0.3, 4).of("fastest")
+    assert (settings.acceptance_radius, settings.draft_depth) == (5, 4)
+    assert (settings.radius_mm, settings.radius_mrad, settings.radius_sum, settings.second_look) == (1.5, None, 20, 0.3)
 
 
 def test_the_command_decodes_as_the_node_does_unless_it_is_told_otherwise():
