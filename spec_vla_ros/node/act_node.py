@@ -445,8 +445,5 @@ class ActNode(LifecycleNode):
 def main(args: list[str] | None = None) -> NoReturn:
     """Run the node until SIGINT or SIGTERM; zero is the last command either way. The process ends with it."""
     sys.setswitchinterval(0.001)  # s; with 5 ms the worker's Python code holds up heartbeats and answers
-    process.leave(
-        process.run(
-            "act", lambda stop: ActNode(stop=stop), ActNode.stop_for_good, args, ActNode.on_stray, parameters.REMOVED
-        )
-    )
+    how = (ActNode.stop_for_good, args, ActNode.on_stray, parameters.REMOVED)
+    process.leave(process.run("act", lambda stop: ActNode(stop=stop), *how))

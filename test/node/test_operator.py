@@ -366,6 +366,28 @@ def test_nothing_is_said_of_settings_that_are_in_force(rig):
     assert parameters.ignored(rig(preset="custom", drafters=["hold"], draft_width=3).node) == ""
 
 
+def test_every_change_of_a_bound_is_in_the_next_tolerance_and_zero_takes_it_back():
+    from types import SimpleNamespace
+
+    from spec_vla_ros.node import parameters
+
+    values = {spec.name: spec.default for spec in parameters.PARAMETERS}
+    node = SimpleNamespace(get_parameter=lambda name: SimpleNamespace(value=values[name]))
+    width = (0.0002,) * 3 + (0.001,) * 3 + (2 / 255,)
+
+    def now(**changes):
+        values.update(changes)
+        tolerance = parameters.read_tunables(node).decode.tolerance(width)
+        return tolerance.bins, tolerance.budget
+
+    usual = ((9,) * 6 + (0,), None)
+    assert now() == usual
+    assert now(acceptance_mm=1.0) == ((5, 5, 5, 9, 9, 9, 0), None)
+    assert now(acceptance_radius=3, acceptance_sum=14) == ((3,) * 6 + (0,), 14)
+    assert now(acceptance_radius=20, acceptance_mrad=0.01) == ((5, 5, 5, 0, 0, 0, 0), 14)
+    assert now(acceptance_radius=9, acceptance_mm=0.0, acceptance_mrad=0.0, acceptance_sum=0) == usual
+
+
 def test_the_budget_of_an_action_reaches_the_decoder_and_zero_is_none(rig):
     from spec_vla_ros.node import parameters
 

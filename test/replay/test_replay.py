@@ -384,6 +384,22 @@ def test_a_golden_file_keeps_how_it_was_decoded(make_bag, tmp_path):
     assert radii != [9] * 6 + [0], "the radius in mm and mrad was in force"
 
 
+def test_a_golden_file_of_before_is_read_unless_its_bounds_meant_something_else(tmp_path):
+    """It has a gripper_radius, which had no effect; but its mm and mrad replaced the bins."""
+    content = {"format": golden.FORMAT, "preset": "fastest", "settings": Settings(()).__dict__ | {"gripper_radius": 3}}
+    del content["settings"]["presets"]
+    golden.save(tmp_path / "old.json", content)
+    made = golden.options(golden.load(tmp_path / "old.json"))
+    assert Options(bag=tmp_path, **made).of("fastest") == Settings().of("fastest")
+    for unit in ("mm", "mrad"):
+        settings = content["settings"] | {f"acceptance_{unit}": 2.0}
+        golden.save(tmp_path / "old.json", content | {"settings": settings})
+        with pytest.raises(ReplayError, match=r"replaced acceptance_radius.*save it anew"):
+            golden.load(tmp_path / "old.json")
+        golden.save(tmp_path / "new.json", content | {"settings": Settings(()).__dict__ | {f"acceptance_{unit}": 2.0}})
+        assert golden.load(tmp_path / "new.json")
+
+
 @pytest.mark.parametrize("text", ["", "[]", '{"format": 1}'])
 def test_what_is_no_golden_file_of_this_version_is_said(make_bag, tmp_path, capsys, text):
     path = tmp_path / "golden.json"
