@@ -74,7 +74,7 @@ class Tolerance:
             raise ValueError(f"radius_per_dimension has {len(own)} values, the action has {dims}")
         metric = ([radius_mm] * TRANSLATIONS + [radius_mrad] * ROTATIONS + [None] * dims)[:dims]
         bins = [
-            min(acceptance_radius, most, _whole(limit, width, acceptance_radius))
+            min(most, _whole(limit, width, acceptance_radius))
             for most, limit, width in zip(own[:-1], metric, bin_width, strict=False)
         ]
         return cls.of_bins([*bins, own[-1]], bin_width, radius_sum)

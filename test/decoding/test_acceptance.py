@@ -29,12 +29,13 @@ def accepted(draft, verifier, radii):
     return 1 + judged(draft, verifier, range(-1, len(draft) - 1), radii)
 
 
-def judged(draft, verifier, parents, radii, costs=None, **more):
+def judged(draft, verifier, parents, radii, costs=(), **more):
     """The winning node of a tree; ``verifier``: its choice at each node's parent, ``radii`` by node."""
     draft, verifier, radii = (torch.tensor(values, dtype=torch.long) for values in (draft, verifier, radii))
     ancestors = ancestors_of(torch.tensor(list(parents), dtype=torch.long) + 1, len(parents))
-    costs = None if costs is None else torch.tensor(costs, dtype=torch.long)
-    return int(best_node(draft, verifier, radii, ancestors, TOKENS, costs=costs, **more))
+    if costs:
+        more["costs"] = torch.tensor(costs, dtype=torch.long)
+    return int(best_node(draft, verifier, radii, ancestors, TOKENS, **more))
 
 
 def test_equals_its_restatement_on_random_tokens():
