@@ -132,6 +132,12 @@ def test_a_wrong_command_line_is_one_line_and_status_2(capsys, words):
     refused(capsys, *words, naming="", status=2)
 
 
+@pytest.mark.parametrize("words", [["--gripper-radius", "3"], ["--gripper-radius=0"], ["--gripper-radius"]])
+def test_an_option_of_before_is_answered_with_what_became_of_it(capsys, words):
+    line = refused(capsys, "replay", "bag", *words, naming="--gripper-radius is no longer there", status=2)
+    assert "delete it" in line
+
+
 # -- models
 
 

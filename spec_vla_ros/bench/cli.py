@@ -34,10 +34,12 @@ from spec_vla_ros.installed import TABLETOP, model_folder
 from spec_vla_ros.libero.protocol import STATES, SUITES, TASKS
 from spec_vla_ros.machine import machine, versions
 from spec_vla_ros.outputs import require, write_text
+from spec_vla_ros.policy_types import DecodeSettings
 
 TWO_HOSTS = list(ROWS)
 PIXELS, JOBS = whole(1, 8192), whole(0, THREADS)
 TRACE_EPISODES = 54  # six of every task
+USUAL = DecodeSettings()
 
 
 def main(argv: Sequence[str]) -> int:
@@ -78,9 +80,12 @@ def _parser() -> Parser:
     passes.add_argument("--model", default=TABLETOP, help="checkpoint folder (%(default)s)")
     passes.add_argument("--heads", type=Path, help="folder of draft heads (drafters/ in the model's folder)")
     passes.add_argument("--presets", nargs="+", default=list(PRESETS), choices=PRESETS, help="(all)")
-    passes.add_argument("--radii", nargs="+", type=BINS, default=[0, 5, 9], help="bins (%(default)s)")
+    radii = [0, 5, USUAL.acceptance_radius]
+    passes.add_argument("--radii", nargs="+", type=BINS, default=radii, help="bins (%(default)s)")
     passes.add_argument("--radius-sum", type=COUNT, help="bins that an action's accepted distances may add up to")
-    passes.add_argument("--second-look", type=SIZE, default=0.5, help="nats, as the node's parameter (%(default)s)")
+    passes.add_argument(
+        "--second-look", type=SIZE, default=USUAL.second_look, help="nats, as the node's parameter (%(default)s)"
+    )
     passes.add_argument("--episodes", type=COUNT, default=300, help="per row (%(default)s)")
     passes.add_argument(
         "--one-shape", action="store_true", help="fill every pass up to one size, so that no rounding differs (slow)"
@@ -162,7 +167,7 @@ def _parser() -> Parser:
     libero.add_argument("--model", required=True, help="checkpoint folder or hub id, fine-tuned on the suite")
     libero.add_argument("--revision", default="", help="branch, tag or commit of a hub id")
     libero.add_argument("--preset", "--presets", dest="presets", nargs="+", default=list(PRESETS), choices=PRESETS)
-    libero.add_argument("--radius", type=BINS, default=9, help="bins (%(default)s)")
+    libero.add_argument("--radius", type=BINS, default=USUAL.acceptance_radius, help="bins (%(default)s)")
     libero.add_argument("--trials", type=whole(1, STATES), default=STATES, metavar=f"1..{STATES}", help="(%(default)s)")
     tasks = whole(0, TASKS - 1)
     libero.add_argument("--tasks", type=tasks, nargs="+", default=list(range(TASKS)), metavar="TASK", help="(all)")
@@ -213,7 +218,6 @@ def _passes(arguments: argparse.Namespace) -> int:
     import torch
 
     from spec_vla_ros.bench.decoding.passes import measure
-    from spec_vla_ros.policy_types import DecodeSettings
 
     torch.set_num_threads(1)  # small matrices
     grid = []

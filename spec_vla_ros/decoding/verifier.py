@@ -33,6 +33,7 @@ TEXT_SIZES = (32, 64, MAX_PROMPT_IDS)  # prompt ids, filled up to one of these
 TREE_SIZES = (0, 8, 32, TREE_ROWS)
 MICRO = 1_000_000  # margins travel as whole micronats
 HEADER = 5  # start, settled rows, budget, token, drafted rows
+PER_ROW = 5  # of each drafted row: id, parent, depth, radius, cost of a bin
 
 
 def cache_slots(loaded: LoadedModel) -> int:
@@ -110,7 +111,7 @@ class Verifier:
         self._patches = model.config.towers[0].patches
         self._room = slots - 1  # rows of the largest prompt and everything behind it
         self._rows = torch.zeros(1, slots, model.config.llama.hidden_size, device=model.device, dtype=model.dtype)
-        length = HEADER + 4 * TREE_ROWS
+        length = HEADER + PER_ROW * TREE_ROWS
         self._host = torch.zeros(length, dtype=torch.long, pin_memory=model.device.type == "cuda")
         self._control = torch.zeros(length, dtype=torch.long, device=model.device)
         self._passes: dict[Shape, Replay] = {}
@@ -124,11 +125,13 @@ class Verifier:
         tree: DraftTree = NO_DRAFT,
         radii: Sequence[int] = (),
         budget: int = UNLIMITED,
+        costs: Sequence[int] = (),
     ) -> Verdict:
         """Append rows to the cache at slot ``start`` and judge the tree, with a single transfer to the host.
 
         ``settled``: input rows (1, K, hidden) of a prompt, or the id of one settled token. ``tree``: ids that may
-        follow; ``radii``: distance in bins within which they stand, by depth; ``budget``: of the sum along a branch.
+        follow; ``radii``: distance in bins within which they stand, by depth; ``budget``: of the sum along a branch;
+        ``costs``: 1, or 0 where a bin takes nothing from it, by depth; none = 1 everywhere.
         Slots from ``start`` on are overwritten; afterwards the cache holds the settled and the accepted rows without a
         gap, and what lies behind them is forgotten by starting the next pass there.
 
@@ -143,7 +146,7 @@ class Verifier:
         if shape.prompt:
             self._rows[:, :count] = self._embedded(token) if isinstance(settled, int) else settled
             self._rows[:, count : shape.settled] = 0
-        self._tell(shape, start, count, budget, token, tree, radii)
+        self._tell(shape, start, count, budget, token, tree, radii, costs or (1,) * len(radii))
         outcome, hidden = self._pass(shape)()
         said = outcome.tolist()  # the only wait for the device
         judged = shape.drafted + 1
@@ -203,13 +206,15 @@ class Verifier:
         return self.model.language_model.embed(self._positions.new_tensor([[token]]))
 
     def _tell(
-        self, shape: Shape, start: int, count: int, budget: int, token: int, tree: DraftTree, radii: Sequence[int]
-    ) -> None:
+        self, shape: Shape, start: int, count: int, budget: int, token: int, tree: DraftTree, radii: Sequence[int],
+        costs: Sequence[int],
+    ) -> None:  # fmt: skip
         """Write what this pass is about into the vector that its kernels read."""
         pad = [0] * (shape.drafted - len(tree))
         values = [start, count, budget, token, len(tree), *tree.tokens, *pad]
         values += [*(parent + 1 for parent in tree.parents), *pad]
         values += [*tree.depths, *pad, *(radii[depth] for depth in tree.depths), *pad]
+        values += [*(costs[depth] for depth in tree.depths), *pad]
         self._host[: len(values)] = torch.tensor(values)
         self._control.copy_(self._host, non_blocking=True)
 
@@ -224,7 +229,8 @@ class Verifier:
         """The pass itself: outcome (2 * drafted + 4,) int64 and the states of all rows. Reads its buffers only."""
         language_model, count = self.model.language_model, shape.drafted
         start, settled, budget, token, drafted = self._control[:HEADER].unbind()
-        ids, parents, depths, limits = self._control[HEADER : HEADER + 4 * count].view(4, count).unbind()
+        about = self._control[HEADER : HEADER + PER_ROW * count].view(PER_ROW, count)
+        ids, parents, depths, limits, costs = about.unbind()
         edge = start + settled
         rows = self._rows[:, : shape.settled] if shape.prompt else language_model.embed(token.view(1, 1))
         if count:
@@ -246,7 +252,7 @@ class Verifier:
             said = hidden[0, shape.settled - 1 :]
         logits = language_model.logits(said)  # [drafted + 1, vocabulary]
         greedy = logits.argmax(-1)  # the lowest id where logits tie
-        best = best_node(ids, greedy[parents], limits, ancestors, self.tokens, budget)
+        best = best_node(ids, greedy[parents], limits, ancestors, self.tokens, budget, costs)
         finite = logits.isfinite().all(-1) | (self._positions[: count + 1] > drafted)
         margins = (margins_of(logits, self.tokens) * MICRO).long()
         return torch.cat([greedy, best[None], finite.all()[None].long(), margins]), hidden

@@ -6,8 +6,9 @@ from dataclasses import replace
 import pytest
 import torch
 from safetensors.torch import save_file
+from speculating import decode_speculative
 
-from spec_vla_ros.decoding.decoder import decode_autoregressive, decode_speculative
+from spec_vla_ros.decoding.decoder import decode_autoregressive
 from spec_vla_ros.decoding.drafters import DraftContext, Observation, make_drafters
 from spec_vla_ros.decoding.drafters.eagle import NODES, Eagle
 from spec_vla_ros.decoding.drafters.vision import Vision, modes
