@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 ROOT = -1  # parent of the nodes that continue what is settled
+TREE_ROWS = 64  # drafted rows of a pass at most; the verifier's cache has room for them
 
 
 @dataclass(frozen=True)

@@ -11,10 +11,10 @@ import torch
 
 from spec_vla_ros.bench.decoding.floor import Device, floor_ms, layer_weights, vision_work
 from spec_vla_ros.bench.decoding.reference import TransformersAutoregressive
-from spec_vla_ros.bench.decoding.replayed import ReplayingVerifier, Trace, record
+from spec_vla_ros.bench.decoding.replayed import RecordedLuck, Trace, record
 from spec_vla_ros.bench.decoding.shapes import SEVEN_B, random_heads, random_model, shortened
 from spec_vla_ros.cli import main
-from spec_vla_ros.decoding.verifier import cache_slots
+from spec_vla_ros.decoding.verifier import Verifier, cache_slots
 from spec_vla_ros.installed import share_path
 from spec_vla_ros.openvla.example import EXAMPLE_INSTRUCTIONS, example_config, write_example_checkpoint
 from spec_vla_ros.openvla.loader import load_model
@@ -33,10 +33,11 @@ ACTIONS = {
 @pytest.mark.parametrize("fixed", [False, True])
 def test_a_recorded_action_is_decoded_with_its_acceptance(preset, fixed):
     loaded = random_model(example_config(), torch.device("cpu"), "float32")
-    verifier = ReplayingVerifier(loaded.model, loaded.tokens, cache_slots(loaded), fixed_shapes=fixed)
+    luck = RecordedLuck(loaded.tokens)
+    verifier = Verifier(loaded.model, loaded.tokens, cache_slots(loaded), fixed_shapes=fixed, judge=luck)
     policy = OpenVLAPolicy(loaded, random_heads(loaded), verifier=verifier)
     for action in ACTIONS[preset]:
-        verifier.replay(action)
+        luck.replay(action)
         report = policy.infer(IMAGE, EXAMPLE_INSTRUCTIONS[0], DecodeSettings(preset=preset)).report
         assert report.accepted_per_pass == action
         assert report.verifier_passes == len(action)

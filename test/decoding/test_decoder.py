@@ -337,12 +337,12 @@ def test_a_branch_that_ran_out_of_rows_borrows_from_the_one_beside_it():
 
 def test_only_few_shapes_are_ever_built(padded):
     padded.warm_up()
-    known = len(padded._passes)
+    known = len(padded.shapes.passes)
     for seed in range(20):
         prompt = prompt_of(padded, seed)
         history = history_near((TOKENS.first + 100,) * A, seed)
         decode_speculative(padded, prompt, A, make_drafters(["refine", "sweep"]), DecodeSettings(), history)
-    assert len(padded._passes) == known, "a shape was built after the warm-up, while an arm would be moving"
+    assert len(padded.shapes.passes) == known, "a shape was built after the warm-up, while an arm would be moving"
     assert known <= 24
 
 
@@ -362,8 +362,8 @@ def test_a_recorded_pass_never_touches_the_host(padded, drafts):
     history = history_near((TOKENS.first + 100,) * A, 2)
     decode_speculative(padded, prompt, A, make_drafters(drafts), DecodeSettings(), history)
     with torch.inference_mode(), Listener():
-        for shape in list(padded._passes):
-            padded._forward(shape)
+        for shape in list(padded.shapes.passes):
+            padded.shapes.forward(shape)
     assert "scaled_dot_product_attention" in " ".join(used), "the passes were listened to"
     assert not used & {
         "scalar_tensor",
@@ -386,7 +386,7 @@ def test_one_shape_for_all_passes_makes_strict_decoding_bit_equal():
         history = history_near(greedy.tokens, seed)
         decoded = decode_speculative(verifier, prompt, A, make_drafters(["hold", "refine"]), settings, history)
         assert decoded.tokens == greedy.tokens
-    assert len(verifier._passes) == 1
+    assert len(verifier.shapes.passes) == 1
 
 
 @pytest.mark.parametrize("fixed", [False, True])

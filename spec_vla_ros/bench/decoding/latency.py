@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from spec_vla_ros.decoding.presets import PRESETS
-from spec_vla_ros.decoding.verifier import cache_slots
+from spec_vla_ros.decoding.verifier import Verifier, cache_slots
 from spec_vla_ros.figures import median_p99
 from spec_vla_ros.openvla.config import OpenVLAConfig
 from spec_vla_ros.openvla.example import EXAMPLE_INSTRUCTIONS
@@ -21,7 +21,7 @@ from spec_vla_ros.policy_types import DecodeReport, DecodeSettings
 
 from .floor import Device, floor_ms
 from .reference import TransformersAutoregressive
-from .replayed import Action, ReplayingVerifier, Trace
+from .replayed import Action, RecordedLuck, Trace
 from .shapes import random_heads, random_model
 
 STAGES = {"preprocess_ms": "preprocessing", "vision_ms": "towers", "prefill_ms": "first pass", "decode_ms": "others"}
@@ -37,7 +37,7 @@ class Contender:
     name: str
     preset: str
     policy: OpenVLAPolicy | None
-    verifier: ReplayingVerifier | None
+    luck: RecordedLuck | None
     actions: list[Action]
     reference: TransformersAutoregressive | None = None
     reports: list[DecodeReport] = field(default_factory=list)
@@ -50,7 +50,7 @@ class Contender:
             if number >= WARM_UP:
                 self.totals.append(total)
             return
-        self.verifier.replay(self.actions[number % len(self.actions)] if self.actions else ())
+        self.luck.replay(self.actions[number % len(self.actions)] if self.actions else ())
         report = self.policy.infer(image, instruction, DecodeSettings(preset=self.preset)).report
         if number >= WARM_UP:
             self.reports.append(report)
@@ -77,7 +77,7 @@ def measure(
         instruction = EXAMPLE_INSTRUCTIONS[0]
         for contender in contenders:
             if contender.policy is not None:
-                contender.verifier.replay(())
+                contender.luck.replay(())
                 contender.policy.warm_up(instruction)
         if device.type == "cuda":
             torch.cuda.reset_peak_memory_stats(device)
@@ -114,9 +114,10 @@ def _contenders(
             say(f"{preset}: left out, the trace has no such actions")
             continue
         options = {"fixed_shapes": False, "graphs": False} if eager else {}
-        verifier = ReplayingVerifier(loaded.model, loaded.tokens, cache_slots(loaded), **options)
+        luck = RecordedLuck(loaded.tokens)
+        verifier = Verifier(loaded.model, loaded.tokens, cache_slots(loaded), judge=luck, **options)
         policy = OpenVLAPolicy(loaded, heads, verifier=verifier)
-        found.append(Contender(name, preset, policy, verifier, trace.actions.get(preset, [])))
+        found.append(Contender(name, preset, policy, luck, trace.actions.get(preset, [])))
     return found
 
 
@@ -129,7 +130,7 @@ def _row(
         "preset": contender.preset,
         "precision": loaded.model.precision,
         "device": _device_name(loaded.model.device),
-        "cuda_graphs": bool(contender.verifier is not None and contender.verifier.pool.records),
+        "cuda_graphs": bool(contender.policy is not None and contender.policy.verifier.pool.records),
         "actions": len(totals),
         "acceptance": "replayed" if contender.actions else "none",
         "total_ms": median_p99(totals),

@@ -12,39 +12,40 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from spec_vla_ros.decoding.outcome import Judgement
 from spec_vla_ros.decoding.tree import DraftTree
-from spec_vla_ros.decoding.verifier import Verifier
 from spec_vla_ros.errors import CommandError
+from spec_vla_ros.openvla.action_tokens import ActionTokens
 from spec_vla_ros.outputs import write_text
 
 Action = tuple[int, ...]  # accepted drafts of each pass of one action, those of a second look included
 ACTION_DIM = 7  # of the recorded actions
 
 
-class ReplayingVerifier(Verifier):
-    """A verifier that lets the recorded number of tokens stand; see the module docstring."""
+class RecordedLuck:
+    """Lets the recorded number of tokens stand, whatever the model says: the ``judge`` of a verifier of ``tokens``."""
 
-    action: Action = ()
-    _next = 0
-    _settled = 0
+    def __init__(self, tokens: ActionTokens) -> None:
+        self._tokens = tokens
+        self.replay(())
 
     def replay(self, action: Action) -> None:
         """The next decoding shall be accepted like this one."""
-        self.action, self._next, self._settled = action, 0, 0
+        self._action, self._next, self._settled = action, 0, 0
 
-    def _judgement(
-        self, choices: list[int], margins: list[float], tree: DraftTree, node: int
-    ) -> tuple[list[int], list[float], list[int]]:
-        wanted = self.action[self._next] if self._next < len(self.action) else 0
+    def __call__(self, tree: DraftTree, found: Judgement) -> Judgement:
+        """What counts instead of ``found``: a branch as long as the recorded one, or the longest there is."""
+        wanted = self._action[self._next] if self._next < len(self._action) else 0
         self._next += 1
         deep = [n for n, depth in enumerate(tree.depths) if depth < wanted]
         path = tree.path(max(deep, key=lambda n: (tree.depths[n], -n))) if deep else []
         self._settled += len(path) + 1
-        again = self._settled == ACTION_DIM and self._next < len(self.action)
+        again = self._settled == ACTION_DIM and self._next < len(self._action)
         # Nobody looks twice at what is exact: the choice must not be what was drafted.
-        choice = self.tokens.first + self.tokens.bins // 2  # a random model's own may be any word
+        choice = self._tokens.first + self._tokens.bins // 2  # a random model's own may be any word
         choice += all(tree.tokens[n] == choice for n in path)
-        return [choice] * len(choices), [0.0 if again else float("inf")] * len(choices), path
+        count = len(found.greedy)
+        return Judgement([choice] * count, [0.0 if again else float("inf")] * count, path)
 
 
 @dataclass(frozen=True)
