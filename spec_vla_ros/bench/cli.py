@@ -28,6 +28,7 @@ from spec_vla_ros.arguments import (
 )
 from spec_vla_ros.bench.decoding.floor import WEIGHT_BYTES
 from spec_vla_ros.bench.wire.two_hosts import ROWS
+from spec_vla_ros.decoding.drafters import TRAINING_FREE
 from spec_vla_ros.decoding.presets import AUTO, PRESETS
 from spec_vla_ros.errors import CommandError, UsageError
 from spec_vla_ros.installed import TABLETOP, model_folder
@@ -127,6 +128,34 @@ def _parser() -> Parser:
     )
     latency.add_argument("--tflops", type=POSITIVE, help="dense arithmetic of the device, likewise")
     latency.set_defaults(run=_latency)
+    text = "passes that recorded actions would take, with the product's drafters and acceptance and without a model"
+    streams = benches.add_parser("streams", help=text, description=f"Measures {text}: docs/benchmarks.md.")
+    streams.add_argument(
+        "files", nargs="+", type=Path, metavar="FILE", help=".npz, .csv, .jsonl, a recording, a LeRobot data set"
+    )
+    streams.add_argument(
+        "--presets", nargs="*", default=None, choices=PRESETS, help="(all that draft without a trained head)"
+    )
+    streams.add_argument(
+        "--drafters", nargs="+", action="append", default=[], choices=tuple(TRAINING_FREE), metavar="NAME",
+        help=f"a list of {', '.join(TRAINING_FREE)}, as with the preset custom; may be given again",
+    )  # fmt: skip
+    streams.add_argument("--radii", nargs="+", type=BINS, default=[9, 0], help="bins (%(default)s)")
+    streams.add_argument("--draft-width", type=COUNT, help="branches of each drafter (the preset's)")
+    streams.add_argument("--rate", type=POSITIVE, metavar="HZ", help="of files that do not say theirs")
+    streams.add_argument(
+        "--at", nargs="+", type=POSITIVE, default=[], metavar="HZ", help="lower rates as well, whole divisors"
+    )
+    streams.add_argument(
+        "--tip", type=SHARE, default=0.5, metavar="SHARE",
+        help="of tokens that are changed after an inexact prefix, in rows of their own; 0 = no such rows (%(default)s)",
+    )  # fmt: skip
+    streams.add_argument(
+        "--statistics", metavar="FILE[:KEY]",
+        help="dataset_statistics.json, config.json or checkpoint folder that actions are encoded with (their own)",
+    )  # fmt: skip
+    streams.add_argument("--action-topic", default="", help="of DeltaActions (the only one there is)")
+    streams.set_defaults(run=_streams)
     text = "whether the act node grows or its stream pauses in hours of closed loop"
     soak = benches.add_parser("soak", help=text, description=f"Finds out {text}, with the simulated arm.")
     soak.add_argument("--minutes", type=MINUTES, default=60.0, help="(%(default)s)")
@@ -232,6 +261,30 @@ def _passes(arguments: argparse.Namespace) -> int:
         from spec_vla_ros.bench.decoding.plot import plot_passes
 
         plot_passes(rows, arguments.plot)
+    return 0 if rows else 1
+
+
+def _streams(arguments: argparse.Namespace) -> int:
+    import torch
+
+    from spec_vla_ros.bench.decoding.stream_files import read_stream
+    from spec_vla_ros.bench.decoding.stream_tokens import at_rate, encoded, read_statistics
+    from spec_vla_ros.bench.decoding.streams import cases, measure, need_heads
+
+    torch.set_num_threads(1)  # small matrices
+    statistics = read_statistics(arguments.statistics) if arguments.statistics else None
+    presets = arguments.presets
+    if presets is None:
+        presets = [name for name, preset in PRESETS.items() if preset.drafters and not need_heads([name])]
+    for preset in need_heads(presets):
+        _say(f"{preset} drafts with a trained head, which needs its model; left out")
+    todo = cases(presets, arguments.drafters, arguments.radii, arguments.draft_width)
+    streams = []
+    for path in arguments.files:
+        stream = encoded(read_stream(path, arguments.action_topic), statistics, arguments.rate)
+        streams += [stream, *(at_rate(stream, hz) for hz in arguments.at)]
+    rows = measure(streams, todo, arguments.tip, _say)
+    _write(arguments.json, rows)
     return 0 if rows else 1
 
 
