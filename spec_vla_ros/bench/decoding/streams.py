@@ -130,7 +130,7 @@ def row(stream: Stream, case: Case, stub: RecordedVerifier, played: Sequence[Seq
         "drafters": list(reports[0].drafters),
         "draft_width": reports[0].draft_width,
         "acceptance_radius": case.settings.acceptance_radius,
-        "radius_per_dimension": list(reports[0].acceptance_radius),
+        "radius_per_dimension": list(reports[0].tolerance.bins),
         "rate_hz": stream.rate_hz,
         "recorded_rate_hz": stream.recorded_rate_hz,
         "stub": stub.stub,

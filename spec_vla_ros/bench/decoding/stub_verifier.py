@@ -16,8 +16,9 @@ from torch import Tensor
 
 from spec_vla_ros.decoding.acceptance import UNLIMITED, best_node
 from spec_vla_ros.decoding.graphs import Pool
-from spec_vla_ros.decoding.tree import ROOT, DraftTree, ancestors_of
-from spec_vla_ros.decoding.verifier import NO_DRAFT, Verdict
+from spec_vla_ros.decoding.outcome import NO_DRAFT, Nodes, Question
+from spec_vla_ros.decoding.tree import DraftTree, ancestors_of
+from spec_vla_ros.decoding.verifier import Verdict
 from spec_vla_ros.openvla.action_tokens import ActionTokens
 
 MODE_SHARE = 0.1  # of tipped tokens that go to another motion of the stream
@@ -56,6 +57,7 @@ class RecordedVerifier:
         tree: DraftTree = NO_DRAFT,
         radii: Sequence[int] = (),
         budget: int = UNLIMITED,
+        costs: Sequence[int] = (),
     ) -> Verdict:
         """As :meth:`..decoding.verifier.Verifier.run`; margins are infinite, and there are no states."""
         if isinstance(settled, int):
@@ -71,7 +73,7 @@ class RecordedVerifier:
             prefixes.append((*prefixes[parent + 1], token))
             distances.append(distances[parent + 1] + self._gap(token, greedy[parent + 1]))
             greedy.append(self.said(prefixes[-1], distances[-1]))
-        path = self._judged(tree, greedy, radii, budget)
+        path = self._judged(Question(settled, start, tree, radii, budget, costs), greedy)
         self._rows = prefixes[path[-1] + 1] if path else rows
         return Verdict(greedy, [float("inf")] * len(greedy), path, _no_states, time.perf_counter())
 
@@ -84,15 +86,16 @@ class RecordedVerifier:
     def _gap(self, token: int, said: int) -> int:
         return abs(self._bin[token] - self._bin[said])
 
-    def _judged(self, tree: DraftTree, greedy: Sequence[int], radii: Sequence[int], budget: int) -> list[int]:
-        if not len(tree):
+    def _judged(self, question: Question, greedy: Sequence[int]) -> list[int]:
+        if not len(question.tree):
             return []
-        parents = torch.tensor(tree.parents) + 1
-        limits = torch.tensor([radii[depth] for depth in tree.depths])
-        ancestors = ancestors_of(parents, max(tree.depths) + 1)
-        verifier = torch.tensor(greedy)[parents]
-        node = int(best_node(torch.tensor(tree.tokens), verifier, limits, ancestors, self.tokens, budget))
-        return tree.path(node) if node != ROOT else []
+        nodes = Nodes(*torch.tensor(question.nodes))
+        ancestors, said = (
+            ancestors_of(nodes.parents, max(question.tree.depths) + 1),
+            torch.tensor(greedy)[nodes.parents],
+        )
+        node = best_node(nodes.ids, said, nodes.limits, ancestors, self.tokens, question.budget, nodes.prices)
+        return question.tree.path(int(node))
 
 
 class TippedVerifier(RecordedVerifier):
