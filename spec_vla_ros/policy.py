@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from .decoding.verifier import Verifier
     from .openvla.loader import LoadedModel
 
-HISTORY = 2  # actions that drafters may look back on
+HISTORY = 32  # actions that drafters may look back on
 CANNED_WIDTH = 2 / 255  # m, rad, gripper units of a bin of canned actions
 
 
