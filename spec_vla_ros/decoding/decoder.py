@@ -87,7 +87,8 @@ def decode_speculative(
 
     ``drafters`` in the order in which their branches enter the tree; ``history``: tokens of earlier actions, newest
     last; ``observation``: what drafters that look at the image need.
-    Raises :class:`NonActionTokenError`, :class:`NonFiniteError`.
+    Raises :class:`NonFiniteError`, and :class:`NonActionTokenError` where the model's choice after a prefix that stands
+    is no action; what it says on rejected rows, and what drafters propose, never raises.
     """
     tokens, radii, costs, action_dim = verifier.tokens, tolerance.bins, tolerance.costs, tolerance.action_dim
     limit = budget = UNLIMITED if tolerance.budget is None else tolerance.budget

@@ -6,10 +6,12 @@ Not counted: activations, the context of CUDA, recorded graphs, and what allocat
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 from types import SimpleNamespace
 
 import torch
 
+from spec_vla_ros.decoding.drafters.eagle import eagle_slots
 from spec_vla_ros.decoding.verifier import cache_slots
 from spec_vla_ros.openvla.config import OpenVLAConfig
 from spec_vla_ros.openvla.llama import KVCache
@@ -39,8 +41,14 @@ def weight_bytes(config: OpenVLAConfig, precision: str) -> int:
 
 def cache_bytes(config: OpenVLAConfig, action_dim: int, precision: str) -> int:
     """Of the key/value cache that the verifier allocates."""
-    slots = cache_slots(SimpleNamespace(config=config, statistics=SimpleNamespace(action_dim=action_dim)))
+    slots = cache_slots(_loaded(config, action_dim))
     return KVCache(config.llama, slots, "meta", FLOATS.get(precision, torch.bfloat16)).data.nbytes
+
+
+def eagle_cache_bytes(config: OpenVLAConfig, action_dim: int, precision: str) -> int:
+    """Of the key/value cache of the eagle head, which has one layer."""
+    slots, layer = eagle_slots(_loaded(config, action_dim)), replace(config.llama, num_hidden_layers=1)
+    return KVCache(layer, slots, "meta", FLOATS.get(precision, torch.bfloat16)).data.nbytes
 
 
 def inspect_memory(report: Report, config: OpenVLAConfig, action_dim: int, heads: Iterable[Head]) -> None:
@@ -49,16 +57,21 @@ def inspect_memory(report: Report, config: OpenVLAConfig, action_dim: int, heads
     counts = {head.type: head.parameters for head in heads}
     for precision in (*FLOATS, *PRECISIONS):
         other = FLOATS.get(precision, torch.bfloat16).itemsize
-        # The vision head stays in float32, the eagle head computes in the model's type and has a cache of one layer.
+        # The vision head stays in float32, the eagle head computes in the model's type and has a cache of its own.
         cache = cache_bytes(config, action_dim, precision)
         drafting = 4 * counts.get("vision", 0) + other * counts.get("eagle", 0)
-        drafting += cache // config.llama.num_hidden_layers if "eagle" in counts else 0
+        drafting += eagle_cache_bytes(config, action_dim, precision) if "eagle" in counts else 0
         figures = {"weights": weight_bytes(config, precision), "KV cache": cache, "draft heads": drafting}
         figures["total"] = sum(figures.values())
         section.table.append(
             {"precision": (precision, precision), **{name: (size_of(n), n) for name, n in figures.items()}}
         )
     section.add("int8, int4", "only the language model's layers; the rest stays bfloat16")
+
+
+def _loaded(config: OpenVLAConfig, action_dim: int) -> SimpleNamespace:
+    """As much of a loaded model as decides how large caches are."""
+    return SimpleNamespace(config=config, statistics=SimpleNamespace(action_dim=action_dim))
 
 
 def _packed_bytes(layer: QuantisedLinear, scale: int) -> int:

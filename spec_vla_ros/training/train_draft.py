@@ -22,11 +22,10 @@ from spec_vla_ros.openvla.fingerprint import fingerprint
 from .. import outermost
 from ..arguments import BASE_MODEL, BINS, COUNT, MINUTES, PERIOD, SEED, THREADS, Parser, number, whole
 from ..decoding.drafters import Drafter
-from ..decoding.drafters.eagle import Eagle
+from ..decoding.drafters.eagle import Eagle, eagle_slots
 from ..decoding.drafters.vision import Vision
 from ..decoding.heads.store import FOLDER, save_head, trained_drafters
 from ..decoding.heads.vision_head import VisionHeadConfig
-from ..decoding.verifier import cache_slots
 from ..installed import model_folder
 from ..motion.data_sets import action_period
 from ..openvla.loader import LoadedModel, load_model
@@ -289,7 +288,7 @@ def train_head(
 def _drafter(kind: str, head: nn.Module, loaded: LoadedModel) -> Drafter:
     if kind == "vision":
         return Vision(head)
-    return Eagle(head.to(loaded.model.dtype), loaded.model, cache_slots(loaded))
+    return Eagle(head.to(loaded.model.dtype), loaded.model, eagle_slots(loaded))
 
 
 def _spread(rows: torch.Tensor, count: int) -> torch.Tensor:

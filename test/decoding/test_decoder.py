@@ -179,13 +179,25 @@ def test_other_action_sizes_are_never_overrun(verifier, action_dim):
         assert max(decoded.report.drafted_per_pass) <= 2 * longest, "a branch of each drafter"
 
 
-def test_a_draft_that_is_no_action_is_cut_off(verifier):
-    prompt = prompt_of(verifier, 0)
-    greedy = decode_autoregressive(verifier, prompt, A, GREEDY)
-    history = [[*greedy.tokens[:2], 2, *greedy.tokens[3:]]]
-    decoded = decode_speculative(verifier, prompt, A, make_drafters(["hold"]), DecodeSettings(), history)
-    assert decoded.report.drafted_per_pass[0] == 2
-    assert all(TOKENS.is_action(token) for token in decoded.tokens)
+def test_words_on_rejected_rows_cost_no_action():
+    """Second thoughts with a word in them raised in ``refine``, for one in five of the prompts that have an answer."""
+
+    def one_word(model):
+        row, generator = model.language_model.lm_head.weight[7], torch.Generator().manual_seed(1)
+        row.copy_(2 * torch.randn(row.shape, generator=generator) / len(row) ** 0.5)
+
+    verifier, answered = make_verifier(one_word), 0
+    settings = DecodeSettings(acceptance_radius=0, draft_width=64)
+    for seed in range(60):
+        prompt, history = prompt_of(verifier, seed), history_near((TOKENS.first + 100,) * A, seed)
+        try:
+            greedy = decode_autoregressive(verifier, prompt, A, GREEDY)
+        except NonActionTokenError:
+            continue
+        decoded = decode_speculative(verifier, prompt, A, make_drafters(["refine", "sweep"]), settings, history)
+        assert decoded.tokens == greedy.tokens
+        answered += 1
+    assert answered > 15
 
 
 @pytest.mark.parametrize("token", [2, TOKENS.first - 1, TOKENS.vocab_end])

@@ -29,8 +29,8 @@ def context(**changes):
 
 def test_hold_repeats_the_newest_action():
     (hold,) = make_drafters(["hold"])
-    assert list(hold.propose(context())) == [NEWEST[:3]]
-    assert list(hold.propose(context(first=2, count=1))) == [NEWEST[2:3]]
+    assert hold.propose(context()) == [list(NEWEST[:3])]
+    assert hold.propose(context(first=2, count=1)) == [list(NEWEST[2:3])]
 
 
 def test_velocity_extrapolates_and_holds_the_gripper():
@@ -125,3 +125,60 @@ def test_refine_moves_one_dimension_at_a_time_and_the_last_one_everywhere():
         tipped = {other[2] for other in branches[len(ends) :] if other[:2] == branch[:2]}
         assert tipped == {base[2]} | usual, "a moved dimension may tip the last one: as before, none, or all the way"
     assert refine.propose(context(rejected=base, width=1)) == [list(base)]
+
+
+# -- ids that are no actions: a model may say any word after a prefix that makes no sense
+
+FOREIGN = (5, -1, 0, TOKENS.first - 1, TOKENS.vocab_end, 2**70, -(2**70))
+
+
+@pytest.mark.parametrize("name", TRAINING_FREE)
+@pytest.mark.parametrize("foreign", FOREIGN)
+def test_no_id_makes_a_drafter_raise_or_draft_what_is_no_action(name, foreign):
+    """``refine`` raised over what the model had said on rows that it rejected itself, and the arm stopped."""
+    (drafter,) = make_drafters([name])
+    for place, width in itertools.product(range(4), (1, 64)):
+        history = [list(action) for action in (BEFORE, NEWEST)]
+        history[place % 2][place] = foreign
+        rejected = [31801, 31990, 31802]
+        rejected[place % 3] = foreign
+        branches = drafter.propose(context(history=history, rejected=rejected, width=width))
+        assert branches
+        assert all(TOKENS.is_action(token) for branch in branches for token in branch)
+
+
+def test_a_word_among_second_thoughts_is_replaced_by_the_action_before():
+    (refine,) = make_drafters(["refine"])
+    rejected = (5, 31990)
+    assert refine.propose(context(rejected=rejected, width=1)) == [[NEWEST[0], 31990, NEWEST[2]]]
+    assert refine.propose(context(first=1, count=2, rejected=rejected, width=1)) == [[NEWEST[1], 31990]]
+    assert refine.propose(context(rejected=rejected, width=1, history=())) == [[31872, 31990, 31872]], "no motion"
+    assert refine.propose(context(rejected=(31990, 5), width=1)) == [[31990, *NEWEST[1:3]]]
+
+
+def test_a_word_in_an_earlier_action_is_no_motion():
+    (hold,) = make_drafters(["hold"])
+    assert hold.propose(context(history=(BEFORE, (31980, 5, 31872, 31744)))) == [[31980, 31872, 31872]]
+
+
+def test_what_drafters_are_told_is_left_alone_where_all_of_it_is_actions():
+    history, rejected = [BEFORE, NEWEST], (TOKENS.first, TOKENS.vocab_end - 1)
+    told = context(history=history, rejected=rejected)
+    assert told.history is history
+    assert told.rejected is rejected
+
+
+@pytest.mark.parametrize("radius", [0, 1, 254])
+@pytest.mark.parametrize("name", TRAINING_FREE)
+@pytest.mark.parametrize("dimensions", [2, 9])
+def test_drafters_hold_at_the_ends_of_what_can_be_set(name, radius, dimensions):
+    (drafter,) = make_drafters([name])
+    for token, width, count in itertools.product((TOKENS.first, TOKENS.vocab_end - 1), (1, 64), (1, dimensions - 1)):
+        branches = drafter.propose(
+            context(
+                count=count, width=width, radii=(radius,) * dimensions, history=[[token] * dimensions] * 2,
+                rejected=[token] * count,
+            )
+        )  # fmt: skip
+        assert 1 <= len(branches) <= width
+        assert all(len(branch) == count and all(map(TOKENS.is_action, branch)) for branch in branches)

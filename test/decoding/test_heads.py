@@ -1,7 +1,9 @@
 """Trained heads: the networks, the drafters around them, and the files they come from. Heads here are random."""
 
+import itertools
 import json
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -10,18 +12,20 @@ from speculating import decode_speculative
 
 from spec_vla_ros.decoding.decoder import decode_autoregressive
 from spec_vla_ros.decoding.drafters import DraftContext, Observation, make_drafters
-from spec_vla_ros.decoding.drafters.eagle import NODES, Eagle
+from spec_vla_ros.decoding.drafters.eagle import NODES, Eagle, eagle_slots
 from spec_vla_ros.decoding.drafters.vision import Vision, modes
 from spec_vla_ros.decoding.heads.eagle_head import EagleHead
 from spec_vla_ros.decoding.heads.store import load_eagle_head, load_vision_head, save_head, trained_drafters
 from spec_vla_ros.decoding.heads.vision_head import VisionHead, VisionHeadConfig
 from spec_vla_ros.decoding.tree import DraftTree
-from spec_vla_ros.decoding.verifier import Verifier
+from spec_vla_ros.decoding.verifier import Verifier, cache_slots
 from spec_vla_ros.errors import CheckpointError
+from spec_vla_ros.node.parameters import PARAMETERS
 from spec_vla_ros.openvla.action_tokens import ActionTokens
 from spec_vla_ros.openvla.example import example_config, example_model
 from spec_vla_ros.openvla.image import ImageTransform
 from spec_vla_ros.openvla.llama import causal_mask, rope_tables
+from spec_vla_ros.openvla.prompt import MAX_PROMPT_IDS
 from spec_vla_ros.policy_types import DecodeSettings
 
 A = 7
@@ -201,6 +205,97 @@ def test_the_tree_grows_from_the_verifiers_states(verifier, heads):
         verdict = verifier.run(rows[-1], len(seen.prompt[0]))
         embeds, states, settled = None, verdict.hidden, verdict
         rows.append(verdict.greedy[0])
+
+
+# -- at the ends of what the node's parameters allow
+
+
+def ends(name):
+    """Of the range that a parameter of the node has."""
+    return next(spec.range for spec in PARAMETERS if spec.name == name)
+
+
+def corner(dimensions, radius, width, depth):
+    return DecodeSettings(
+        radius_per_dimension=(radius,) * dimensions, draft_width=width, draft_depth=depth, second_look=0.0
+    )
+
+
+@pytest.mark.parametrize("dimensions", [1, 2, 7, 8, 9])
+@pytest.mark.parametrize("name", ["vision", "eagle"])
+def test_heads_hold_at_the_ends_of_the_parameters(verifier, name, dimensions):
+    """A tree of 64 branches six levels deep overflowed the cache of the eagle head, and the arm stopped."""
+    torch.manual_seed(6)
+    loaded = SimpleNamespace(config=CONFIG, statistics=SimpleNamespace(action_dim=dimensions))
+    larger = Verifier(verifier.model, TOKENS, cache_slots(loaded))
+    if name == "eagle":
+        drafter = Eagle(EagleHead(CONFIG.llama).requires_grad_(False), verifier.model, eagle_slots(loaded))
+    else:
+        drafter = Vision(VisionHead(replace(SIZES, action_dim=dimensions)).requires_grad_(False))
+    for length, radius in ((1, 0), (MAX_PROMPT_IDS, 254)):
+        seen = observe(verifier, 3, length)
+        greedy = decode_autoregressive(larger, seen.prompt, dimensions, DecodeSettings(decoder="autoregressive"))
+        for width, depth in itertools.product(ends("draft_width"), ends("draft_depth")):
+            settings = corner(dimensions, radius, int(width), int(depth))
+            decoded = decode_speculative(larger, seen.prompt, dimensions, [drafter], settings, (), seen)
+            assert radius or decoded.tokens == greedy.tokens
+            drafted = dimensions > (2 if name == "eagle" else 1) and depth > 0
+            assert any(decoded.report.drafted_per_pass) == drafted
+
+
+def test_the_widest_tree_is_as_deep_as_it_may_be(verifier):
+    torch.manual_seed(6)
+    loaded = SimpleNamespace(config=CONFIG, statistics=SimpleNamespace(action_dim=9))
+    head, seen = EagleHead(CONFIG.llama).requires_grad_(False), observe(verifier, 3, 160)
+    width, depth = int(ends("draft_width")[1]), int(ends("draft_depth")[1])
+    larger = Verifier(verifier.model, TOKENS, cache_slots(loaded))
+    verdict = larger.run(seen.prompt, 0)
+    levels = []
+    for slots in (eagle_slots(loaded), cache_slots(loaded)):
+        eagle = Eagle(head, verifier.model, slots)
+        counted = []
+        eagle.head.register_forward_hook(lambda module, args, out, counted=counted: counted.append(out.shape[1]))
+        eagle.begin(seen)
+        asked = context(first=1, count=depth, width=width, states=verdict, rows=(verdict.greedy[0],), radii=(9,) * 9)
+        branches = eagle.propose(asked)
+        assert len(DraftTree.of([("eagle", branch) for branch in branches], 64)) == NODES
+        levels.append(len(counted))
+    assert levels[0] == depth, "what the verifier settled, and every level but the last"
+    assert levels[1] < depth, "a cache that is too small makes the tree flatter and nothing worse"
+
+
+def test_fewer_tokens_than_branches_are_all_drafted(verifier):
+    few = ActionTokens(CONFIG.action_vocab_end, 5)
+    torch.manual_seed(6)
+    eagle = Eagle(EagleHead(CONFIG.llama).requires_grad_(False), verifier.model, 192)
+    seen = observe(verifier, 3)
+    verdict = verifier.run(seen.prompt, 0)
+    eagle.begin(seen)
+    asked = context(first=1, count=1, width=64, states=verdict, rows=(few.first,), tokens=few)
+    assert sorted(eagle.propose(asked)) == [[token] for token in range(few.first, few.vocab_end)]
+
+
+@pytest.mark.parametrize("foreign", [5, -1, TOKENS.vocab_end, 2**70])
+def test_an_earlier_action_with_a_word_in_it_does_not_stop_heads(verifier, heads, foreign):
+    seen = observe(verifier, 3)
+    verdict = verifier.run(seen.prompt, 0)
+    for drafter in heads.values():
+        drafter.begin(seen)
+        asked = context(
+            first=1, count=5, history=[[TOKENS.first + 9] * 3 + [foreign] * 4], emitted=(TOKENS.first,),
+            rejected=(foreign,) * 3, states=verdict, rows=(TOKENS.first,),
+        )  # fmt: skip
+        assert all(TOKENS.is_action(token) for branch in drafter.propose(asked) for token in branch)
+
+
+@pytest.mark.parametrize("radius", [0, 9, 254, 1000])
+@pytest.mark.parametrize("count", [1, 4])
+@pytest.mark.parametrize("bins", [1, 2, 255])
+def test_modes_are_bins_however_wide_the_windows_and_few_the_bins(radius, count, bins):
+    found, mass = modes(torch.rand(3, bins).softmax(-1), radius, count)
+    assert found.shape == mass.shape == (3, count)
+    assert ((found >= 0) & (found < bins)).all()
+    assert (mass >= 0).all()
 
 
 # -- files

@@ -13,7 +13,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from spec_vla_ros.inspection.memory import cache_bytes, meta_model, weight_bytes
+from spec_vla_ros.inspection.memory import cache_bytes, eagle_cache_bytes, meta_model, weight_bytes
 from spec_vla_ros.openvla.config import DINOV2_VIT_L, SIGLIP_SO400M, LlamaConfig, OpenVLAConfig
 from spec_vla_ros.openvla.config_json import config_to_json
 from spec_vla_ros.openvla.loader import load_model
@@ -75,10 +75,13 @@ def test_memory_is_what_loading_takes(written):
         model = load_weights(written, loaded.config, "cpu", dtype, packed)
         tensors = [*model.parameters(), *(buffer for buffer in model.buffers() if buffer is not None)]
         assert weight_bytes(loaded.config, precision) == sum(tensor.nbytes for tensor in tensors), precision
+    from spec_vla_ros.bench.decoding.shapes import random_heads
     from spec_vla_ros.decoding.verifier import Verifier, cache_slots
 
     verifier = Verifier(loaded.model, loaded.tokens, cache_slots(loaded))
     assert cache_bytes(loaded.config, 7, "float32") == verifier.cache.data.nbytes
+    drafter = random_heads(loaded)["eagle"]
+    assert eagle_cache_bytes(loaded.config, 7, "float32") == drafter.cache.data.nbytes
 
 
 def test_one_problem_does_not_hide_the_next(inspect, folder, edit):

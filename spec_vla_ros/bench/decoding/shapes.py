@@ -8,11 +8,10 @@ import torch
 from torch import nn
 
 from spec_vla_ros.decoding.drafters import Drafter
-from spec_vla_ros.decoding.drafters.eagle import Eagle
+from spec_vla_ros.decoding.drafters.eagle import Eagle, eagle_slots
 from spec_vla_ros.decoding.drafters.vision import Vision
 from spec_vla_ros.decoding.heads.eagle_head import EagleHead
 from spec_vla_ros.decoding.heads.vision_head import VisionHead, VisionHeadConfig
-from spec_vla_ros.decoding.verifier import cache_slots
 from spec_vla_ros.openvla.action_tokens import ActionTokens, choose_statistics
 from spec_vla_ros.openvla.config import DINOV2_VIT_L, SIGLIP_SO400M, LlamaConfig, OpenVLAConfig
 from spec_vla_ros.openvla.example import EXAMPLE_INSTRUCTIONS, example_statistics
@@ -66,7 +65,7 @@ def random_heads(loaded: LoadedModel) -> dict[str, Drafter]:
     vision = VisionHead(about).to(model.device, model.dtype).eval().requires_grad_(False)
     with torch.device(model.device):
         eagle = EagleHead(config.llama).to(model.dtype).eval().requires_grad_(False)
-    return {"vision": Vision(vision), "eagle": Eagle(eagle, model, cache_slots(loaded))}
+    return {"vision": Vision(vision), "eagle": Eagle(eagle, model, eagle_slots(loaded))}
 
 
 def _randomise(module: nn.Module) -> None:

@@ -40,6 +40,8 @@ class DraftContext:
     episode, the newest last. ``emitted``: tokens of this action so far, ``first`` of them.
     ``rejected``: the verifier's own choices for dimensions ``first``, ``first + 1``, ... read off the rows that the
     previous pass rejected; they are conditioned on a prefix that was not kept. Empty before the first pass.
+    In both of these whatever is no action token, which a model may well say after a prefix that makes no sense, is
+    replaced when a context is made: in ``history`` by no motion, in ``rejected`` by the newest action's token.
     ``states``: has ``hidden`` (1, K, H), the verifier's states of the rows that the previous pass settled, to be read
     while drafting; None before the first pass.
     ``rows``: the ids behind the prompt that the verifier has read or is about to read: the accepted drafts, each
@@ -57,9 +59,34 @@ class DraftContext:
     states: HasHidden | None = None
     rows: Sequence[int] = ()
 
+    def __post_init__(self) -> None:
+        """Drafters compute with bins, so none of them may meet an id that has no bin."""
+        if not all(map(self._is_action, self.history)):
+            history = tuple(self._cleaned(action, [self.still] * len(action)) for action in self.history)
+            object.__setattr__(self, "history", history)
+        if not self._is_action(self.rejected):
+            object.__setattr__(self, "rejected", self._cleaned(self.rejected, self.held(len(self.rejected))))
+
+    @property
+    def still(self) -> int:
+        """The id of no motion."""
+        return int(self.tokens.to_ids((self.tokens.bins - 1) // 2))
+
+    def held(self, count: int) -> list[int]:
+        """The newest action's ids of ``count`` dimensions from ``first`` on; no motion where there is none."""
+        newest = list(self.history[-1][self.first : self.first + count]) if self.history else []
+        return newest + [self.still] * (count - len(newest))
+
+    def _is_action(self, ids: Sequence[int]) -> bool:
+        return all(map(self.tokens.is_action, ids))
+
+    def _cleaned(self, ids: Sequence[int], instead: Sequence[int]) -> tuple[int, ...]:
+        return tuple(a if self.tokens.is_action(a) else b for a, b in zip(ids, instead, strict=True))
+
 
 class Drafter:
-    """Guesses the next tokens of an action. Wrong guesses cost rows of a pass, never correctness.
+    """Guesses the next tokens of an action. Wrong guesses cost rows of a pass, never correctness: whatever ids
+    ``propose`` gives, a branch is cut before the first that is no action token. What it raises ends the inference.
 
     ``from_verifier``: builds on what the verifier said during this very action, so its branches come first.
     """

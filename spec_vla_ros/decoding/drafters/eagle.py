@@ -10,17 +10,27 @@ from torch import Tensor
 
 from spec_vla_ros.decoding.heads.eagle_head import EagleHead
 from spec_vla_ros.decoding.tree import ROOT, DraftTree
+from spec_vla_ros.decoding.verifier import cache_slots
 from spec_vla_ros.openvla.llama import causal_mask, rope_tables
+from spec_vla_ros.openvla.loader import LoadedModel
 from spec_vla_ros.openvla.model import OpenVLA
 
 from .base import DraftContext, Drafter, Observation
 
 NODES = 49  # of the published tree, its root not counted
+LEVELS = 6  # of a tree, as deep as an action of seven tokens lets it be
+
+
+def eagle_slots(loaded: LoadedModel) -> int:
+    """Rows that the head's cache needs: what the verifier settles, and a full frontier on all levels but the last."""
+    return cache_slots(loaded) + (LEVELS - 1) * NODES
 
 
 class Eagle(Drafter):
     """The dynamic tree of EAGLE-2 over the head's guesses: per level the ``width`` most probable nodes are expanded
-    by ``width`` children each, and of all scored nodes the best ``NODES`` are drafted.
+    by ``width`` children each, and of all scored nodes the best ``NODES`` are drafted. A level is never wider than
+    that (what is not among its best cannot be among the best of all), and growth ends where the cache of ``slots`` rows
+    is full, which within the ranges of the node's parameters (:func:`eagle_slots`) it never is.
 
     Needs the verifier's states, so it has nothing to say before the first pass. Only action tokens are drafted. Rows
     stand at their true positions; the public implementation starts its levels at 0, which heads trained by it have
@@ -33,7 +43,7 @@ class Eagle(Drafter):
     def __init__(self, head: EagleHead, model: OpenVLA, slots: int, published_positions: bool = False) -> None:
         self.head, self.model = head, model
         self.published_positions = published_positions
-        self._cache = head.make_cache(slots, model.device, model.dtype)
+        self.cache = head.make_cache(slots, model.device, model.dtype)
         self._rope = rope_tables(model.config.llama, torch.arange(slots, device=model.device), model.dtype)
         self._mask = causal_mask(slots, model.device)
         self._observation: Observation | None = None
@@ -49,7 +59,8 @@ class Eagle(Drafter):
         if context.states is None or self._observation is None:
             return []
         state = self._catch_up(context)
-        parents, tokens, scores = self._expand(state, context)
+        width = min(context.width, NODES, context.tokens.n_bins)
+        parents, tokens, scores = self._expand(state, context, width)
         keep = sorted(sorted(range(len(tokens)), key=lambda n: -scores[n])[:NODES])
         inner = {parents[n] for n in keep}
         leaves = sorted((n for n in keep if n not in inner), key=lambda n: -scores[n])
@@ -63,13 +74,12 @@ class Eagle(Drafter):
         embeds = torch.cat([prompt, kept], dim=1)[:, self._rows + 1 :]
         end = self._rows + states.shape[1]
         mask = self._mask[self._rows : end, :end]
-        out = self.head(embeds, states, self._tables(range(self._rows, end)), mask, self._cache, self._rows)
+        out = self.head(embeds, states, self._tables(range(self._rows, end)), mask, self.cache, self._rows)
         self._rows = end
         return out[:, -1:]
 
-    def _expand(self, state: Tensor, context: DraftContext) -> tuple[list[int], list[int], list[float]]:
+    def _expand(self, state: Tensor, context: DraftContext, width: int) -> tuple[list[int], list[int], list[float]]:
         """All scored nodes: parents, tokens, cumulative log-probabilities, parents first."""
-        width = context.width
         log_p, ids = self._guess(state, context, width)
         parents, tokens, scores = [ROOT] * width, ids[0].tolist(), log_p[0].tolist()
         frontier, score = list(range(width)), log_p[0]
@@ -77,8 +87,10 @@ class Eagle(Drafter):
         ancestors = torch.zeros(0, 0, dtype=torch.bool, device=state.device)
         above = [[] for _ in frontier]  # places in the cache, behind the settled rows, that each frontier node sees
         for level in range(1, context.count):
-            rows = torch.tensor([[tokens[n] for n in frontier]], device=state.device)
             used = ancestors.shape[0]
+            if self._rows + used + width > self.cache.slots:
+                break
+            rows = torch.tensor([[tokens[n] for n in frontier]], device=state.device)
             grown = torch.eye(used + width, dtype=torch.bool, device=state.device)
             grown[:used, :used] = ancestors
             for i, seen in enumerate(above):
@@ -89,7 +101,7 @@ class Eagle(Drafter):
             place = self._rows + level - 1 if not self.published_positions else level - 1
             rope = self._tables([place] * width)
             embeds = self.model.language_model.embed(rows)
-            states = self.head(embeds, states, rope, mask, self._cache, self._rows + used)
+            states = self.head(embeds, states, rope, mask, self.cache, self._rows + used)
             log_p, ids = self._guess(states, context, width)  # [width, width]
             total = score[:, None] + log_p
             first = len(tokens)

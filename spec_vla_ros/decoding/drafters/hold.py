@@ -19,6 +19,4 @@ class Hold(Drafter):
 
     def propose(self, context: DraftContext) -> Sequence[Sequence[int]]:
         """The previous action's tokens, or no motion without a previous action."""
-        if not context.history:
-            return [context.tokens.to_ids([(context.tokens.bins - 1) // 2] * context.count).tolist()]
-        return [context.history[-1][context.first : context.first + context.count]]
+        return [context.held(context.count)]

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from typing import ClassVar
 
 from .base import DraftContext, Drafter
-from .hold import Hold
 from .windows import spaced
 
 NEAREST = 4  # other windows of a dimension that are tried
@@ -31,7 +30,7 @@ class Refine(Drafter):
         base = list(context.rejected[: context.count])
         if not base:
             return []
-        (held,) = Hold().propose(context)
+        held = context.held(context.count)
         base += held[len(base) :]
         last = len(base) - 1
         others = [spaced(token, context.first + i, context)[1:] for i, token in enumerate(base)]

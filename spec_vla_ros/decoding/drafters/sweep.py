@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from typing import ClassVar
 
 from .base import DraftContext, Drafter
-from .hold import Hold
 from .windows import spaced
 
 
@@ -24,5 +23,5 @@ class Sweep(Drafter):
         """``context.width`` branches from the previous action's token outwards; nothing after the first pass."""
         if context.emitted:
             return []
-        (held,) = Hold().propose(context)
+        held = context.held(context.count)
         return [[first, *held[1:]] for first in spaced(held[0], context.first, context)[: context.width]]

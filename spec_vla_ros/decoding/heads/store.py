@@ -20,9 +20,8 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from spec_vla_ros.decoding.drafters.base import Drafter
-from spec_vla_ros.decoding.drafters.eagle import Eagle
+from spec_vla_ros.decoding.drafters.eagle import Eagle, eagle_slots
 from spec_vla_ros.decoding.drafters.vision import Vision
-from spec_vla_ros.decoding.verifier import cache_slots
 from spec_vla_ros.errors import CheckpointChangedError, CheckpointError
 from spec_vla_ros.installed import model_folder
 from spec_vla_ros.lfs_pointer import lfs_pointer
@@ -106,7 +105,7 @@ def _vision(loaded: LoadedModel, folder: Path) -> Drafter:
 
 def _eagle(loaded: LoadedModel, folder: Path) -> Drafter:
     head = load_eagle_head(folder, loaded.config.llama).to(loaded.model.device, loaded.model.dtype)
-    return Eagle(head, loaded.model, cache_slots(loaded))
+    return Eagle(head, loaded.model, eagle_slots(loaded))
 
 
 def heads_folder(loaded: LoadedModel, explicit: Path | str = "") -> Path:
