@@ -86,7 +86,10 @@ def read_actions(data: DataSet, rows: Rows, key: str, enough: int = ENOUGH_ACTIO
     found = []
     for path in [path for path, count in zip(rows.files, rows.counts, strict=True) if count][::step]:
         column = _columns(path, [key], [key])[key]
+        sizes = columns_of.list_value_length(column).unique() if any(kind(column.type) for kind in _LISTS) else [0]
         try:
+            if len(sizes) > 1:
+                raise ValueError
             found.append(_flat(column).astype(np.float64).reshape(len(column), -1))
         except (ValueError, TypeError):
             raise LeRobotError(f"{path}: the cells of {key} are not equally many numbers") from None

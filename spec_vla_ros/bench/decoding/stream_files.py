@@ -59,12 +59,14 @@ def read_npz(path: Path) -> Recorded:
     """``tokens`` (N, A) ids or bins, ``bins`` (N, A) or ``actions`` (N, A); optional ``lengths`` of episodes and
     ``rate_hz``. Raises :class:`.stream_tokens.StreamError`.
     """
+    if not zipfile.is_zipfile(path):
+        raise StreamError(f"{path} is no archive of NumPy (numpy.savez): is it cut off?")
     try:
         with np.load(path, allow_pickle=False) as archive:
             arrays = {name: archive[name] for name in archive.files if name in (*NAMES, "lengths", "rate_hz")}
             names = archive.files
     except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile, zlib.error) as error:
-        raise StreamError(f"{path} cannot be read: {error} (cut off? objects of Python are not read)") from error
+        raise StreamError(f"{path} cannot be read: {error}") from error
     name = next((name for name in NAMES if name in arrays), "")
     if not name:
         raise StreamError(f"{path} holds {', '.join(names) or 'nothing'}; expected one of {', '.join(NAMES)}")

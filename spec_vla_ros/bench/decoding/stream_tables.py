@@ -29,14 +29,16 @@ def read_csv(path: Path) -> Recorded:
     """
     try:
         with path.open(encoding="utf-8-sig", newline="") as stream:
-            reader = csv.reader(stream, delimiter="\t" if path.suffix.lower() == ".tsv" else ",")
+            first = stream.readline()
+            stream.seek(0)
+            reader = csv.reader(stream, delimiter=max(",\t;", key=first.count))
             lines = [(reader.line_num, cells) for cells in reader if any(cell.strip() for cell in cells)]
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise StreamError(f"{path} cannot be read: {error}") from error
     if not lines:
         raise StreamError(f"{path} is empty")
     names = [cell.strip().lower() for cell in lines[0][1]]
-    if any(_number(name) is None for name in names):
+    if _are_names(path, names):
         lines = lines[1:]
         columns, said = _columns(path, names)
         notes = [f"columns {', '.join(names[column] for column in columns)}"]
@@ -130,6 +132,18 @@ def _recorded(
             notes.append(f"its times are no seconds ({rate:.3g} actions in each) and were ignored")
             rate = None
     return Recorded(str(path), kind, values, lengths, rate, notes, place)
+
+
+def _are_names(path: Path, cells: list[str]) -> bool:
+    """Whether the first line names columns, which may be by their numbers, as pandas does."""
+    counted = cells[1:] if cells[0] == "" else cells
+    if len(counted) > 1 and counted == [str(column) for column in range(len(counted))]:
+        return True
+    numbers = [_number(cell) is not None for cell in cells]
+    if any(numbers) and not all(numbers):
+        wrong = cells[numbers.index(False)]
+        raise StreamError(f"{path}: line 1 has names and numbers: {shortened(wrong)} among {sum(numbers)} numbers")
+    return not all(numbers)
 
 
 def _columns(path: Path, names: list[str]) -> tuple[list[int], str]:

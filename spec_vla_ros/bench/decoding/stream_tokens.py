@@ -100,7 +100,11 @@ def table(path: str, rows: Sequence[Sequence[float]], place: Callable[[int], str
                 f"{path}: {place(i)} has {len(row)} numbers, {place(0)} has {width}{cut}: all actions of a file have "
                 "to be equally wide"
             )
-    return checked(path, np.array(rows, dtype=np.float64).reshape(len(rows), width), place)
+    try:
+        values = np.array(rows, dtype=np.float64)
+    except OverflowError as error:
+        raise StreamError(f"{path} has a whole number of hundreds of digits: {error}") from error
+    return checked(path, values.reshape(len(rows), width), place)
 
 
 def checked(path: str, values: np.ndarray, place: Callable[[int], str]) -> np.ndarray:
@@ -134,7 +138,8 @@ def kind_of(path: str, values: np.ndarray, said: str, place: Callable[[int], str
     if said == "actions":
         return ACTIONS
     whole = values == np.round(values)
-    if not said and (not whole.all() or np.abs(values).max() <= 1):
+    many_ids = np.median(values) >= TOKENS.first  # then a number that is not whole is a slip
+    if not said and not many_ids and (not whole.all() or np.abs(values).max() <= 1):
         return ACTIONS
     low, high = {"bins": (0, TOKENS.n_bins - 1)}.get(said, (TOKENS.first, TOKENS.vocab_end - 1))
     kind = BINS if said == "bins" else IDS
@@ -201,6 +206,8 @@ def encoded(recorded: Recorded, statistics: ActionStatistics | None = None, rate
     else:
         ids = values.astype(np.int64) if recorded.kind == IDS else TOKENS.vocab_end - 1 - values.astype(np.int64)
         normalised, encoding = TOKENS.decode(ids), f"recorded as {recorded.kind}"
+        if statistics is not None:
+            notes.append("--statistics has no effect on tokens")
     rate = recorded.rate_hz or rate_hz
     if rate_hz and recorded.rate_hz and abs(recorded.rate_hz / rate_hz - 1) > OUTSIDE:
         notes.append(f"it says {recorded.rate_hz:.3g} Hz itself, which counts")
@@ -237,9 +244,7 @@ def _from_actions(
     normalised = np.where(statistics.mask, unit, values)
     cut = float((np.abs(normalised) > 1).mean())
     if cut > OUTSIDE:
-        notes.append(
-            f"{100 * cut:.0f} % of the numbers lie outside these statistics and were cut off: are they the right ones?"
-        )
+        notes.append(f"{100 * cut:.0f} % of the numbers lie outside these statistics and were cut off: do they fit?")
     return TOKENS.encode(statistics.normalise(values)), normalised, encoding
 
 

@@ -36,7 +36,7 @@ class RecordedVerifier:
     stub = "recorded"
     assumption = (
         "The model says the recorded token whatever was drafted before it, so what it would change after a draft that "
-        "is only nearly right is not in these figures: a real model needs more passes."
+        "is only nearly right is not in these figures: expect more passes of a real model."
     )
 
     def __init__(self, tokens: ActionTokens) -> None:
