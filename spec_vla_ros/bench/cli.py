@@ -140,7 +140,9 @@ def _parser() -> Parser:
         "--drafters", nargs="+", action="append", default=[], choices=tuple(TRAINING_FREE), metavar="NAME",
         help=f"a list of {', '.join(TRAINING_FREE)}, as with the preset custom; may be given again",
     )  # fmt: skip
-    streams.add_argument("--radii", nargs="+", type=BINS, default=[9, 0], help="bins (%(default)s)")
+    streams.add_argument(
+        "--radii", nargs="+", type=BINS, default=[USUAL.acceptance_radius, 0], help="bins (%(default)s)"
+    )
     streams.add_argument("--draft-width", type=COUNT, help="branches of each drafter (the preset's)")
     streams.add_argument("--rate", type=POSITIVE, metavar="HZ", help="of files that do not say theirs")
     streams.add_argument(

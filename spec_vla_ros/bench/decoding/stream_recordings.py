@@ -8,7 +8,7 @@ import numpy as np
 
 from spec_vla_ros.recordings.errors import BagError
 
-from .stream_tokens import ACTIONS, BINS, IDS, OUTSIDE, Recorded, StreamError, checked, kind_of, table
+from .stream_tokens import ACTIONS, BINS, IDS, OUTSIDE, Recorded, StreamError, checked, kind_of, rate_of, table
 
 GAP = 1.0  # s without an action, or three steps if that is longer: another episode, as for replays
 
@@ -94,12 +94,10 @@ def _parted(last: object, message: object, pause_ns: int) -> bool:
 
 def _rate(stamps: list[int], starts: list[int], steps: list[float], notes: list[str]) -> float | None:
     """Hz, by the stamps; by the duration of a step where there are no two in a row."""
-    pauses = 1e-9 * np.delete(np.diff(stamps), np.array(starts[1:], dtype=int) - 1)
-    pauses = pauses[pauses > 0]
-    step = float(np.median(steps))
-    if not len(pauses):
+    # From the first one on: nanoseconds since 1970 have more digits than a float keeps.
+    rate, step = rate_of([1e-9 * (stamp - stamps[0]) for stamp in stamps], starts), float(np.median(steps))
+    if rate is None:
         return 1 / step if step > 0 else None
-    rate = 1 / float(np.median(pauses))
     if step > 0 and abs(rate * step - 1) > OUTSIDE:
         notes.append(f"its steps last {step:.3g} s, but actions came {rate:.3g} times a second, which counts")
     return rate

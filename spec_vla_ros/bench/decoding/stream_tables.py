@@ -13,7 +13,7 @@ import numpy as np
 
 from spec_vla_ros.foreign_text import shortened
 
-from .stream_tokens import Recorded, StreamError, kind_of, table
+from .stream_tokens import Recorded, StreamError, kind_of, rate_of, table
 
 TABLES, JSON_LINES = (".csv", ".tsv"), (".jsonl", ".ndjson")
 EPISODE = ("episode", "episode_index", "episode_id")
@@ -125,9 +125,7 @@ def _recorded(
     lengths = np.diff([*starts, len(rows)]).tolist()
     rate = None
     if times is not None:
-        steps = np.delete(np.diff(times), np.array(starts[1:], dtype=int) - 1)
-        steps = steps[steps > 0]
-        rate = 1 / float(np.median(steps)) if len(steps) else None
+        rate = rate_of(times, starts)
         if rate is not None and not SLOWEST <= rate <= FASTEST:
             notes.append(f"its times are no seconds ({rate:.3g} actions in each) and were ignored")
             rate = None

@@ -170,6 +170,13 @@ def split(path: str, lengths: Any, count: int) -> list[int]:
     return found.tolist()
 
 
+def rate_of(seconds: Sequence[float], starts: Sequence[int]) -> float | None:
+    """Hz, by the median interval within episodes, which begin at rows ``starts``; None where no time passes in one."""
+    pauses = np.delete(np.diff(seconds), np.array(starts[1:], dtype=int) - 1)
+    pauses = pauses[pauses > 0]
+    return 1 / float(np.median(pauses)) if len(pauses) else None
+
+
 def read_statistics(given: str) -> ActionStatistics:
     """Of ``FILE[:KEY]``: a dataset_statistics.json, a config.json with norm_stats, or the folder of a checkpoint.
 

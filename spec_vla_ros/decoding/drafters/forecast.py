@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from typing import ClassVar
 
 import numpy as np
 
 from spec_vla_ros.decoding.tree import TREE_ROWS
+from spec_vla_ros.openvla.action_tokens import ActionTokens
 
 from .base import DraftContext, Drafter
 
@@ -44,12 +46,12 @@ class Forecast(Drafter):
         if context.emitted:
             return []
         tokens, count = context.tokens, context.count
-        said = np.array([tokens.to_bins(action)[:count] for action in context.history], dtype=int)
-        said = said.reshape(-1, count)
-        density = forecast(said, tokens.bins)
+        history = np.array([action[:count] for action in context.history], dtype=int).reshape(-1, count)
+        density = forecast(tokens.to_bins(history), tokens.bins)
         bins, mass = windows(density, np.array(context.radii[:count]), _windows_of(count))
+        ids = _ids(bins, history, tokens).tolist()
         return [
-            [_id(context, dimension, bins[dimension, place]) for dimension, place in enumerate(places)]
+            [of_dimension[place] for of_dimension, place in zip(ids, places, strict=True)]
             for places in branches(mass, TREE_ROWS)[: context.width]
         ]
 
@@ -123,16 +125,17 @@ def branches(mass: np.ndarray, rows: int) -> list[tuple[int, ...]]:
     # A prefix of a combination is its number without the last digits, in the base of the choices.
     prefixes = likely[:, None] // choices ** np.arange(dimensions - 1, -1, -1)
     prefixes = prefixes + np.arange(dimensions) * choices**dimensions  # told apart by their length
-    worth, found, held = np.exp(total[likely]), [], np.zeros(0, dtype=prefixes.dtype)
+    worth, found, held = np.exp(total[likely]), [], np.zeros(dimensions * choices**dimensions, dtype=bool)
     open_ = worth > NOTHING * worth.max()
     while True:
-        added = dimensions - np.isin(prefixes, held).sum(1)
-        fits = open_ & (len(held) + added <= rows)
+        added = dimensions - held[prefixes].sum(1)
+        fits = open_ & (added <= rows)
         if not fits.any():
             return found
         best = int(np.where(fits, worth / added.clip(min=1), -1.0).argmax())
         open_[best] = False
-        held = np.union1d(held, prefixes[best])
+        held[prefixes[best]] = True
+        rows -= int(added[best])
         found.append(tuple(int(n) for n in np.unravel_index(likely[best], (choices,) * dimensions)))
 
 
@@ -140,17 +143,19 @@ def _windows_of(dimensions: int) -> int:
     return next(count for count in range(WINDOWS, 0, -1) if count**dimensions <= COMBINATIONS)
 
 
+@functools.cache
 def _laplace(bins: int) -> np.ndarray:
     """(spreads, 2 bins - 1), the middle at ``bins - 1``."""
     return np.exp(-np.abs(np.arange(1 - bins, bins)) / SPREADS[:, None])
 
 
-def _id(context: DraftContext, dimension: int, place: int) -> int:
-    """The id of a bin. Two ids share the topmost one: the one that was said last, or that saturated data have."""
-    tokens = context.tokens
-    if place == tokens.bins - 1:
-        return next(
-            (action[dimension] for action in reversed(context.history) if tokens.to_bins(action[dimension]) == place),
-            tokens.first,
-        )
-    return int(tokens.to_ids(place))
+def _ids(bins: np.ndarray, history: np.ndarray, tokens: ActionTokens) -> np.ndarray:
+    """Ids of ``bins`` (D, W). Two ids share the topmost bin: of them the one that was said last in that dimension of
+    ``history`` (N, D), or that saturated data have.
+    """
+    ids, top = tokens.to_ids(bins), tokens.bins - 1
+    for dimension, place in np.argwhere(bins == top):
+        said = history[:, dimension]
+        highest = said[tokens.to_bins(said) == top]
+        ids[dimension, place] = highest[-1] if len(highest) else tokens.first
+    return ids
