@@ -1,14 +1,16 @@
 """The verifier around its passes: what they cost, what is built ahead, who judges, and what does not fit."""
 
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 import torch
 from from_scratch import FIRST, PATCHES, TOKENS, Arithmetic, Counting
 
-from spec_vla_ros.decoding.outcome import Judgement
+from spec_vla_ros.decoding import verifier as verifier_module
+from spec_vla_ros.decoding.outcome import Judgement, bias_of, outcome_of, read_outcome
 from spec_vla_ros.decoding.tree import ROOT, TREE_ROWS, DraftTree
-from spec_vla_ros.decoding.verifier import Verifier
+from spec_vla_ros.decoding.verifier import Verifier, cache_slots
 from spec_vla_ros.errors import InstructionError, NonFiniteError
 
 SLOTS, TEXT = 320, (32, 64, 192)
@@ -62,9 +64,36 @@ def test_prompts_of_every_length_are_read_to_their_end(count, fixed):
 
 def test_a_prompt_larger_than_all_sizes_has_its_own():
     """A cache without room for the larger sizes filled prompts up to more rows than it has."""
-    verifier, model = Verifier(Counting(), TOKENS, 180, fixed_shapes=True), model_of(100)
+    verifier, model = Verifier(Counting(), TOKENS, 180, fixed_shapes=True), model_of(112)
     assert verifier.run(rows_of(model), 0).greedy == [model.say(())[0]]
-    assert verifier.run(FIRST, 100).greedy == [model.say((FIRST,))[0]]
+    assert verifier.run(FIRST, 112).greedy == [model.say((FIRST,))[0]]
+
+
+@pytest.mark.parametrize(("count", "drafted"), [(36, 0), (20, 3), (36, 8), (33, 40), (250, 40)])
+def test_what_fills_up_is_written_where_nobody_looks(count, drafted, monkeypatch):
+    """Two rows for one slot are two kernels' threads in a race."""
+    verifier, model, slots = Verifier(Counting(), TOKENS, 291, fixed_shapes=True), model_of(count), []
+    write = verifier.cache.write
+
+    def listen(layer, at, keys, values, end):
+        slots.append(at.tolist())
+        return write(layer, at, keys, values, end)
+
+    monkeypatch.setattr(verifier.cache, "write", listen)
+    tree = DraftTree((FIRST,) * drafted, (ROOT,) * drafted, ("",) * drafted)
+    for settled, start in ((rows_of(model), 0), (FIRST, count - 1)):
+        verifier.run(settled, start, tree, (0,))
+        real = [slot for slot in slots.pop() if slot != 290]
+        assert real == list(range(start, count + drafted))
+
+
+def test_an_action_of_many_dimensions_may_need_more_rows_behind_its_prompt_than_sizes_have():
+    verifier, model = Verifier(Counting(), TOKENS, SLOTS, fixed_shapes=True), model_of(PATCHES + 32)
+    verifier.run(rows_of(model), 0)
+    for place in range(20):
+        verifier.run(FIRST, 36 + place)
+    tree = right(Arithmetic((*model.prompt, *[FIRST] * 20)), 58)
+    assert verifier.run(FIRST, 36 + 19, tree, (0,) * 6).path == list(range(58, 64))
 
 
 def test_what_does_not_fit_is_refused():
@@ -91,6 +120,29 @@ def test_numbers_that_are_none_are_refused_and_forgotten(way):
         verifier.run(torch.full_like(rows_of(model), torch.nan), 0)
     assert not verifier.cache.data.any()
     assert verifier.run(rows_of(model), 0).greedy == [model.say(())[0]]
+
+
+def test_one_number_that_is_none_is_enough_but_not_where_nobody_asks():
+    none = torch.zeros(0, dtype=torch.long)
+    for unread, fine in ((None, False), (torch.tensor([False, True]), True), (torch.tensor([True, False]), False)):
+        logits = torch.zeros(2, 320)
+        logits[1, 7] = torch.inf
+        outcome = outcome_of(logits, none, none, none, torch.zeros(0, 0, dtype=torch.bool), TOKENS, 9, unread)
+        assert (read_outcome(outcome, DraftTree()) is not None) == fine
+
+
+def test_what_must_not_be_seen_is_infinitely_unlikely():
+    seen = torch.tensor([[True, False]])
+    assert bias_of(seen, torch.float64).tolist() == [[0.0, -torch.inf]]
+
+
+def test_rows_that_lie_right_are_not_moved(monkeypatch):
+    verifier, model, moved = Verifier(Counting(), TOKENS, SLOTS), model_of(36), []
+    monkeypatch.setattr(verifier.cache, "move", lambda *where: moved.append(where))
+    verifier.run(rows_of(model), 0, right(model), (0,) * 6)
+    assert moved == []
+    verifier.run(rows_of(model), 0, right(model, 2), (0,) * 6)
+    assert moved == [([38, 39, 40, 41, 42, 43], 36)]
 
 
 @EVERY_WAY
@@ -131,7 +183,7 @@ def asked(verifier, monkeypatch):
 
 
 @EVERY_WAY
-@pytest.mark.parametrize(("rows", "levels"), [(0, 0), (1, 1), (8, 6), (64, 6)])
+@pytest.mark.parametrize(("rows", "levels"), [(0, 0), (1, 1), (6, 6), (64, 6)])
 def test_the_time_of_a_pass_is_that_of_passes_of_its_size(way, rows, levels, monkeypatch):
     verifier, model = Verifier(Counting(), TOKENS, SLOTS, **way), model_of(36)
     questions = asked(verifier, monkeypatch)
@@ -159,8 +211,13 @@ def test_a_pass_that_cannot_be_is_not_timed():
         verifier.time_pass(65)
     with pytest.raises(InstructionError, match="320 rows"):
         verifier.time_pass(0, prompt_rows=320)
+
+
+def test_in_a_small_cache_a_token_is_timed_behind_as_much_of_a_prompt_as_there_is_room_for(monkeypatch):
     small = Verifier(Counting(), TOKENS, PATCHES + 10 + TREE_ROWS + 2, uniform=True)
-    assert small.time_pass(TREE_ROWS) > 0, "behind as much of a prompt as there is room for"
+    questions = asked(small, monkeypatch)
+    small.time_pass(TREE_ROWS)
+    assert questions[1:] == [(0, PATCHES + 10, TREE_ROWS, 6)] * 6
 
 
 # -- what is built ahead
@@ -171,16 +228,18 @@ def test_a_warm_up_builds_every_size_and_leaves_nothing_behind(monkeypatch):
     questions = asked(verifier, monkeypatch)
     verifier.warm_up()
     prompts = [(PATCHES + text, size) for text in TEXT for size in (0, 8, 32, 64)]
-    assert [(prompt, size) for prompt, _, size, _ in questions if prompt] == prompts
+    assert [(prompt, size) for prompt, start, size, _ in questions if prompt and start == 0] == prompts
     assert [(start, size) for prompt, start, size, _ in questions if not prompt] == prompts
     assert not verifier.cache.data.any()
     built = len(verifier.shapes.passes)
+    assert {shape.drafted for shape in verifier.shapes.passes} == {0, 8, 32, TREE_ROWS}
+    assert {shape.end for shape in verifier.shapes.passes} == {PATCHES + text + 7 + TREE_ROWS for text in TEXT}
     for count in (1, 36, 37, 100, 196):
         for wrong in (0, 3, 58):
             model = model_of(count)
             verifier.run(rows_of(model), 0, right(model, wrong), (0,) * 6)
             verifier.run(FIRST, count, right(model, wrong), (0,) * 6)
-            verifier.run(FIRST, count + 5, right(model, wrong), (0,) * 6)
+            verifier.run(FIRST, count + 6, right(model, wrong), (0,) * 6)
     assert len(verifier.shapes.passes) == built, "a shape was built after the warm-up, while an arm would be moving"
 
 
@@ -198,6 +257,35 @@ def test_where_nothing_is_recorded_nothing_is_warmed_up(way, monkeypatch):
     questions = asked(verifier, monkeypatch)
     verifier.warm_up()
     assert questions == []
+
+
+@pytest.mark.parametrize(
+    ("asked", "fixed", "recorded"),
+    [
+        ({}, True, True),
+        ({"graphs": False}, True, False),
+        ({"fixed_shapes": False}, False, False),
+        ({"uniform": True}, True, True),
+    ],
+)
+def test_on_cuda_launches_are_what_costs_so_passes_are_recorded(asked, fixed, recorded, monkeypatch):
+    """As far as that can be said without CUDA."""
+    wanted, kinds = [], []
+    monkeypatch.setattr(verifier_module, "KVCache", lambda *_: None)
+    monkeypatch.setattr(verifier_module, "Pool", lambda device, records: wanted.append(records))
+    monkeypatch.setattr(verifier_module, "ExactShapes", lambda *_: kinds.append("exact"))
+    monkeypatch.setattr(verifier_module, "FixedShapes", lambda *_: kinds.append("fixed"))
+    model = Counting()
+    model.device = SimpleNamespace(type="cuda")
+    assert Verifier(model, TOKENS, SLOTS, **asked).fixed == fixed
+    assert (kinds, wanted) == (["fixed" if fixed else "exact"], [recorded])
+
+
+@pytest.mark.parametrize(("patches", "dimensions", "slots"), [(56, 7, 320), (57, 7, 384), (56, 8, 384), (1, 7, 320)])
+def test_a_cache_has_room_for_prompt_action_tree_and_one_more(patches, dimensions, slots):
+    towers = [SimpleNamespace(patches=patches), SimpleNamespace(patches=2000)]
+    loaded = SimpleNamespace(config=SimpleNamespace(towers=towers), statistics=SimpleNamespace(action_dim=dimensions))
+    assert cache_slots(loaded) == slots
 
 
 def test_on_a_cpu_rows_are_what_costs_so_shapes_are_exact():
