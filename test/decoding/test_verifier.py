@@ -122,6 +122,14 @@ def test_numbers_that_are_none_are_refused_and_forgotten(way):
     assert verifier.run(rows_of(model), 0).greedy == [model.say(())[0]]
 
 
+def test_what_fills_up_a_prompt_is_a_number_whatever_the_last_one_was():
+    """Where the cache is just as large as needed, attention reads its last slot, if only to leave it out."""
+    verifier, shorter = Verifier(Counting(), TOKENS, PATCHES + 32 + 71, fixed_shapes=True), model_of(20)
+    with pytest.raises(NonFiniteError):
+        verifier.run(torch.full_like(rows_of(model_of(36)), torch.nan), 0)
+    assert verifier.run(rows_of(shorter), 0).greedy == [shorter.say(())[0]]
+
+
 def test_one_number_that_is_none_is_enough_but_not_where_nobody_asks():
     none = torch.zeros(0, dtype=torch.long)
     for unread, fine in ((None, False), (torch.tensor([False, True]), True), (torch.tensor([True, False]), False)):
@@ -241,6 +249,16 @@ def test_a_warm_up_builds_every_size_and_leaves_nothing_behind(monkeypatch):
             verifier.run(FIRST, count, right(model, wrong), (0,) * 6)
             verifier.run(FIRST, count + 6, right(model, wrong), (0,) * 6)
     assert len(verifier.shapes.passes) == built, "a shape was built after the warm-up, while an arm would be moving"
+
+
+def test_what_was_recorded_for_a_size_is_kept():
+    verifier, model = Verifier(Counting(), TOKENS, SLOTS, fixed_shapes=True), model_of(36)
+    kept = []
+    for _ in range(2):
+        verifier.run(rows_of(model), 0)
+        kept += verifier.shapes.passes.values()
+    assert len(kept) == 2
+    assert kept[0] is kept[1]
 
 
 def test_sizes_that_the_cache_has_no_room_for_are_not_built(monkeypatch):
