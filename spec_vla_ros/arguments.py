@@ -8,7 +8,7 @@ from __future__ import annotations
 import argparse
 import math
 from collections.abc import Callable
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from spec_vla_ros.foreign_text import printable, shortened
 
@@ -24,6 +24,16 @@ class Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         """End the process with status 2."""
         self.exit(2, f"{self.prog}: {printable(message)} ({self.prog} --help tells more)\n")
+
+
+def gone(why: str) -> dict[str, Any]:
+    """Keywords of ``add_argument`` for an option that is no longer there: who gives it is told ``why``."""
+
+    class Gone(argparse.Action):
+        def __call__(self, parser: argparse.ArgumentParser, *_: Any) -> NoReturn:
+            parser.error(f"{self.option_strings[0]} {why}")
+
+    return {"action": Gone, "nargs": "?", "default": argparse.SUPPRESS, "help": argparse.SUPPRESS}
 
 
 def whole(low: int, high: int = MANY) -> Callable[[str], int]:

@@ -21,7 +21,8 @@ if TYPE_CHECKING:
     from .decoding.verifier import Verifier
     from .openvla.loader import LoadedModel
 
-HISTORY = 2  # actions that drafters may look back on
+HISTORY = 32  # actions that drafters may look back on
+CANNED_WIDTH = 2 / 255  # m, rad, gripper units of a bin of canned actions
 
 
 class OpenVLAPolicy:
@@ -46,6 +47,7 @@ class OpenVLAPolicy:
         self._torch = torch
         self.loaded, self.trained, self._problems = loaded, dict(trained or {}), tuple(problems)
         self.action_dim = loaded.statistics.action_dim
+        self._bin_width = loaded.statistics.bin_width(loaded.tokens.n_bins).tolist()  # m, rad, gripper units
         self._verifier = verifier or Verifier(loaded.model, loaded.tokens, cache_slots(loaded))
         size, channels = loaded.config.image_size, 3 * len(loaded.config.towers)
         self._pixels = torch.zeros(1, channels, size, size, device=loaded.model.device)
@@ -66,7 +68,8 @@ class OpenVLAPolicy:
         began = time.perf_counter()
         if self.loaded.files is not None:
             self.loaded.files.check(time.monotonic())
-        settings = self._in_bins(resolve(settings, self.trained))
+        settings = resolve(settings, self.trained)
+        tolerance = settings.tolerance(self._bin_width)
         model, drafters = self.loaded.model, make_drafters(settings.drafters, self.trained)
         pixels = self.loaded.transform(image)[None]
         prompt_text, ids = self._prompt(instruction)
@@ -82,7 +85,7 @@ class OpenVLAPolicy:
                 decoded = decode_autoregressive(self._verifier, prompt, self.action_dim, settings)
             else:
                 decoded = decode_speculative(
-                    self._verifier, prompt, self.action_dim, drafters, settings,
+                    self._verifier, prompt, tolerance, drafters, settings,
                     tuple(self._history), Observation(patches, text, prompt),
                 )  # fmt: skip
         bins = self.loaded.tokens.to_bins(decoded.tokens)
@@ -150,14 +153,6 @@ class OpenVLAPolicy:
             "draft_head_problems": "; ".join(self._problems),
             "cuda_graphs": self._verifier.pool.problem or ("on" if self._verifier.pool.records else "off"),
         }
-
-    def _in_bins(self, settings: DecodeSettings) -> DecodeSettings:
-        """A radius in mm and mrad as bins of this checkpoint's statistics."""
-        if settings.radius_per_dimension is not None or (settings.radius_mm is None and settings.radius_mrad is None):
-            return settings
-        mm, mrad = settings.radius_mm or 0.0, settings.radius_mrad or 0.0
-        radii = self.loaded.statistics.radii_within(mm, mrad, settings.gripper_radius)
-        return replace(settings, radius_per_dimension=radii)
 
     def _prompt(self, instruction: str) -> tuple[str, list[int]]:
         """Prompt in words and as ids; an instruction usually stays the same for a whole episode."""
@@ -244,7 +239,7 @@ class ScriptedPolicy:
             drafter_per_pass=("",),
             token_source=("verifier",) * self.action_dim,
             max_accepted_distance=0,
-            acceptance_radius=settings.radii(self.action_dim),
+            tolerance=settings.tolerance((CANNED_WIDTH,) * self.action_dim),
             draft_depth=settings.draft_depth,
             emit=settings.emit,
             draft_width=settings.draft_width,

@@ -6,10 +6,13 @@ simulator's closed loop all speak to that protocol only.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol, runtime_checkable
 
 import numpy as np
+
+from .tolerance import Tolerance
 
 Emit = Literal["verifier", "draft"]
 Decoder = Literal["autoregressive", "speculative"]
@@ -19,16 +22,20 @@ Decoder = Literal["autoregressive", "speculative"]
 class DecodeSettings:
     """Everything about decoding that may change while running; read once per inference.
 
+    The defaults here are those of the node, the tools and the measurements, which read them from this class; only a
+    preset they choose for themselves.
+
     ``preset``: a name of :mod:`.decoding.presets`, which then decides decoder, drafters, width and emission.
     ``drafters``: by name, in the order of their branches.
-    ``acceptance_radius``: bins; a draft token is accepted within this distance of the verifier's argmax.
-    ``gripper_radius``: bins, same rule for the last dimension (0 = exact).
-    ``radius_per_dimension``: optional A values in bins, replaces both of the above.
-    ``radius_mm``, ``radius_mrad``: optional, replace ``acceptance_radius`` by what it means for the arm: the largest
-    whole number of bins per dimension that stays within these distances of one step. One alone leaves the other exact.
+    ``acceptance_radius``: bins; a draft token is accepted within this distance of the verifier's argmax. The last
+    dimension, the gripper, is never drafted: its token is always the verifier's own.
+    ``radius_mm``, ``radius_mrad``: optional, bound the distance further by what it means for the arm: mm of one step in
+    x, y and z, mrad in roll, pitch and yaw, rounded down to whole bins of the checkpoint's statistics.
+    ``radius_per_dimension``: optional A values in bins, bound it further; the last one is 0.
     ``draft_depth``: at most this many drafted tokens per pass (0 = none, A - 1 = all).
     ``draft_width``: at most this many branches of each drafter per pass.
-    ``radius_sum``: optional, bins that the distances of all accepted tokens of an action may add up to.
+    ``radius_sum``: optional, bins that the distances of all accepted tokens of an action may add up to. Dimensions of
+    zero width, where every bin is the same command, do not count.
     ``second_look``: nats; after relaxed acceptance the action is verified once more, from the second dimension on and
     with its own tokens as the draft, if any choice of the model was less sure than this (0 = never). Takes effect with
     ``emit="verifier"``.
@@ -39,7 +46,6 @@ class DecodeSettings:
     decoder: Decoder = "speculative"
     drafters: tuple[str, ...] = ("hold", "refine")
     acceptance_radius: int = 9
-    gripper_radius: int = 0
     draft_depth: int = 6
     draft_width: int = 4
     radius_sum: int | None = None
@@ -49,15 +55,12 @@ class DecodeSettings:
     radius_mm: float | None = None
     radius_mrad: float | None = None
 
-    def radii(self, action_dim: int) -> tuple[int, ...]:
-        """Radius in bins for each of the ``action_dim`` dimensions."""
-        if self.radius_per_dimension is not None:
-            if len(self.radius_per_dimension) != action_dim:
-                raise ValueError(
-                    f"radius_per_dimension has {len(self.radius_per_dimension)} values, the action has {action_dim}"
-                )
-            return tuple(self.radius_per_dimension)
-        return (self.acceptance_radius,) * (action_dim - 1) + (self.gripper_radius,)
+    def tolerance(self, bin_width: Sequence[float]) -> Tolerance:
+        """What all bounds come to where bins have ``bin_width`` (A,) m, rad, gripper units; or ``ValueError``."""
+        return Tolerance.within(
+            bin_width, self.acceptance_radius, self.radius_mm, self.radius_mrad, self.radius_per_dimension,
+            self.radius_sum,
+        )  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -72,7 +75,7 @@ class DecodeReport:
     = nothing was drafted).
     ``token_source``: for each of the A tokens "verifier" (bonus or plain decoding) or the accepted drafter's name.
     ``max_accepted_distance``: bins between an accepted draft token and the verifier's argmax, maximum over all passes,
-    so those of a first look count although the second has judged anew.
+    so those of a first look count although the second has judged anew. ``tolerance``: what was accepted.
     Times in milliseconds: image preprocessing, vision towers + projector, first pass, remaining passes, total.
     """
 
@@ -83,7 +86,7 @@ class DecodeReport:
     drafter_per_pass: tuple[str, ...]
     token_source: tuple[str, ...]
     max_accepted_distance: int
-    acceptance_radius: tuple[int, ...]
+    tolerance: Tolerance
     draft_depth: int
     emit: Emit
     draft_width: int = 0

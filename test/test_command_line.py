@@ -116,6 +116,8 @@ def test_numbers_and_their_ends():
         ["demo", "--seed", "1000"],
         ["bench", "wire", "--seconds", "nan"],
         ["bench", "latency", "--layers", "0"],
+        ["bench", "streams", "a.npz", "--rate", "0"],
+        ["bench", "streams", "a.npz", "--drafters", "vision"],
         ["bench", "libero", "--suite", "goal", "--model", "m", "--tasks", "10"],
         ["train-draft", "--others", "-1"],
         ["train-tabletop", "--rate", "nan"],
@@ -130,6 +132,12 @@ def test_numbers_and_their_ends():
 )
 def test_a_wrong_command_line_is_one_line_and_status_2(capsys, words):
     refused(capsys, *words, naming="", status=2)
+
+
+@pytest.mark.parametrize("words", [["--gripper-radius", "3"], ["--gripper-radius=0"], ["--gripper-radius"]])
+def test_an_option_of_before_is_answered_with_what_became_of_it(capsys, words):
+    line = refused(capsys, "replay", "bag", *words, naming="--gripper-radius is no longer there", status=2)
+    assert "delete it" in line
 
 
 # -- models
@@ -289,6 +297,7 @@ WRITES = {
     "plot": (["bench", "latency", "--plot"], False),
     "trace": (["bench", "latency", "--trace"], False),
     "wire": (["bench", "wire", "--json"], False),
+    "streams": (["bench", "streams", "a.npz", "--json"], False),
     "two-hosts": (["bench", "two-hosts", "--json"], False),
     "soak": (["bench", "soak", "--json"], False),
     "dead-man": (["bench", "dead-man", "--json"], False),

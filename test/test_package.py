@@ -156,7 +156,6 @@ def test_parameter_defaults_are_safe():
     defaults = {spec.name: spec.default for spec in PARAMETERS}
     assert defaults["dry_run"] is True
     assert defaults["autostart"] is False
-    assert defaults["gripper_radius"] == 0
     assert defaults["emit"] == "verifier"
 
 

@@ -77,14 +77,22 @@ def test_the_result_is_complete_and_consistent(policy, loaded):
 
 def test_a_radius_in_mm_and_mrad_is_rounded_down_to_bins_of_the_statistics(policy, loaded):
     width = 1e3 * loaded.statistics.bin_width()[:6]
-    settings = DecodeSettings(radius_mm=2.0, radius_mrad=7.0, acceptance_radius=20)
-    radii = np.array(policy.infer(next(frames(1)), TEXT, settings).report.acceptance_radius)
+    settings = DecodeSettings(radius_mm=2.0, radius_mrad=7.0, acceptance_radius=255)
+    bins = np.array(policy.infer(next(frames(1)), TEXT, settings).report.tolerance.bins)
     limits = np.array([2.0] * 3 + [7.0] * 3)
-    assert (radii[:6] * width <= limits + 1e-6).all()
-    assert ((radii[:6] + 1) * width > limits)[radii[:6] < 255].all()
-    assert radii[6] == 0
-    only_mm = policy.infer(next(frames(1)), TEXT, DecodeSettings(radius_mm=2.0)).report.acceptance_radius
-    assert (only_mm[0], only_mm[3:6]) == (radii[0], (0, 0, 0))
+    assert (bins[:6] * width <= limits + 1e-6).all()
+    assert ((bins[:6] + 1) * width > limits).all()
+    assert bins[6] == 0
+
+
+def test_settings_that_do_not_fit_the_action_are_refused_and_leave_the_history(policy):
+    image = next(frames(1))
+    policy.infer(image, TEXT, SETTINGS)
+    for wrong, why in (({"radius_per_dimension": (1, 2, 3)}, "has 3 values, the action has 7"),
+                       ({"radius_mm": -1.0}, "radius_mm must be finite and not negative, got -1.0")):  # fmt: skip
+        with pytest.raises(ValueError, match=why):
+            policy.infer(image, TEXT, DecodeSettings(**wrong))
+    assert policy.infer(image, TEXT, DecodeSettings(drafters=("hold",))).report.verifier_passes == 1
 
 
 def test_presets_are_carried_out_without_heads(policy):

@@ -28,16 +28,19 @@ from spec_vla_ros.arguments import (
 )
 from spec_vla_ros.bench.decoding.floor import WEIGHT_BYTES
 from spec_vla_ros.bench.wire.two_hosts import ROWS
+from spec_vla_ros.decoding.drafters import TRAINING_FREE
 from spec_vla_ros.decoding.presets import AUTO, PRESETS
 from spec_vla_ros.errors import CommandError, UsageError
 from spec_vla_ros.installed import TABLETOP, model_folder
 from spec_vla_ros.libero.protocol import STATES, SUITES, TASKS
 from spec_vla_ros.machine import machine, versions
 from spec_vla_ros.outputs import require, write_text
+from spec_vla_ros.policy_types import DecodeSettings
 
 TWO_HOSTS = list(ROWS)
 PIXELS, JOBS = whole(1, 8192), whole(0, THREADS)
 TRACE_EPISODES = 54  # six of every task
+USUAL = DecodeSettings()
 
 
 def main(argv: Sequence[str]) -> int:
@@ -78,9 +81,12 @@ def _parser() -> Parser:
     passes.add_argument("--model", default=TABLETOP, help="checkpoint folder (%(default)s)")
     passes.add_argument("--heads", type=Path, help="folder of draft heads (drafters/ in the model's folder)")
     passes.add_argument("--presets", nargs="+", default=list(PRESETS), choices=PRESETS, help="(all)")
-    passes.add_argument("--radii", nargs="+", type=BINS, default=[0, 5, 9], help="bins (%(default)s)")
+    radii = [0, 5, USUAL.acceptance_radius]
+    passes.add_argument("--radii", nargs="+", type=BINS, default=radii, help="bins (%(default)s)")
     passes.add_argument("--radius-sum", type=COUNT, help="bins that an action's accepted distances may add up to")
-    passes.add_argument("--second-look", type=SIZE, default=0.5, help="nats, as the node's parameter (%(default)s)")
+    passes.add_argument(
+        "--second-look", type=SIZE, default=USUAL.second_look, help="nats, as the node's parameter (%(default)s)"
+    )
     passes.add_argument("--episodes", type=COUNT, default=300, help="per row (%(default)s)")
     passes.add_argument(
         "--one-shape", action="store_true", help="fill every pass up to one size, so that no rounding differs (slow)"
@@ -122,6 +128,34 @@ def _parser() -> Parser:
     )
     latency.add_argument("--tflops", type=POSITIVE, help="dense arithmetic of the device, likewise")
     latency.set_defaults(run=_latency)
+    text = "passes that recorded actions would take, with the product's drafters and acceptance and without a model"
+    streams = benches.add_parser("streams", help=text, description=f"Measures {text}: docs/benchmarks.md.")
+    streams.add_argument(
+        "files", nargs="+", type=Path, metavar="FILE", help=".npz, .csv, .jsonl, a recording, a LeRobot data set"
+    )
+    streams.add_argument(
+        "--presets", nargs="*", default=None, choices=PRESETS, help="(all that draft without a trained head)"
+    )
+    streams.add_argument(
+        "--drafters", nargs="+", action="append", default=[], choices=tuple(TRAINING_FREE), metavar="NAME",
+        help=f"a list of {', '.join(TRAINING_FREE)}, as with the preset custom; may be given again",
+    )  # fmt: skip
+    streams.add_argument("--radii", nargs="+", type=BINS, default=[9, 0], help="bins (%(default)s)")
+    streams.add_argument("--draft-width", type=COUNT, help="branches of each drafter (the preset's)")
+    streams.add_argument("--rate", type=POSITIVE, metavar="HZ", help="of files that do not say theirs")
+    streams.add_argument(
+        "--at", nargs="+", type=POSITIVE, default=[], metavar="HZ", help="lower rates as well, whole divisors"
+    )
+    streams.add_argument(
+        "--tip", type=SHARE, default=0.5, metavar="SHARE",
+        help="of tokens that are changed after an inexact prefix, in rows of their own; 0 = no such rows (%(default)s)",
+    )  # fmt: skip
+    streams.add_argument(
+        "--statistics", metavar="FILE[:KEY]",
+        help="dataset_statistics.json, config.json or checkpoint folder that actions are encoded with (their own)",
+    )  # fmt: skip
+    streams.add_argument("--action-topic", default="", help="of DeltaActions (the only one there is)")
+    streams.set_defaults(run=_streams)
     text = "whether the act node grows or its stream pauses in hours of closed loop"
     soak = benches.add_parser("soak", help=text, description=f"Finds out {text}, with the simulated arm.")
     soak.add_argument("--minutes", type=MINUTES, default=60.0, help="(%(default)s)")
@@ -162,7 +196,7 @@ def _parser() -> Parser:
     libero.add_argument("--model", required=True, help="checkpoint folder or hub id, fine-tuned on the suite")
     libero.add_argument("--revision", default="", help="branch, tag or commit of a hub id")
     libero.add_argument("--preset", "--presets", dest="presets", nargs="+", default=list(PRESETS), choices=PRESETS)
-    libero.add_argument("--radius", type=BINS, default=9, help="bins (%(default)s)")
+    libero.add_argument("--radius", type=BINS, default=USUAL.acceptance_radius, help="bins (%(default)s)")
     libero.add_argument("--trials", type=whole(1, STATES), default=STATES, metavar=f"1..{STATES}", help="(%(default)s)")
     tasks = whole(0, TASKS - 1)
     libero.add_argument("--tasks", type=tasks, nargs="+", default=list(range(TASKS)), metavar="TASK", help="(all)")
@@ -213,7 +247,6 @@ def _passes(arguments: argparse.Namespace) -> int:
     import torch
 
     from spec_vla_ros.bench.decoding.passes import measure
-    from spec_vla_ros.policy_types import DecodeSettings
 
     torch.set_num_threads(1)  # small matrices
     grid = []
@@ -228,6 +261,30 @@ def _passes(arguments: argparse.Namespace) -> int:
         from spec_vla_ros.bench.decoding.plot import plot_passes
 
         plot_passes(rows, arguments.plot)
+    return 0 if rows else 1
+
+
+def _streams(arguments: argparse.Namespace) -> int:
+    import torch
+
+    from spec_vla_ros.bench.decoding.stream_files import read_stream
+    from spec_vla_ros.bench.decoding.stream_tokens import at_rate, encoded, read_statistics
+    from spec_vla_ros.bench.decoding.streams import cases, measure, need_heads
+
+    torch.set_num_threads(1)  # small matrices
+    statistics = read_statistics(arguments.statistics) if arguments.statistics else None
+    presets = arguments.presets
+    if presets is None:
+        presets = [name for name, preset in PRESETS.items() if preset.drafters and not need_heads([name])]
+    for preset in need_heads(presets):
+        _say(f"{preset} drafts with a trained head, which needs its model; left out")
+    todo = cases(presets, arguments.drafters, arguments.radii, arguments.draft_width)
+    streams = []
+    for path in arguments.files:
+        stream = encoded(read_stream(path, arguments.action_topic), statistics, arguments.rate)
+        streams += [stream, *(at_rate(stream, hz) for hz in arguments.at)]
+    rows = measure(streams, todo, arguments.tip, _say)
+    _write(arguments.json, rows)
     return 0 if rows else 1
 
 

@@ -33,11 +33,13 @@ def best_node(
     ancestors: Tensor,
     tokens: ActionTokens,
     budget: int = UNLIMITED,
+    costs: Tensor | None = None,
 ) -> Tensor:
     """The last node of the winning branch, int64 scalar; -1 where no branch begins well.
 
     ``draft`` (M,) ids; ``verifier`` (M,) its argmax at each node's parent; ``radii`` (M,) bins; ``ancestors`` (M, M)
-    boolean, a node's path with itself; ``budget``: bins that the distances of a branch may add up to.
+    boolean, a node's path with itself; ``budget``: bins that the distances of a branch may add up to; ``costs`` (M,)
+    1, or 0 where a distance takes nothing from it (every bin is the same command), None = 1 everywhere.
 
     At radius 0 the ids themselves must be equal, although two ids share the topmost bin: the rows after a draft
     are conditioned on its id, and strict decoding promises what autoregressive decoding would have said.
@@ -48,11 +50,13 @@ def best_node(
     fine = (gaps <= radii) & ((radii > 0) | (draft == verifier))
     path = ancestors.to(torch.float32)  # exact for these small whole numbers, and matrix products exist everywhere
     broken = path @ (~fine).float()
-    spent = path @ gaps.clamp(max=tokens.bins).float()
+    near = gaps.clamp(max=tokens.bins).float()
+    off = path @ near
+    spent = off if costs is None else path @ (near * costs)
     accepted = (broken == 0) & (spent <= budget)
     # A prefix of an affordable branch is affordable, so accepted nodes form branches without holes.
     longest = path.sum(1)
-    score = (longest * (tokens.bins * len(draft) + 1) - spent).masked_fill(~accepted, -1.0)
+    score = (longest * (tokens.bins * len(draft) + 1) - off).masked_fill(~accepted, -1.0)
     return score.argmax().masked_fill(~accepted.any(), -1)
 
 

@@ -14,6 +14,7 @@ from torch import Tensor
 from spec_vla_ros.errors import NonActionTokenError
 from spec_vla_ros.openvla.action_tokens import ActionTokens
 from spec_vla_ros.policy_types import DecodeReport, DecodeSettings
+from spec_vla_ros.tolerance import Tolerance
 
 from .acceptance import UNLIMITED
 from .drafters import DraftContext, Drafter, Observation, Refine, SecondLook
@@ -49,7 +50,7 @@ def decode_autoregressive(verifier: Verifier, prompt: Tensor, action_dim: int, s
         drafter_per_pass=("",) * len(passes),
         token_source=("verifier",) * action_dim,
         max_accepted_distance=0,
-        acceptance_radius=(0,) * action_dim,
+        tolerance=Tolerance.exact(action_dim),
         draft_depth=0,
         emit=settings.emit,
     )
@@ -59,7 +60,7 @@ def decode_autoregressive(verifier: Verifier, prompt: Tensor, action_dim: int, s
 def decode_speculative(
     verifier: Verifier,
     prompt: Tensor,
-    action_dim: int,
+    tolerance: Tolerance,
     drafters: Sequence[Drafter],
     settings: DecodeSettings,
     history: Sequence[Sequence[int]] = (),
@@ -68,10 +69,10 @@ def decode_speculative(
     """Decode ``prompt`` (1, P, hidden), checking drafted tokens already in the pass over the prompt.
 
     Each pass carries the rows that are settled (first the prompt, later the last emitted token) and a tree of drafts
-    for the dimensions after them. The best branch whose tokens lie within the radius of the verifier's argmax stands
+    for the dimensions after them. The best branch whose tokens lie within ``tolerance`` of the verifier's argmax stands
     (:mod:`.acceptance`); the argmax after it is emitted as well, so every pass settles at least one token and the
-    last dimension is never drafted. The prompt plus a branch of ``action_dim`` - 1 drafted rows can therefore settle
-    the whole action in one pass.
+    last dimension is never drafted. The prompt plus a branch of A - 1 drafted rows can therefore settle the whole
+    action in one pass.
 
     ``emit="draft"`` emits the accepted tokens themselves (Spec-VLA, arXiv 2507.22424). ``emit="verifier"`` emits
     the verifier's argmax in their place: the draft then only conditions the later dimensions. In both cases the
@@ -89,8 +90,8 @@ def decode_speculative(
     Raises :class:`NonFiniteError`, and :class:`NonActionTokenError` where the model's choice after a prefix that stands
     is no action; what it says on rejected rows, and what drafters propose, never raises.
     """
-    tokens, radii = verifier.tokens, settings.radii(action_dim)
-    limit = budget = UNLIMITED if settings.radius_sum is None else settings.radius_sum
+    tokens, radii, costs, action_dim = verifier.tokens, tolerance.bins, tolerance.costs, tolerance.action_dim
+    limit = budget = UNLIMITED if tolerance.budget is None else tolerance.budget
     passes, trees, emitted, sources, distance, margins, looked = [], [], [], [], 0, [], False
     settled, start, rejected, kept = prompt, 0, (), []
     for drafter in drafters:
@@ -103,7 +104,8 @@ def decode_speculative(
             passes[-1] if passes else None, tuple(kept),
         )  # fmt: skip
         tree = _grow(drafters, context)
-        verdict = verifier.run(settled, start, tree, radii[first : first + count], budget)
+        drafted = slice(first, first + count)
+        verdict = verifier.run(settled, start, tree, radii[drafted], budget, costs[drafted])
 
         for node, before in zip(verdict.path, [ROOT, *verdict.path], strict=False):
             choice = verdict.after(before)
@@ -112,7 +114,7 @@ def decode_speculative(
             sources.append(tree.names[node])
             kept.append(tree.tokens[node])
             gap = abs(int(tokens.to_bins(tree.tokens[node])) - int(tokens.to_bins(choice)))
-            distance, budget = max(distance, gap), budget - gap
+            distance, budget = max(distance, gap), budget - gap * costs[len(emitted) - 1]
         last = verdict.path[-1] if verdict.path else ROOT
         emitted.append(_action(verdict.after(last), len(emitted), tokens))
         sources.append("verifier")
@@ -135,7 +137,7 @@ def decode_speculative(
         drafter_per_pass=tuple("+".join(tree.drafters) for tree in trees),
         token_source=tuple(sources),
         max_accepted_distance=distance,
-        acceptance_radius=radii,
+        tolerance=tolerance,
         draft_depth=settings.draft_depth,
         draft_width=settings.draft_width,
         emit=settings.emit,

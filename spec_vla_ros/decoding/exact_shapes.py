@@ -11,7 +11,7 @@ from spec_vla_ros.openvla.action_tokens import ActionTokens
 from spec_vla_ros.openvla.llama import KVCache, rope_tables
 from spec_vla_ros.openvla.model import OpenVLA
 
-from .outcome import Answer, Question, bias_of, outcome_of
+from .outcome import Answer, Nodes, Question, bias_of, outcome_of
 from .tree import ancestors_of
 
 
@@ -30,22 +30,20 @@ class ExactShapes:
     def run(self, question: Question) -> Answer:
         """The pass: settled rows and then the tree, in the slots from ``question.start`` on."""
         language_model, tree, edge = self._model.language_model, question.tree, question.edge
-        ids, parents, depths, limits = self._positions.new_tensor(
-            [tree.tokens, [parent + 1 for parent in tree.parents], tree.depths, question.limits]
-        )
+        nodes = Nodes(*self._positions.new_tensor(question.nodes))
         rows = question.settled
         if isinstance(rows, int):
             rows = language_model.embed(self._positions.new_tensor([[rows]]))
-        rows = torch.cat([rows, language_model.embed(ids)[None]], dim=1)
-        ancestors = ancestors_of(parents, tree.levels)
+        rows = torch.cat([rows, language_model.embed(nodes.ids)[None]], dim=1)
+        ancestors = ancestors_of(nodes.parents, tree.levels)
         # A node stands where its token would stand in the action, wherever its slot is.
-        places = torch.cat([self._positions[question.start : edge], edge + depths])
+        places = torch.cat([self._positions[question.start : edge], edge + nodes.depths])
         rope = self._cos[..., places, :], self._sin[..., places, :]
         hidden = language_model(
             rows, places, self._mask(question, ancestors), self._cache, question.start, rope, edge + len(tree)
         )
         logits = language_model.logits(hidden[0, question.count - 1 :])  # after the last settled row and each node
-        outcome = outcome_of(logits, ids, parents, limits, ancestors, self._tokens, question.budget, None)
+        outcome = outcome_of(logits, nodes, ancestors, self._tokens, question.budget, None)
         return Answer(outcome, hidden, question.count)
 
     def _mask(self, question: Question, ancestors: Tensor) -> Tensor | None:

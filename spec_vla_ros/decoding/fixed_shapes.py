@@ -22,13 +22,14 @@ from spec_vla_ros.openvla.model import OpenVLA
 from spec_vla_ros.openvla.prompt import MAX_PROMPT_IDS
 
 from .graphs import Pool, Replay
-from .outcome import Answer, Question, bias_of, outcome_of
+from .outcome import Answer, Nodes, Question, bias_of, outcome_of
 from .tree import TREE_ROWS, ancestors_of
 
 TREE_LEVELS = 6  # of a tree; actions of more than seven dimensions may want deeper ones
 TEXT_SIZES = (32, 64, MAX_PROMPT_IDS)  # prompt ids, filled up to one of these
 TREE_SIZES = (0, 8, 32, TREE_ROWS)
 HEADER = 5  # start, settled rows, budget, token, drafted rows
+PER_ROW = len(Nodes._fields)
 
 
 @dataclass(frozen=True)
@@ -105,7 +106,7 @@ class FixedShapes:
         self._positions = torch.arange(cache.slots, device=model.device)
         self._cos, self._sin = rope_tables(model.config.llama, self._positions, model.dtype)
         # What every recording reads: rows of a prompt, and the vector that says what the pass is about.
-        width, length = model.config.llama.hidden_size, HEADER + 4 * TREE_ROWS
+        width, length = model.config.llama.hidden_size, HEADER + PER_ROW * TREE_ROWS
         self._rows = torch.zeros(1, cache.slots, width, device=model.device, dtype=model.dtype)
         self._control = torch.zeros(length, dtype=torch.long, device=model.device)
         self._host = torch.zeros(length, dtype=torch.long, pin_memory=model.device.type == "cuda")
@@ -139,8 +140,8 @@ class FixedShapes:
         tree, token = question.tree, question.settled if isinstance(question.settled, int) else 0
         pad = [0] * (shape.drafted - len(tree))
         values = [question.start, question.count, question.budget, token, len(tree)]
-        values += [*tree.tokens, *pad, *(parent + 1 for parent in tree.parents), *pad]
-        values += [*tree.depths, *pad, *question.limits, *pad]
+        for row in question.nodes:
+            values += [*row, *pad]
         self._host[: len(values)] = torch.tensor(values)
         self._control.copy_(self._host, non_blocking=True)
 
@@ -148,23 +149,23 @@ class FixedShapes:
         """What is recorded: outcome (2 ``drafted`` + 4,) int64 and the states of all rows. Reads its buffers only."""
         language_model, count = self._model.language_model, shape.drafted
         start, settled, budget, token, drafted = self._control[:HEADER].unbind()
-        ids, parents, depths, limits = self._control[HEADER : HEADER + 4 * count].view(4, count).unbind()
+        nodes = Nodes(*self._control[HEADER : HEADER + PER_ROW * count].view(PER_ROW, count).unbind())
         edge, trash = start + settled, self._cache.slots - 1
         rows = self._rows[:, : shape.settled] if shape.from_rows else language_model.embed(token.view(1, 1))
         if count:
-            rows = torch.cat([rows, language_model.embed(ids)[None]], dim=1)
-        first, nodes = self._positions[: shape.settled], self._positions[:count]
-        places = torch.cat([start + first, edge + depths]).clamp(max=trash)
-        real = torch.cat([first < settled, nodes < drafted])
-        slots = torch.cat([start + first, edge + nodes]).masked_fill(~real, trash)
-        ancestors = ancestors_of(parents, shape.levels)
+            rows = torch.cat([rows, language_model.embed(nodes.ids)[None]], dim=1)
+        first, behind = self._positions[: shape.settled], self._positions[:count]
+        places = torch.cat([start + first, edge + nodes.depths]).clamp(max=trash)
+        real = torch.cat([first < settled, behind < drafted])
+        slots = torch.cat([start + first, edge + behind]).masked_fill(~real, trash)
+        ancestors = ancestors_of(nodes.parents, shape.levels)
         rope = self._cos[..., places, :], self._sin[..., places, :]
         mask = self._mask(shape, start, edge, ancestors)
         hidden = language_model(rows, places, mask, self._cache, slots, rope, shape.end)
-        said = hidden[0].index_select(0, torch.cat([(settled - 1)[None], shape.settled + nodes]))
+        said = hidden[0].index_select(0, torch.cat([(settled - 1)[None], shape.settled + behind]))
         unread = self._positions[: count + 1] > drafted
         logits = language_model.logits(said)  # [drafted + 1, vocabulary]
-        return outcome_of(logits, ids, parents, limits, ancestors, self._tokens, budget, unread), hidden
+        return outcome_of(logits, nodes, ancestors, self._tokens, budget, unread), hidden
 
     def _mask(self, shape: Shape, start: Tensor, edge: Tensor, ancestors: Tensor) -> Tensor:
         """(rows, slots in sight): settled rows see what is before them, nodes the settled rows and their branch."""

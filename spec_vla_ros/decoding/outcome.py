@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -24,7 +25,7 @@ MICRO = 1_000_000  # margins travel as whole micronats
 class Question:
     """``settled``: input rows (1, K, H) of a prompt, or the id of one settled token, for cache slot ``start`` and
     those after it. ``tree``: M ids that may follow; ``radii``: distance in bins within which they stand, by depth;
-    ``budget``: of the sum along a branch.
+    ``budget``: of the sum along a branch, of which a bin takes what ``costs`` says, by depth; 1 where nothing is said.
     """
 
     settled: Tensor | int
@@ -32,6 +33,7 @@ class Question:
     tree: DraftTree = NO_DRAFT
     radii: Sequence[int] = ()
     budget: int = UNLIMITED
+    costs: Sequence[int] = ()
 
     @property
     def count(self) -> int:
@@ -44,9 +46,24 @@ class Question:
         return self.start + self.count
 
     @property
-    def limits(self) -> list[int]:
-        """(M,) radius of each node."""
-        return [self.radii[depth] for depth in self.tree.depths]
+    def nodes(self) -> list[list[int]]:
+        """The rows of :class:`Nodes`."""
+        tree, costs = self.tree, self.costs
+        limits = [self.radii[depth] for depth in tree.depths]
+        prices = [costs[depth] if costs else 1 for depth in tree.depths]
+        return [list(tree.tokens), [parent + 1 for parent in tree.parents], list(tree.depths), limits, prices]
+
+
+class Nodes(NamedTuple):
+    """Drafted rows on the device, each (N,) int64: ids, parents (shifted so that 0 is the root), tokens before each on
+    its branch, radius in bins, and what a bin takes of the budget.
+    """
+
+    ids: Tensor
+    parents: Tensor
+    depths: Tensor
+    limits: Tensor
+    prices: Tensor
 
 
 @dataclass(frozen=True)
@@ -73,9 +90,7 @@ class Judgement:
 
 def outcome_of(
     logits: Tensor,
-    ids: Tensor,
-    parents: Tensor,
-    limits: Tensor,
+    nodes: Nodes,
     ancestors: Tensor,
     tokens: ActionTokens,
     budget: int | Tensor,
@@ -83,12 +98,11 @@ def outcome_of(
 ) -> Tensor:
     """(2 N + 4,) int64: N + 1 choices, the last accepted node, whether all is finite, N + 1 margins in micronats.
 
-    ``logits`` (N + 1, vocabulary) after the last settled row and after each node; ``ids``, ``parents`` (shifted so
-    that 0 is the root) and ``limits`` (N,) of the nodes; ``ancestors`` (N, N); ``unread`` (N + 1,): nobody asks for
-    it, so it need not be finite; None = all are asked for.
+    ``logits`` (N + 1, vocabulary) after the last settled row and after each node; ``ancestors`` (N, N); ``unread``
+    (N + 1,): nobody asks for it, so it need not be finite; None = all are asked for.
     """
     greedy = logits.argmax(1)  # the lowest id where logits tie
-    best = best_node(ids, greedy[parents], limits, ancestors, tokens, budget)
+    best = best_node(nodes.ids, greedy[nodes.parents], nodes.limits, ancestors, tokens, budget, nodes.prices)
     finite = logits.isfinite().all(1)
     if unread is not None:
         finite = finite | unread

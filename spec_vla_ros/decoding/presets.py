@@ -17,8 +17,7 @@ AUTO, CUSTOM = "auto", "custom"
 FALLBACK = "training_free"
 
 # What each decides. "spec_vla" is the paper (arXiv 2507.22424): nothing is drafted before the verifier has run once,
-# accepted drafts are emitted themselves, and the gripper is relaxed like everything else. A width of 64 stands for as
-# many branches as a pass has rows for.
+# accepted drafts are emitted themselves. A width of 64 stands for as many branches as a pass has rows for.
 PRESETS: dict[str, DecodeSettings] = {
     "autoregressive": DecodeSettings(decoder="autoregressive", drafters=()),
     "spec_vla": DecodeSettings(drafters=("eagle",), draft_width=8, emit="draft"),
@@ -27,14 +26,11 @@ PRESETS: dict[str, DecodeSettings] = {
 }
 NAMES = (AUTO, CUSTOM, *PRESETS)
 DECIDED = ("decoder", "drafters", "draft_width", "emit")  # by every preset but "custom"
-PAPER = "spec_vla"
 
 
 def decided_by(preset: str) -> tuple[str, ...]:
     """Settings that ``preset`` overrules."""
-    if preset == CUSTOM:
-        return ()
-    return (*DECIDED, "gripper_radius") if preset == PAPER else DECIDED
+    return () if preset == CUSTOM else DECIDED
 
 
 def resolve(settings: DecodeSettings, heads: Collection[str]) -> DecodeSettings:
@@ -47,7 +43,4 @@ def resolve(settings: DecodeSettings, heads: Collection[str]) -> DecodeSettings:
     preset = PRESETS[name]
     if any(drafter in TRAINED and drafter not in heads for drafter in preset.drafters):
         name, preset = FALLBACK, PRESETS[FALLBACK]
-    decided = {field: getattr(preset, field) for field in DECIDED}
-    if name == PAPER:
-        decided["gripper_radius"] = settings.acceptance_radius
-    return replace(settings, preset=name, **decided)
+    return replace(settings, preset=name, **{field: getattr(preset, field) for field in DECIDED})

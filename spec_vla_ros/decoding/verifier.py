@@ -108,11 +108,13 @@ class Verifier:
         tree: DraftTree = NO_DRAFT,
         radii: Sequence[int] = (),
         budget: int = UNLIMITED,
+        costs: Sequence[int] = (),
     ) -> Verdict:
         """Append rows to the cache at slot ``start`` and judge the tree, with a single transfer to the host.
 
         ``settled``: input rows (1, K, hidden) of a prompt, or the id of one settled token. ``tree``: ids that may
-        follow; ``radii``: distance in bins within which they stand, by depth; ``budget``: of the sum along a branch.
+        follow; ``radii``: distance in bins within which they stand, by depth; ``budget``: of the sum along a branch, of
+        which a bin takes what ``costs`` says, by depth (1 where it says nothing).
         Slots from ``start`` on are overwritten; afterwards the cache holds the settled and the accepted rows without a
         gap, and what lies behind them is forgotten by starting the next pass there.
 
@@ -121,7 +123,7 @@ class Verifier:
         """
         if len(tree) > TREE_ROWS:
             raise ValueError(f"the tree has {len(tree)} nodes, a pass has at most {TREE_ROWS} drafted rows")
-        question = Question(settled, start, tree, radii, budget)
+        question = Question(settled, start, tree, radii, budget, costs)
         edge, needed = question.edge, question.edge + len(tree)
         if needed > self._room:
             raise InstructionError(f"the prompt needs {needed} rows, the cache has {self._room}")

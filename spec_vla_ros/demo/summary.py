@@ -27,9 +27,10 @@ class Setting:
     preset: str = CUSTOM
 
     @staticmethod
-    def of(preset: str, radius: int = 9, depth: int = 6) -> Setting:
-        """What ``preset`` decides, with this acceptance radius (bins) and draft depth."""
+    def of(preset: str) -> Setting:
+        """What ``preset`` decides, with the usual acceptance radius (bins) and draft depth."""
         decided = PRESETS[preset]
+        radius, depth = decided.acceptance_radius, decided.draft_depth
         if decided.decoder == "autoregressive":
             return Setting("autoregressive", preset=preset)
         return Setting(decided.decoder, decided.drafters, radius, depth, decided.emit, decided.draft_width, preset)

@@ -7,7 +7,8 @@ work through whatever arrives, in the thread that serves everything else, and an
 from __future__ import annotations
 
 import weakref
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 from rcl_interfaces.msg import ListParametersResult, SetParametersResult
@@ -51,8 +52,9 @@ _UNKNOWN = (ParameterNotDeclaredException, ParameterUninitializedException)
 class ParameterServices:
     """Made by a node that was started with ``start_parameter_services=False``; lives as long as the node keeps it."""
 
-    def __init__(self, node: Any) -> None:
-        self._node_reference = weakref.ref(node)
+    def __init__(self, node: Any, removed: Mapping[str, str] = MappingProxyType({})) -> None:
+        """``removed``: parameters that the node used to have, each with what to say to who sets one."""
+        self._node_reference, self._removed = weakref.ref(node), removed
         callbacks = {
             "get_parameters": self._get, "get_parameter_types": self._get_types,
             "describe_parameters": self._describe, "list_parameters": self._list, "set_parameters": self._set,
@@ -153,7 +155,9 @@ class ParameterServices:
             result = self._node.set_parameters_atomically([Parameter.from_parameter_msg(m) for m in messages])
         except ParameterNotDeclaredException:
             unknown = [m.name for m in messages if not self._node.has_parameter(m.name)]
-            return SetParametersResult(successful=False, reason=f"not declared: {shortened(unknown)}")
+            about = [f"{name} {self._removed[name]}" for name in unknown if name in self._removed]
+            reason = f"not declared: {shortened(unknown)}"
+            return SetParametersResult(successful=False, reason="; ".join([reason, *about]))
         except Exception as error:  # noqa: BLE001  whatever a value provokes, the caller is told and the node goes on
             return self._refused(service, f"{type(error).__name__}: {error}")
         if not result.successful:

@@ -9,11 +9,13 @@ import numpy as np
 
 from spec_vla_ros.errors import StatisticsError
 from spec_vla_ros.motion.data_sets import action_period
-from spec_vla_ros.openvla.action_tokens import ROTATIONS, TRANSLATIONS, ActionStatistics, choose_statistics
+from spec_vla_ros.openvla.action_tokens import ActionStatistics, choose_statistics
+from spec_vla_ros.policy_types import DecodeSettings
+from spec_vla_ros.tolerance import ROTATIONS, TRANSLATIONS
 
 from .findings import Report
 
-RADIUS = 9  # bins; the node's default
+RADIUS = DecodeSettings.acceptance_radius  # bins
 NODE_ACTION_DIM = 7  # x y z roll pitch yaw gripper: what the act node can execute
 AXES = ("x", "y", "z", "roll", "pitch", "yaw", "gripper")
 LONGEST_STEP, WIDEST_TURN = 0.5, np.pi  # m and rad per step in one direction; beyond is no data set of an arm

@@ -78,15 +78,18 @@ def _joined(parts: Iterable[np.ndarray | None]) -> np.ndarray | None:
     return None if any(part is None for part in found) else np.concatenate(found)
 
 
-def read_actions(data: DataSet, rows: Rows, key: str) -> np.ndarray:
-    """(M, A) float64, of all rows or of evenly chosen files with about ``ENOUGH_ACTIONS``. Raises
+def read_actions(data: DataSet, rows: Rows, key: str, enough: int = ENOUGH_ACTIONS) -> np.ndarray:
+    """(M, A) float64, of all rows or, where there are far more, of evenly chosen files with about ``enough``. Raises
     :class:`LeRobotError`.
     """
-    step = max(1, round(len(rows) / ENOUGH_ACTIONS))
+    step = max(1, round(len(rows) / enough))
     found = []
     for path in [path for path, count in zip(rows.files, rows.counts, strict=True) if count][::step]:
         column = _columns(path, [key], [key])[key]
+        sizes = columns_of.list_value_length(column).unique() if any(kind(column.type) for kind in _LISTS) else [0]
         try:
+            if len(sizes) > 1:
+                raise ValueError
             found.append(_flat(column).astype(np.float64).reshape(len(column), -1))
         except (ValueError, TypeError):
             raise LeRobotError(f"{path}: the cells of {key} are not equally many numbers") from None

@@ -22,7 +22,7 @@ class Options:
     model: str
     work: Path
     presets: tuple[str, ...] = tuple(PRESETS)
-    radius: int = 9
+    radius: int = DecodeSettings.acceptance_radius
     trials: int = STATES
     tasks: tuple[int, ...] = tuple(range(TASKS))
     seed: int = 0

@@ -78,7 +78,7 @@ class ActNode(LifecycleNode):
         self._announced: Action | None = None  # an action that the safety loop has yet to take up
         self._newcomers, self._own_publishers = 0, set()
         parameters.declare(self)
-        ParameterServices(self)  # instead of rclpy's, which know no bounds
+        ParameterServices(self, parameters.REMOVED)  # instead of rclpy's, which know no bounds
         guard_labels(self)
         self.add_on_set_parameters_callback(self._note_instruction)
         if hasattr(self, "add_post_set_parameters_callback"):  # not on Humble, where the next heartbeat tells
@@ -445,4 +445,5 @@ class ActNode(LifecycleNode):
 def main(args: list[str] | None = None) -> NoReturn:
     """Run the node until SIGINT or SIGTERM; zero is the last command either way. The process ends with it."""
     sys.setswitchinterval(0.001)  # s; with 5 ms the worker's Python code holds up heartbeats and answers
-    process.leave(process.run("act", lambda stop: ActNode(stop=stop), ActNode.stop_for_good, args, ActNode.on_stray))
+    how = (ActNode.stop_for_good, args, ActNode.on_stray, parameters.REMOVED)
+    process.leave(process.run("act", lambda stop: ActNode(stop=stop), *how))

@@ -49,9 +49,9 @@ def stats_message(
     message.sequence = request.number
     message.decoder, message.emit = report.decoder, report.emit
     message.drafters = list(report.drafters)
-    message.acceptance_radius = [int(radius) for radius in report.acceptance_radius]
-    if len(bin_width) == len(report.acceptance_radius):
-        message.acceptance_radius_si = [r * w for r, w in zip(report.acceptance_radius, bin_width, strict=True)]
+    message.acceptance_radius = [int(bins) for bins in report.tolerance.bins]
+    if len(bin_width) == report.tolerance.action_dim:
+        message.acceptance_radius_si = list(report.tolerance.in_units(bin_width))
     message.draft_depth, message.draft_width = int(report.draft_depth), int(report.draft_width)
     message.verifier_passes = int(report.verifier_passes)
     message.drafted_per_pass = [int(count) for count in report.drafted_per_pass]

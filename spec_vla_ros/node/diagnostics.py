@@ -49,14 +49,14 @@ class DecodeWindow:
             "decoder": last.decoder,
             "draft_depth": str(last.draft_depth),
             "emit": last.emit,
-            "acceptance_radius bins": " ".join(map(str, last.acceptance_radius)),
+            "acceptance_radius bins": " ".join(map(str, last.tolerance.bins)),
         }
         if result.prompt:
             values["prompt"] = printable(result.prompt)
         if result.picture:
             values["picture"] = result.picture
-        if len(bin_width) == len(last.acceptance_radius) >= 6:
-            si = 1e3 * np.array(bin_width) * last.acceptance_radius
+        if len(bin_width) == last.tolerance.action_dim >= 6:
+            si = 1e3 * np.array(last.tolerance.in_units(bin_width))
             values["acceptance_radius mm"] = " ".join(f"{value:.2f}" for value in si[:3])
             values["acceptance_radius mrad"] = " ".join(f"{value:.2f}" for value in si[3:6])
         return values

@@ -21,12 +21,16 @@ from spec_vla_ros.motion.watchdog import Limits
 from spec_vla_ros.openvla.picture import AUTO, IMAGE_RESIZES
 from spec_vla_ros.policy_types import DecodeSettings
 from spec_vla_ros.ros.parameters import Spec, declare_all, fixed
+from spec_vla_ros.tolerance import NO_GRIPPER_RADIUS
 
 SHORTEST_STEP = 0.02  # s
 FRAMES = ("base_frame", "command_frame", "tool_frame")  # an empty one is none, or another one
 BOX = {"workspace_min", "workspace_max"}
 DECODERS = ("autoregressive", "speculative")
 EMITS = ("verifier", "draft")
+# What older files and command lines may still set: name, and what to say of it.
+REMOVED = {"gripper_radius": NO_GRIPPER_RADIUS}
+DECODING = DecodeSettings(preset="auto")  # the defaults
 
 
 PARAMETERS: tuple[Spec, ...] = (
@@ -105,27 +109,34 @@ PARAMETERS: tuple[Spec, ...] = (
     # Decoding. Read once per inference, so that no change lands between draft and verification.
     Spec(
         "preset",
-        "auto",
+        DECODING.preset,
         "Way to decode; auto = fastest where its head is installed, else training_free; custom = as the next four say",
         choices=PRESETS,
     ),
-    Spec("decoder", "speculative", "With preset custom: how tokens are decoded", choices=DECODERS),
-    Spec("drafters", ["refine", "hold"], "With preset custom: who drafts, in the order of their branches"),
-    Spec("draft_width", 1, "With preset custom: branches of each drafter per pass", range=(1, 64)),
-    Spec("emit", "verifier", "With preset custom: whose token is emitted where a draft is accepted", choices=EMITS),
+    Spec("decoder", DECODING.decoder, "With preset custom: how tokens are decoded", choices=DECODERS),
+    Spec("drafters", list(DECODING.drafters), "With preset custom: who drafts, in the order of their branches"),
+    Spec("draft_width", DECODING.draft_width, "With preset custom: branches of each drafter per pass", range=(1, 64)),
+    Spec("emit", DECODING.emit, "With preset custom: whose token is emitted where a draft is accepted", choices=EMITS),
     Spec(
         "acceptance_radius",
-        9,
-        "bins within which a drafted motion token is accepted; 0 = exact; bridge_orig: 1 bin is 0.2-0.3 mm per step",
+        DECODING.acceptance_radius,
+        "bins within which a drafted motion token is accepted; 0 = exact; bridge_orig: 1 bin is 0.2-0.3 mm per step; "
+        "the gripper's token is never drafted",
         range=(0, 20),
     ),
     Spec(
         "acceptance_mm",
         0.0,
-        "mm per step in x, y, z; with acceptance_mrad it replaces acceptance_radius unless both are 0",
+        "mm per step in x, y, z; tightens acceptance_radius, never loosens it (for mm alone set that to 20); "
+        "0 = no such bound",
         range=(0.0, 20.0),
     ),
-    Spec("acceptance_mrad", 0.0, "mrad per step in roll, pitch, yaw; likewise", range=(0.0, 200.0)),
+    Spec(
+        "acceptance_mrad",
+        0.0,
+        "mrad per step in roll, pitch, yaw; likewise; less than a bin, such as 0.01, is exact",
+        range=(0.0, 200.0),
+    ),
     Spec(
         "acceptance_sum",
         0,
@@ -134,12 +145,16 @@ PARAMETERS: tuple[Spec, ...] = (
     ),
     Spec(
         "second_look",
-        0.5,
+        DECODING.second_look,
         "nats; verify an action once more if the model was less sure than this of any choice; nearer to exact, slower",
         range=(0.0, 5.0),
     ),
-    Spec("gripper_radius", 0, "bins, the same for the gripper; 0 = exact, which costs little", range=(0, 20)),
-    Spec("draft_depth", 6, "tokens of a drafted branch at most; 0 = none; 7 tokens leave 6 to draft", range=(0, 6)),
+    Spec(
+        "draft_depth",
+        DECODING.draft_depth,
+        "tokens of a drafted branch at most; 0 = none; 7 tokens leave 6 to draft",
+        range=(0, 6),
+    ),
     # From action to velocity. Read once per inference.
     Spec("action_scale", 0.5, "Share of each motion that is executed; start low on a new robot", range=(0.0, 1.0)),
     Spec("max_linear_speed", 0.10, "m/s; faster steps are slowed as a whole and keep direction", range=(0.0, 0.5)),
@@ -335,15 +350,12 @@ def read_tunables(node: Any) -> Tunables:
     """One consistent snapshot for one inference."""
     names = (
         *("preset", "decoder", "drafters", "draft_width", "emit"),
-        *("acceptance_radius", "gripper_radius", "draft_depth", "second_look"),
+        *("acceptance_radius", "draft_depth", "second_look"),
     )
     decode = {name: node.get_parameter(name).value for name in names}
     decode["drafters"] = tuple(decode["drafters"])
-    mm, mrad = (node.get_parameter(f"acceptance_{unit}").value for unit in ("mm", "mrad"))
-    if mm or mrad:
-        decode |= {"radius_mm": mm, "radius_mrad": mrad}
-    if budget := node.get_parameter("acceptance_sum").value:
-        decode["radius_sum"] = budget
+    for bound in ("mm", "mrad", "sum"):
+        decode[f"radius_{bound}"] = node.get_parameter(f"acceptance_{bound}").value or None  # 0 = no such bound
     others = [name for name in Tunables.__dataclass_fields__ if name != "decode"]
     return Tunables(DecodeSettings(**decode), **{name: node.get_parameter(name).value for name in others})
 

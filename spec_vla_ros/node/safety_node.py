@@ -34,6 +34,7 @@ from spec_vla_ros.embedded_ros.doorway import ensure_rclpy
 ensure_rclpy()  # before the first import of rclpy or of a message package
 
 import rclpy
+from builtin_interfaces.msg import Time
 from geometry_msgs.msg import TwistStamped
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
@@ -109,9 +110,12 @@ class SafetyNode(Node):
         """Matched subscriptions."""
         return self._twist.get_subscription_count()
 
-    def send(self, twist: np.ndarray) -> None:
-        """Publish ``twist`` (6,), m/s and rad/s, stamped now by the ROS clock: sinks compare it with their own."""
-        stamp = self.get_clock().now().to_msg()
+    def stamp(self) -> Time:
+        """Now by the ROS clock, with which sinks compare; to be taken before a velocity is decided on."""
+        return self.get_clock().now().to_msg()
+
+    def send(self, twist: np.ndarray, stamp: Time) -> None:
+        """Publish ``twist`` (6,), m/s and rad/s."""
         self._twist.publish(conversions.twist_message(TwistStamped, twist, stamp, self._frame))
 
     def clockless(self) -> bool:
@@ -186,7 +190,7 @@ class Process:
                 self._signalled = False
                 self.loop.leave(now)
             if now >= due:
-                self._tick(now)
+                self._tick()
                 due = max(due + self._period, now)
             self._tell(now)
             self._look_at_events(now)
@@ -195,7 +199,7 @@ class Process:
     def despair(self) -> None:
         """Zero, whatever went wrong in here; the act node starts a successor, which says some more."""
         if self.loop.wire in (Wire.DRIVING, Wire.LAST_WORDS):
-            self._node.send(np.zeros(6))
+            self._node.send(np.zeros(6), self._node.stamp())
 
     def close(self) -> None:
         """Leave the graph."""
@@ -235,7 +239,10 @@ class Process:
     def _orphaned(self) -> bool:
         return self._alone or os.getppid() != self._parent
 
-    def _tick(self, now: float) -> None:
+    def _tick(self) -> None:
+        # Stamped before it is decided: a process that is suspended anywhere behind this line sends, on its return, a
+        # velocity that sinks refuse by its age.
+        stamp, now = self._node.stamp(), time.monotonic()
         if self._node.clockless():
             self.loop.hold(now)
         self._listeners = self._node.listeners()
@@ -245,7 +252,7 @@ class Process:
         if twist is None:
             self._intervals.pause()
             return
-        self._node.send(twist)
+        self._node.send(twist, stamp)
         self._intervals.add(now)
 
     def _tell(self, now: float, last: bool = False) -> None:

@@ -127,7 +127,7 @@ class Worker:
                 policy = self._factory()
             self.description, self.action_dim = dict(policy.describe()), policy.action_dim
             if (loaded := getattr(policy, "loaded", None)) is not None:
-                self.bin_width = tuple(float(width) for width in loaded.statistics.bin_width())
+                self.bin_width = tuple(float(width) for width in loaded.statistics.bin_width(loaded.tokens.n_bins))
         except BaseException as error:  # noqa: BLE001 - whatever it is, configure must hear of it
             self._load_error = error
             return

@@ -16,8 +16,6 @@ from numpy.typing import ArrayLike
 
 from spec_vla_ros.errors import NonActionTokenError, NonFiniteError, StatisticsError
 
-TRANSLATIONS, ROTATIONS = 3, 3  # x y z roll pitch yaw, then the gripper
-
 
 @dataclass(frozen=True)
 class ActionTokens:
@@ -96,15 +94,6 @@ class ActionStatistics:
     def bin_width(self, n_bins: int = 256) -> np.ndarray:
         """(A,) distance of neighbouring bins in action units (m, rad; 2/255 where nothing is normalised)."""
         return np.where(self.mask, self.q99 - self.q01, 2.0) / (n_bins - 1)
-
-    def radii_within(self, mm: float, mrad: float, gripper: int = 0) -> tuple[int, ...]:
-        """The largest whole radii in bins that stay within ``mm`` and ``mrad``; dimensions after the sixth get
-        ``gripper`` bins. A dimension of zero width gets the full range, since no choice of bin moves it.
-        """
-        limits = np.array([mm] * TRANSLATIONS + [mrad] * ROTATIONS)[: self.action_dim] / 1000
-        width = self.bin_width()[: len(limits)]
-        bins = np.where(width > 0, np.floor(limits / np.where(width > 0, width, 1) + 1e-9), 255)
-        return tuple(int(b) for b in np.minimum(bins, 255)) + (gripper,) * (self.action_dim - len(limits))
 
 
 def choose_statistics(statistics: Mapping[str, Any], key: str | None) -> ActionStatistics:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from spec_vla_ros.tolerance import Tolerance
+
 from .compare import AXES, UNITS, Comparison
 from .verdict import AUTOREGRESSIVE, MOTIONS, Level, Verdict, differences
 
@@ -125,18 +127,18 @@ def speed(verdict: Verdict) -> str:
     return f"{'no faster' if factor >= SLOWER else f'slower, {1 / factor:.2f} times as long,'} where it was measured"
 
 
-def limits(radius: Sequence[int], radius_si: Sequence[float], budget: int = 0) -> str:
+def limits(tolerance: Tolerance, radius_si: Sequence[float]) -> str:
     """What acceptance allows an action to differ by, per axis, axes of one limit together."""
     groups: list[tuple[list[str], str]] = []
-    for axis in range(min(MOTIONS, len(radius))):
-        text = "exact" if not radius[axis] else f"{radius_si[axis]:.1f} {UNITS[axis]} ({radius[axis]} bins)"
+    for axis, (bins, cost) in enumerate(zip(tolerance.bins[:MOTIONS], tolerance.costs, strict=False)):
+        text = "exact" if not bins else f"{radius_si[axis]:.1f} {UNITS[axis]} ({bins} bins)"
+        text = text if cost else "never moves"
         if groups and groups[-1][1] == text:
             groups[-1][0].append(AXES[axis])
         else:
             groups.append(([AXES[axis]], text))
-    gripper = f"{radius[-1]} bins" if radius[-1] else "exact"
-    words = ", ".join(f"{' '.join(names)}: {text}" for names, text in [*groups, (["gripper"], gripper)])
-    return words + (f"; all together {budget} bins" if budget else "")
+    words = ", ".join(f"{' '.join(names)}: {text}" for names, text in [*groups, (["gripper"], "exact")])
+    return words + (f"; all together {tolerance.budget} bins" if tolerance.budget else "")
 
 
 def next_step(verdict: Verdict, made: Mapping[str, Any]) -> str:
@@ -153,7 +155,7 @@ def next_step(verdict: Verdict, made: Mapping[str, Any]) -> str:
             f"{few}Judge the largest differences above: if your task bears them in any step, go on to the dry run on "
             f"the arm (docs/bringup.md), else {_lower(made)}."
         )
-    if not any(verdict.radius[:MOTIONS]):
+    if not any(verdict.tolerance.bins):
         return (
             f"{few}At radius 0 nothing but rounding can make a difference. Replay with --dtype float32; if it stays, "
             "do not drive the arm with this decoder."
@@ -173,10 +175,10 @@ def next_step(verdict: Verdict, made: Mapping[str, Any]) -> str:
 
 
 def _lower(made: Mapping[str, Any]) -> str:
-    if made["acceptance_mm"] or made["acceptance_mrad"]:
-        radius = f"--acceptance-mm {made['acceptance_mm'] / 2:g} --acceptance-mrad {made['acceptance_mrad'] / 2:g}"
-    else:
-        radius = f"--acceptance-radius {made['acceptance_radius'] // 2}"
+    radius = f"--acceptance-radius {made['acceptance_radius'] // 2}"
+    for unit in ("mm", "mrad"):
+        if bound := made[f"acceptance_{unit}"]:
+            radius += f" --acceptance-{unit} {bound / 2:g}"
     look = max(1.0, 2 * made["second_look"])
     return f"lower the radius ({radius}; 0 is strict) or look twice more often (--second-look {look:g})"
 

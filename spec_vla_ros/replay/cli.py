@@ -8,11 +8,12 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from spec_vla_ros.arguments import BASE_MODEL, BINS, PERIOD, SHARE, SIZE, THREADS, Parser, whole
+from spec_vla_ros.arguments import BASE_MODEL, BINS, PERIOD, SHARE, SIZE, THREADS, Parser, gone, whole
 from spec_vla_ros.decoding.presets import PRESETS
 from spec_vla_ros.openvla.picture import AUTO, IMAGE_RESIZES
 from spec_vla_ros.outputs import require
 from spec_vla_ros.recordings.errors import ReplayError
+from spec_vla_ros.tolerance import NO_GRIPPER_RADIUS
 
 from .options import OUT, Options
 from .options import PRESETS as ALL
@@ -61,13 +62,17 @@ def _parser() -> Parser:
     parser.add_argument("--period", type=PERIOD, help="s between two images that are used; 0 = all (the data set's)")
     decoding = parser.add_argument_group("decoding", "as the node's parameters of the same names")
     add = decoding.add_argument
-    add("--acceptance-radius", type=BINS, default=9, metavar="BINS", help="(%(default)s)")
-    add("--acceptance-mm", type=SIZE, default=0.0, metavar="MM", help="with the next in place of the radius (0 = not)")
-    add("--acceptance-mrad", type=SIZE, default=0.0, metavar="MRAD", help="(0 = not)")
-    add("--acceptance-sum", type=BINS, default=0, metavar="BINS", help="of a whole action (0 = no limit)")
-    add("--gripper-radius", type=BINS, default=0, metavar="BINS", help="(0 = exact; spec_vla: the acceptance radius)")
-    add("--second-look", type=SIZE, default=0.5, metavar="NATS", help="(%(default)s; 0 = never)")
-    add("--draft-depth", type=BINS, default=6, metavar="TOKENS", help="(%(default)s)")
+    usual = Options.__dataclass_fields__
+    for name, kind, unit, about in (
+        ("acceptance_radius", BINS, "BINS", "(%(default)s)"),
+        ("acceptance_mm", SIZE, "MM", "tightens the radius in x, y, z (0 = no such bound)"),
+        ("acceptance_mrad", SIZE, "MRAD", "the same in roll, pitch, yaw"),
+        ("acceptance_sum", BINS, "BINS", "of a whole action (0 = no limit)"),
+        ("second_look", SIZE, "NATS", "(%(default)s; 0 = never)"),
+        ("draft_depth", BINS, "TOKENS", "(%(default)s)"),
+    ):
+        add(f"--{name.replace('_', '-')}", type=kind, default=usual[name].default, metavar=unit, help=about)
+    add("--gripper-radius", **gone(NO_GRIPPER_RADIUS))
     parser.add_argument("--draft-heads", default="", help="folder with draft heads (drafters/ of the model)")
     parser.add_argument("--unnorm-key", default="", help="statistics to use (the only ones)")
     parser.add_argument("--revision", default="", help="of a hub id")

@@ -137,6 +137,13 @@ def load(path: Path | str) -> dict[str, Any]:
         raise ReplayError(f"{path} is no golden file: {type(error).__name__}: {error}") from error
     if version != FORMAT:
         raise ReplayError(f"{path} has format {version}, this version reads {FORMAT}: save it anew")
+    settings = content.get("settings", {})  # of before: with a gripper_radius, which had no effect
+    metric = any(settings.get(f"acceptance_{unit}") for unit in ("mm", "mrad"))
+    if settings.pop("gripper_radius", None) is not None and metric:
+        raise ReplayError(
+            f"{path} is of a version in which acceptance_mm and acceptance_mrad replaced acceptance_radius; now the "
+            "tightest of them holds, and the actions are others: save it anew"
+        )
     return content
 
 

@@ -31,7 +31,7 @@ class Moment:
 
 def moments(comparison: Comparison, verdicts: Sequence[Verdict]) -> list[Moment]:
     """Those of all decoders: first the grippers that do the opposite, by time, then the others, the furthest first."""
-    share_of = {v.preset: shares(comparison.distances(v.preset, AUTOREGRESSIVE), v.radius) for v in verdicts}
+    share_of = {v.preset: shares(comparison.distances(v.preset, AUTOREGRESSIVE), v.tolerance) for v in verdicts}
     flips = {at for verdict in verdicts for at in verdict.flips}
     beyond: dict[int, list[Verdict]] = {}
     for verdict in verdicts:

@@ -16,27 +16,25 @@ PRESETS = ("autoregressive", "spec_vla", "training_free", "fastest")
 class Settings:
     """What decides the actions, named and measured as the node's parameters.
 
-    ``presets``: in the order of the report; the first one is compared with. ``gripper_radius``: the preset ``spec_vla``
-    takes ``acceptance_radius`` in its place. ``acceptance_mm``, ``acceptance_mrad``: both 0 = ``acceptance_radius``
-    (bins) counts. ``acceptance_sum``: bins, 0 = no limit. ``second_look``: nats, 0 = never.
+    ``presets``: in the order of the report; the first one is compared with. ``acceptance_radius``: bins.
+    ``acceptance_mm``, ``acceptance_mrad``: tighten it, 0 = not. ``acceptance_sum``: bins, 0 = no limit.
+    ``second_look``: nats, 0 = never.
     """
 
     presets: tuple[str, ...] = PRESETS
-    acceptance_radius: int = 9
-    gripper_radius: int = 0
+    acceptance_radius: int = DecodeSettings.acceptance_radius
     acceptance_mm: float = 0.0
     acceptance_mrad: float = 0.0
     acceptance_sum: int = 0
-    second_look: float = 0.5
-    draft_depth: int = 6
+    second_look: float = DecodeSettings.second_look
+    draft_depth: int = DecodeSettings.draft_depth
 
     def of(self, preset: str) -> DecodeSettings:
         """For the policy."""
-        in_si = bool(self.acceptance_mm or self.acceptance_mrad)
         return DecodeSettings(
-            preset=preset, acceptance_radius=self.acceptance_radius, gripper_radius=self.gripper_radius,
-            draft_depth=self.draft_depth, second_look=self.second_look, radius_sum=self.acceptance_sum or None,
-            radius_mm=self.acceptance_mm if in_si else None, radius_mrad=self.acceptance_mrad if in_si else None,
+            preset=preset, acceptance_radius=self.acceptance_radius, radius_mm=self.acceptance_mm or None,
+            radius_mrad=self.acceptance_mrad or None, radius_sum=self.acceptance_sum or None,
+            second_look=self.second_look, draft_depth=self.draft_depth,
         )  # fmt: skip
 
 

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from spec_vla_ros.recordings.writer import new_typestore, whole_bag
+from spec_vla_ros.tolerance import Tolerance
 
 ACTION, STATS = "spec_vla_ros/msg/DeltaAction", "spec_vla_ros/msg/DecodeStats"
 
@@ -68,15 +69,15 @@ def _action(store: Any, row: Mapping[str, Any], entry: Mapping[str, Any], period
 
 def _stats(store: Any, row: Mapping[str, Any], entry: Mapping[str, Any], bin_width: Sequence[float]) -> Any:
     passes, drafters = entry["passes"], entry["drafters"]
-    si = [radius * width for radius, width in zip(entry["radius"], bin_width, strict=False)]
+    tolerance = Tolerance.of_bins(entry["radius"], bin_width)
     times = {f"{name}_ms": value for name, value in entry["ms"].items()}
     return store.types[STATS](
         header=_header(store, row),
         sequence=row["index"] + 1,
         decoder="speculative" if drafters else "autoregressive",
         drafters=drafters,
-        acceptance_radius=np.array(entry["radius"], dtype=np.uint32),
-        acceptance_radius_si=np.array(si, dtype=np.float32),
+        acceptance_radius=np.array(tolerance.bins, dtype=np.uint32),
+        acceptance_radius_si=np.array(tolerance.in_units(bin_width), dtype=np.float32),
         draft_depth=entry["depth"],
         draft_width=entry["width"],
         emit=entry["emit"],

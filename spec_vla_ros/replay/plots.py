@@ -52,7 +52,7 @@ def overview(comparison: Comparison, verdicts: Sequence[Verdict]) -> dict[str, A
     """A row per decoder: the largest distance of each action as a share of the radius, and what is beyond it."""
     seconds, data, shapes, notes, top = comparison.seconds(), [], [], [], 1.3
     for row, verdict in enumerate(in_order(verdicts)):
-        share = shares(comparison.distances(verdict.preset, AUTOREGRESSIVE), verdict.radius)
+        share = shares(comparison.distances(verdict.preset, AUTOREGRESSIVE), verdict.tolerance)
         top = max(top, 1.15 * float(share.max()))
         beyond, flips = set(verdict.beyond), verdict.flips
         inside = [at for at in thinned(share) if at not in beyond]
@@ -84,10 +84,10 @@ def overview(comparison: Comparison, verdicts: Sequence[Verdict]) -> dict[str, A
 def by_axis(comparison: Comparison, verdict: Verdict) -> dict[str, Any]:
     """A row per axis: the signed difference of one decoder, with what the radius allows as a band."""
     bins = comparison.distances(verdict.preset, AUTOREGRESSIVE)
-    share, seconds = shares(bins, verdict.radius), comparison.seconds()
+    share, seconds = shares(bins, verdict.tolerance), comparison.seconds()
     own, plain = (np.array(comparison.values[name]) for name in (verdict.preset, AUTOREGRESSIVE))
     chosen = sorted({*thinned(share), *_marked(verdict, share)})
-    data, shapes, notes = [], [], []
+    data, shapes, notes, beyond = [], [], [], verdict.tolerance.beyond(bins)
     for axis in range(min(len(AXES), own.shape[1])):
         apart = (own - plain)[:, axis] * (1e3 if axis < MOTIONS else 1.0)
         limit = verdict.radius_si[axis]
@@ -98,7 +98,7 @@ def by_axis(comparison: Comparison, verdict: Verdict) -> dict[str, Any]:
         data.append({
             **place, "mode": "lines", "x": x, "y": y, "hovertemplate": told, "line": {"width": 1.2, "color": colour},
         })  # fmt: skip
-        marked = [at for at in chosen if bins[at, axis] > verdict.radius[axis]]
+        marked = [at for at in chosen if beyond[at, axis]]
         data.append({
             **place, "mode": "markers", "x": _list(seconds[marked]), "y": _list(apart[marked]), "hoverinfo": "text",
             "marker": {"size": 8, "color": "--bad" if axis < MOTIONS else "--flip",

@@ -74,7 +74,7 @@ def _card(content: Mapping[str, Any], comparison: Comparison, verdict: Verdict, 
     colour = colours(comparison.presets)[verdict.preset]
     rows = [
         ("Inside the radius", f"{inside} of {verdict.images} actions ({advice.share(inside, verdict.images)})"),
-        ("Allowed per action", text(advice.limits(verdict.radius, verdict.radius_si, verdict.budget))),
+        ("Allowed per action", text(advice.limits(verdict.tolerance, verdict.radius_si))),
         ("Difference per action", _distances(comparison, verdict)),
         ("Gripper", _gripper(comparison, verdict)),
         ("Passes", f"{own:.2f} in place of {plain:.2f} per action, {total} in place of {plain_total} in all: "

@@ -80,8 +80,9 @@ def times_of(content: Mapping[str, Any]) -> list[str]:
 
 def _acceptance(made: Mapping[str, Any]) -> str:
     mm, mrad = made["acceptance_mm"], made["acceptance_mrad"]
-    words = f"radius {mm:g} mm, {mrad:g} mrad" if mm or mrad else f"radius {made['acceptance_radius']} bins"
-    words += f", gripper {made['gripper_radius']} bins" if made["gripper_radius"] else ""
+    words = f"radius {made['acceptance_radius']} bins"
+    words += f", at most {mm:g} mm" if mm else ""
+    words += f", at most {mrad:g} mrad" if mrad else ""
     words += f", sum {made['acceptance_sum']} bins" if made["acceptance_sum"] else ""
     return words + (f", second look {made['second_look']:g} nats" if made["second_look"] else "")
 

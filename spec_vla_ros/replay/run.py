@@ -178,7 +178,7 @@ def as_json(result: PolicyResult) -> dict[str, Any]:
         "width": report.draft_width,
         "emit": report.emit,
         "distance": report.max_accepted_distance,
-        "radius": list(report.acceptance_radius),
+        "radius": list(report.tolerance.bins),
         "ms": {
             name: round(getattr(report, f"{name}_ms"), 3)
             for name in ("preprocess", "vision", "prefill", "decode", "total")

@@ -110,10 +110,11 @@ def replay(
         "errors": comparison.errors,
         "seconds": round(time.monotonic() - began, 1),
     }
-    verdicts = judge(comparison, loaded.statistics.bin_width(), settings.acceptance_sum)
+    bin_width = loaded.statistics.bin_width(loaded.tokens.n_bins).tolist()
+    verdicts = judge(comparison, bin_width, settings.acceptance_sum)
     result = Result(run.header, summary, left_out, bag.broken, counts, run.path, {}, answer(verdicts, settings.presets))
     if options.report:
-        _write(result, run, comparison, frames, verdicts, [float(w) for w in loaded.statistics.bin_width()], say)
+        _write(result, run, comparison, frames, verdicts, bin_width, say)
     return result
 
 

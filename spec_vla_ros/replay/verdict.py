@@ -13,6 +13,8 @@ from typing import Any
 
 import numpy as np
 
+from spec_vla_ros.tolerance import Tolerance
+
 from .compare import AXES, OPEN, UNITS, Comparison, gripper_differs
 
 AUTOREGRESSIVE = "autoregressive"
@@ -23,7 +25,7 @@ class Level(str, Enum):
     """How near the actions of a decoder are to autoregressive ones."""
 
     IDENTICAL = "identical"  # the same bins, all of them
-    WITHIN = "within"  # every dimension of every action within its radius, no gripper the other way
+    WITHIN = "within"  # every dimension of every action within its radius, its commands at least
     BEYOND = "beyond"
 
 
@@ -47,7 +49,7 @@ class Verdict:
     ``beyond``, ``flips``: positions in the comparison of actions that differ by more than was allowed, and of those
     (a part of ``beyond``) whose gripper is open where the other one's is closed. ``furthest``: the position in
     ``beyond`` that exceeds its radius most, None where there is none. ``passes``, ``ms``: this decoder's and the
-    autoregressive one's; passes are means. ``radius``: (A,) bins. ``radius_si``: (A,) mm, mrad, gripper units.
+    autoregressive one's; passes are means. ``radius_si``: (A,) what ``tolerance`` is in mm, mrad, gripper units.
     """
 
     preset: str
@@ -63,9 +65,8 @@ class Verdict:
     total_passes: tuple[int, int]
     ms_median: tuple[float, float]
     ms_p99: tuple[float, float]
-    radius: tuple[int, ...]
+    tolerance: Tolerance
     radius_si: tuple[float, ...]
-    budget: int
 
     @property
     def times_as_fast(self) -> float:
@@ -74,7 +75,9 @@ class Verdict:
 
     def as_json(self, comparison: Comparison) -> dict[str, Any]:
         """For summary.json: positions become indices of rows."""
-        content = asdict(self) | {"level": self.level.value}
+        content = asdict(self) | {"level": self.level.value, "radius": self.tolerance.bins}
+        del content["tolerance"]
+        content["budget"] = self.tolerance.budget or 0
         for name in ("beyond", "flips"):
             content[name] = [comparison.indices[at] for at in getattr(self, name)]
         content["furthest"] = None if self.furthest is None else comparison.indices[self.furthest]
@@ -94,14 +97,15 @@ def judge(comparison: Comparison, bin_width: Sequence[float], budget: int = 0) -
 
 
 def _judge(comparison: Comparison, preset: str, bin_width: Sequence[float], budget: int) -> Verdict:
-    bins, radius = comparison.distances(preset, AUTOREGRESSIVE), comparison.radius[preset]
+    bins = comparison.distances(preset, AUTOREGRESSIVE)
+    tolerance = Tolerance.of_bins(comparison.radius[preset], bin_width, budget or None)
     values, plain = (np.array(comparison.values[name]) for name in (preset, AUTOREGRESSIVE))
     flips = gripper_differs(values, plain)
-    over = (bins > np.array(radius)).any(1) | flips | over_budget(bins, budget)
+    over = tolerance.beyond(bins).any(1) | flips | tolerance.over_budget(bins)
     identical = (bins == 0).all(1)
     passes = [comparison.passes[name] for name in (preset, AUTOREGRESSIVE)]
     ms = [comparison.milliseconds[name] for name in (preset, AUTOREGRESSIVE)]
-    excess = shares(bins, radius)
+    excess = shares(bins, tolerance)
     beyond = np.flatnonzero(over)
     return Verdict(
         preset=preset,
@@ -117,9 +121,10 @@ def _judge(comparison: Comparison, preset: str, bin_width: Sequence[float], budg
         total_passes=tuple(int(np.sum(counts)) for counts in passes),
         ms_median=tuple(float(np.median(times)) for times in ms),
         ms_p99=tuple(float(np.percentile(times, 99)) for times in ms),
-        radius=tuple(radius),
-        radius_si=tuple(float(v) for v in allowed(radius, bin_width)),
-        budget=budget,
+        tolerance=tolerance,
+        radius_si=tuple(
+            (1e3 if axis < MOTIONS else 1.0) * value for axis, value in enumerate(tolerance.in_units(bin_width))
+        ),
     )
 
 
@@ -139,45 +144,34 @@ def _distance(apart: np.ndarray, plain: np.ndarray, first: int) -> Distance:
     )
 
 
-def allowed(radius: Sequence[int], bin_width: Sequence[float]) -> np.ndarray:
-    """(A,) ``radius`` (bins) in mm, mrad and gripper units; ``bin_width`` in m, rad and gripper units."""
-    scale = np.array([1e3] * MOTIONS + [1.0] * (len(radius) - MOTIONS))
-    return np.array(radius) * np.array(bin_width) * scale
-
-
-def shares(bins: np.ndarray, radius: Sequence[int]) -> np.ndarray:
+def shares(bins: np.ndarray, tolerance: Tolerance) -> np.ndarray:
     """(N,) the largest distance of an action's motion as a share of its radius: above 1 is beyond it.
 
-    ``bins`` (N, A), ``radius`` (A,). Where the radius is 0 no share exists: any distance then counts as one more than
-    its bins, so that it is above 1.
+    ``bins`` (N, A). Where the radius is 0 no share exists: any distance then counts as one more than its bins, so that
+    it is above 1. Where every bin is the same command, no distance counts.
     """
-    bins, radius = bins[:, :MOTIONS], np.array(radius[:MOTIONS])
+    bins, radius = (bins * np.array(tolerance.costs))[:, :MOTIONS], np.array(tolerance.bins[:MOTIONS])
     return np.where(radius > 0, bins / np.maximum(radius, 1), bins + (bins > 0)).max(1)
-
-
-def over_budget(bins: np.ndarray, budget: int) -> np.ndarray:
-    """(N,) whether the distances of an action add up to more than ``budget``; never where that is 0."""
-    return bins.sum(1) > budget if budget else np.zeros(len(bins), dtype=bool)
 
 
 def differences(comparison: Comparison, verdict: Verdict, at: int) -> list[str]:
     """What at position ``at`` is beyond what was allowed, one line per dimension; the gripper first."""
     plain, own = (np.array(comparison.values[name][at]) for name in (AUTOREGRESSIVE, verdict.preset))
     bins = np.abs(np.array(comparison.bins[verdict.preset][at]) - np.array(comparison.bins[AUTOREGRESSIVE][at]))
-    lines = []
+    lines, radius, beyond = [], verdict.tolerance.bins, verdict.tolerance.beyond(bins)
     if gripper_differs(own[None], plain[None])[0]:
         states = ("open", "closed") if own[-1] > OPEN else ("closed", "open")
         lines.append(f"gripper {states[0]}, autoregressive {states[1]}")
-    elif bins[-1] > verdict.radius[-1]:
-        lines.append(f"gripper {_count(bins[-1])}, {verdict.radius[-1]} allowed")
-    for axis in np.flatnonzero(bins[:MOTIONS] > verdict.radius[:MOTIONS]):
+    elif beyond[-1]:
+        lines.append(f"gripper {_count(bins[-1])}, none allowed")
+    for axis in np.flatnonzero(beyond[:MOTIONS]):
         apart, limit = 1e3 * (own - plain)[axis], verdict.radius_si[axis]
         lines.append(
             f"{AXES[axis]} {apart:+.1f} {UNITS[axis]}, {limit:.1f} allowed "
-            f"({_count(bins[axis])}, {verdict.radius[axis]} allowed)"
+            f"({_count(bins[axis])}, {radius[axis]} allowed)"
         )
-    if over_budget(bins[None], verdict.budget)[0]:
-        lines.append(f"{_count(bins.sum())} in all, {verdict.budget} allowed")
+    if verdict.tolerance.over_budget(bins):
+        lines.append(f"{_count(int(verdict.tolerance.spent(bins)))} in all, {verdict.tolerance.budget} allowed")
     return lines
 
 

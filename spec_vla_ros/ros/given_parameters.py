@@ -12,9 +12,10 @@ from __future__ import annotations
 
 import difflib
 import functools
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from spec_vla_ros.embedded_ros.args import RosArgsError, matches, read_params_file
@@ -74,28 +75,40 @@ def given_to(full_name: str, arguments: Sequence[str]) -> Iterator[Given]:
                     yield from (Given(name, "*" not in pattern, value) for name in values)
 
 
-def judge(given: Iterable[Given], known: Iterable[str]) -> tuple[str, str]:
-    """(why the node must not run, what else nobody here reads), each a sentence or empty. ``known``: declared names."""
+def judge(
+    given: Iterable[Given], known: Iterable[str], removed: Mapping[str, str] = MappingProxyType({})
+) -> tuple[str, str]:
+    """(why the node must not run, what else nobody here reads), each a sentence or empty. ``known``: declared names.
+
+    ``removed``: names that the node used to have, each with what to say of it. One of them is refused wherever it
+    stands: who has set it counts on something that does not happen.
+    """
     names = {*known, *RUNTIME}
     others = _of_the_act_node() | SIMULATORS
     wrong: dict[str, str] = {}
+    gone: dict[str, str] = {}
     foreign: dict[str, None] = {}
     for one in given:
         if one.name in names or one.name.startswith(RUNTIME_GROUPS) or (one.name in others and not one.own):
+            continue
+        if one.name in removed:
+            gone[one.name] = f"{one.name} in {one.where} {removed[one.name]}"
             continue
         near = nearest(one.name, names)
         if one.own or (near and is_slip(one.name, near)):
             wrong[one.name] = f"{shortened(one.name)} in {one.where}" + (f": did you mean {near}?" if near else "")
         else:
             foreign[shortened(one.name)] = None
-    refused = (
-        f"no parameter of this node: {'; '.join(wrong.values())} (what is for another node belongs into its section of "
-        "the file)"
-    )
+    refused = list(gone.values())
+    if wrong:
+        refused.append(
+            f"no parameter of this node: {'; '.join(wrong.values())} (what is for another node belongs into its "
+            "section of the file)"
+        )
     unread = f"not parameters of this node: {', '.join(list(foreign)[:TOLD])}"
     if len(foreign) > TOLD:
         unread += f" and {len(foreign) - TOLD} more"
-    return sentence(refused) if wrong else "", sentence(unread) if foreign else ""
+    return sentence("; ".join(refused)) if refused else "", sentence(unread) if foreign else ""
 
 
 @functools.cache
@@ -105,10 +118,10 @@ def _of_the_act_node() -> frozenset[str]:
     return frozenset(name for _, values in sections for name in values)
 
 
-def check(node: Any, arguments: Sequence[str]) -> str:
+def check(node: Any, arguments: Sequence[str], removed: Mapping[str, str] = MappingProxyType({})) -> str:
     """Why ``node`` must not run with ``arguments``, or an empty string; says in its log what is merely not read."""
     known = node.get_parameters_by_prefix("")
-    refused, unread = judge(given_to(node.get_fully_qualified_name(), arguments), known)
+    refused, unread = judge(given_to(node.get_fully_qualified_name(), arguments), known, removed)
     if unread:
         node.get_logger().warning(unread)
     return refused

@@ -11,7 +11,8 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
 from typing import Any, NoReturn, TypeVar
 
 import rclpy
@@ -36,12 +37,14 @@ def run(
     end: Callable[[AnyNode], None],
     args: list[str] | None = None,
     on_stray: Callable[[AnyNode, Exception], None] | None = None,
+    removed: Mapping[str, str] = MappingProxyType({}),
 ) -> int:
     """Run the node that ``make`` builds until SIGINT or SIGTERM, then ``end`` it; returns the exit status.
 
     ``make`` gets the event that is set when the process has to end. A parameter that cannot be, or that the node does
     not have, and an environment in which no node can be are one line of log.
-    ``on_stray`` is told what a callback has raised, and the node goes on; without it the node ends.
+    ``on_stray`` is told what a callback has raised, and the node goes on; without it the node ends. ``removed``: see
+    :func:`.given_parameters.judge`.
     """
     outermost.any_text()
     stop = threading.Event()
@@ -62,7 +65,7 @@ def run(
         get_logger(name).fatal(f"cannot start: {outermost.in_words(error) or outermost.one_line(error)}")
         rclpy.try_shutdown()
         return 1
-    if refused := given_parameters.check(node, sys.argv[1:] if args is None else args):
+    if refused := given_parameters.check(node, sys.argv[1:] if args is None else args, removed):
         get_logger(name).fatal(refused)
         end(node)
         rclpy.try_shutdown()

@@ -33,13 +33,14 @@ NAMES = ("x", "y", "z", "roll", "pitch", "yaw")
 
 
 class Judge:
-    """Decodes held-out answers with a head and counts. ``radius``: bins; the gripper as the preset has it."""
+    """Decodes held-out answers with a head and counts. ``radius``: bins."""
 
     def __init__(self, loaded: LoadedModel, samples: Samples, kind: str, radius: int) -> None:
         self.loaded, self._samples, self._kind = loaded, samples, kind
         self.settings = resolve(DecodeSettings(preset=PRESET_OF[kind], acceptance_radius=radius), (kind,))
         self.verifier = Verifier(loaded.model, loaded.tokens, cache_slots(loaded), graphs=False)
         self.dim = loaded.statistics.action_dim
+        self.tolerance = self.settings.tolerance(loaded.statistics.bin_width(loaded.tokens.n_bins).tolist())
 
     @torch.inference_mode()
     def observation(self, row: int) -> Observation:
@@ -66,7 +67,7 @@ class Judge:
             seen = self.observation(row)
             try:
                 report = decode_speculative(
-                    self.verifier, seen.prompt, dim, drafters, self.settings, self.history(row), seen
+                    self.verifier, seen.prompt, self.tolerance, drafters, self.settings, self.history(row), seen
                 ).report
             except SpecVlaError:  # no action at all; counted, because on the robot it is a fault
                 refused += 1
@@ -108,7 +109,7 @@ class Judge:
         grey = torch.full((size, size, 3), 128, dtype=torch.uint8).numpy()
         seen, verifier, settings = self.observation(row), self.verifier, self.settings
         settled = seen.prompt.shape[1]
-        radii = settings.radii(self.dim)
+        radii = self.tolerance.bins
         depth = min(settings.draft_depth, self.dim - 1)
         said = tuple(int(token) for token in self._samples.tokens[row])
         late = drafter.from_verifier  # it has nothing to say before the first pass
@@ -120,7 +121,7 @@ class Judge:
             verdict = verifier.run(seen.prompt, 0) if late else None
             start = time.perf_counter()
             context = DraftContext(
-                int(late), depth, settings.draft_width, settings.radii(self.dim), loaded.tokens, self.history(row),
+                int(late), depth, settings.draft_width, self.tolerance.bins, loaded.tokens, self.history(row),
                 said[: int(late)], (), verdict, said[: int(late)],
             )  # fmt: skip
             tree = DraftTree.of([(drafter.name, branch) for branch in drafter.propose(context)], TREE_ROWS)
@@ -173,7 +174,7 @@ def full_report(judge: Judge, drafter: Drafter, rows: Tensor, processes: Process
     stages = judge.stages(drafter, int(rows[0]))
     return {
         "preset": judge.settings.preset,
-        "acceptance_radius_bins": list(judge.settings.radii(judge.dim)),
+        "acceptance_radius_bins": list(judge.tolerance.bins),
         "held_out": figures,
         "measured_stages": stages,
         "cuda_graphs": "off",  # the node has them on CUDA, so its passes are shorter than these

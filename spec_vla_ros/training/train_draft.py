@@ -31,6 +31,7 @@ from ..motion.data_sets import action_period
 from ..openvla.loader import LoadedModel, load_model
 from ..openvla.picture import AUTO, IMAGE_RESIZES
 from ..outputs import require, write_text
+from ..policy_types import DecodeSettings
 from .draft_data import Labeller, LabelSettings
 from .draft_loop import Loop, LoopSettings
 from .draft_parallel import Processes, processes
@@ -105,7 +106,10 @@ def parser() -> Parser:
         default=0.1,
         help="share of the answers, whole episodes (%(default)s)",
     )
-    loop.add_argument("--radius", type=BINS, default=9, help="acceptance radius in bins of all figures (%(default)s)")
+    radius = DecodeSettings.acceptance_radius
+    loop.add_argument(
+        "--radius", type=BINS, default=radius, help="acceptance radius in bins of all figures (%(default)s)"
+    )
     loop.add_argument("--eval-every", type=COUNT, default=1000, help="steps (%(default)s)")
     loop.add_argument("--eval-actions", type=COUNT, default=200, help="(%(default)s)")
     loop.add_argument("--report-actions", type=COUNT, default=1000, help="(%(default)s)")

@@ -39,14 +39,14 @@ SafetyLoop.tick = end
 STALLS = """
 import time
 from spec_vla_ros.motion.safety import SafetyLoop
-tick, moving = SafetyLoop.tick, []
-def stall(self, now, listeners):
+report, moving = SafetyLoop.report, []
+def stall(self, now):
     moving.extend([now] * self._stream.live)
     if len(moving) == 50:
         moving.clear()
         time.sleep(0.2)
-    return tick(self, now, listeners)
-SafetyLoop.tick = stall
+    return report(self, now)
+SafetyLoop.report = stall
 """
 BROKEN_ACT = """
 import sys

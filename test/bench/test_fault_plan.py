@@ -94,3 +94,9 @@ def test_what_needs_the_real_clock_does_not_happen_to_a_node_with_a_simulated_on
 def test_a_plan_of_two_kinds_that_cannot_be_a_pair_ends():
     chosen = tuple(kind for kind in KINDS if kind.name in ("transforms cease", "clock stops"))
     assert not any(planned.second for planned in plan(100, 1, chosen, pairs=1.0) if planned.sim_time)
+
+
+def test_the_end_of_one_suspension_is_not_the_early_end_of_another():
+    """SIGCONT of a short one resumed what a long one had to keep suspended, and the motion was called unsafe."""
+    for planned in plan(2000, 5, pairs=0.5):
+        assert sum(kind.suspends for kind in planned.kinds) <= 1

@@ -124,20 +124,20 @@ def prefixes_of(proposals, count):
     return names
 
 
-def standing(say, kept, names, radii, budget):
+def standing(say, kept, names, radii, costs, budget):
     """The prefix that wins."""
     best, rank = NOWHERE, (0, 0)
     for prefix in names:
-        spent, good = 0, True
+        off, spent, good = 0, 0, True
         for depth, token in enumerate(prefix):
             choice, radius = say((*kept, *prefix[:depth]))[0], radii[depth]
             if not is_action(choice) or (radius == 0 and token != choice):
                 good = False
                 break
             gap = abs(bin_of(token) - bin_of(choice))
-            spent, good = spent + gap, good and gap <= radius
-        if good and spent <= budget and (len(prefix), -spent) > rank:
-            best, rank = prefix, (len(prefix), -spent)
+            off, spent, good = off + gap, spent + gap * costs[depth], good and gap <= radius
+        if good and spent <= budget and (len(prefix), -off) > rank:
+            best, rank = prefix, (len(prefix), -off)
     return best
 
 
@@ -159,10 +159,11 @@ def second_thoughts(say, kept, names, accepted):
     return said
 
 
-def decoded_from_scratch(model, dimensions, settings, radii, propose, note):
+def decoded_from_scratch(model, settings, tolerance, propose, note):
     """Tokens and figures of the report. ``propose``: of a pass; ``note``: is told what is known before it."""
     say = model.say
-    limit = budget = 10**9 if settings.radius_sum is None else settings.radius_sum
+    dimensions, costs = tolerance.action_dim, tolerance.costs
+    limit = budget = 10**9 if tolerance.budget is None else tolerance.budget
     emitted, kept, sources, rejected, margins = [], [], [], [], []
     accepted_per_pass, drafted_per_pass, names_per_pass, far, second = [], [], [], 0, None
     states = None
@@ -175,18 +176,18 @@ def decoded_from_scratch(model, dimensions, settings, radii, propose, note):
         if second is not None and count > 0:
             proposals = [*proposals, ("second_look", [second[first:]])]
         names = prefixes_of(proposals, count)
-        prefix = standing(say, kept, names, radii[first:], budget)
+        prefix = standing(say, kept, names, tolerance.bins[first:], costs[first:], budget)
         before = tuple(kept)
         settled = len(model.prompt) + len(before) - 1 if before else 0
         states = model.states((*before, *prefix))[settled:]
         for depth, token in enumerate(prefix):
             choice, margin = say((*before, *prefix[:depth]))
-            gap = abs(bin_of(token) - bin_of(choice))
+            gap, cost = abs(bin_of(token) - bin_of(choice)), costs[len(emitted)]
             emitted.append(token if settings.emit == "draft" else choice)
             kept.append(token)
             sources.append(names[prefix[: depth + 1]])
             margins.append(margin)
-            far, budget = max(far, gap), budget - gap
+            far, budget = max(far, gap), budget - gap * cost
         choice, margin = say((*before, *prefix))
         accepted_per_pass.append(len(prefix))
         drafted_per_pass.append(len(names))

@@ -29,10 +29,12 @@ def accepted(draft, verifier, radii):
     return 1 + judged(draft, verifier, range(-1, len(draft) - 1), radii)
 
 
-def judged(draft, verifier, parents, radii, **more):
+def judged(draft, verifier, parents, radii, costs=(), **more):
     """The winning node of a tree; ``verifier``: its choice at each node's parent, ``radii`` by node."""
     draft, verifier, radii = (torch.tensor(values, dtype=torch.long) for values in (draft, verifier, radii))
     ancestors = ancestors_of(torch.tensor(list(parents), dtype=torch.long) + 1, len(parents))
+    if costs:
+        more["costs"] = torch.tensor(costs, dtype=torch.long)
     return int(best_node(draft, verifier, radii, ancestors, TOKENS, **more))
 
 
@@ -97,6 +99,20 @@ def test_of_equally_long_branches_the_nearest_wins_and_so_an_exact_one():
     assert judged(draft, verifier, [-1, -1, -1], [9] * 3) == 1
     assert judged(draft[:1] + draft[2:], verifier[:2], [-1, -1], [9] * 2) == 1
     assert judged([31803, 31797], verifier[:2], [-1, -1], [9] * 2) == 0, "a tie goes to the earlier one"
+
+
+def test_what_costs_nothing_takes_nothing_from_the_budget():
+    draft, verifier = [31800, 31800, 31800], [31804, 31804, 31804]
+    chain = [-1, 0, 1]
+    assert judged(draft, verifier, chain, [9] * 3, [1, 0, 1], budget=8) == 2
+    assert judged(draft, verifier, chain, [9] * 3, [1, 0, 1], budget=7) == 1
+    assert judged(draft, verifier, chain, [9] * 3, [0, 0, 0], budget=0) == 2
+    assert judged(draft, verifier, chain, [9, 3, 9], [0, 0, 0], budget=0) == 0, "it has its radius all the same"
+
+
+def test_of_branches_that_cost_nothing_the_nearest_wins():
+    """What later tokens are conditioned on is as near to the model's own choice as it can be."""
+    assert judged([31803, 31800, 31799], [31800] * 3, [-1] * 3, [9] * 3, [0] * 3, budget=0) == 1
 
 
 def test_a_budget_cuts_the_branch_where_it_is_spent():

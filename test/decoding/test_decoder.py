@@ -5,9 +5,11 @@ from dataclasses import replace
 
 import pytest
 import torch
+from speculating import decode_speculative
 
+from spec_vla_ros.decoding import decoder
 from spec_vla_ros.decoding.acceptance import margins_of
-from spec_vla_ros.decoding.decoder import _second_thoughts, decode_autoregressive, decode_speculative
+from spec_vla_ros.decoding.decoder import _second_thoughts, decode_autoregressive
 from spec_vla_ros.decoding.drafters import make_drafters
 from spec_vla_ros.decoding.tree import ROOT, DraftTree, ancestors_of
 from spec_vla_ros.decoding.verifier import Verdict, Verifier
@@ -15,6 +17,7 @@ from spec_vla_ros.errors import InstructionError, NonActionTokenError, NonFinite
 from spec_vla_ros.openvla.action_tokens import ActionTokens
 from spec_vla_ros.openvla.example import example_config, example_model
 from spec_vla_ros.policy_types import DecodeSettings
+from spec_vla_ros.tolerance import Tolerance
 
 A = 7
 CONFIG = example_config()
@@ -78,7 +81,7 @@ def test_radius_zero_gives_the_greedy_tokens(verifier, names):
         prompt = prompt_of(verifier, seed)
         greedy = decode_autoregressive(verifier, prompt, A, GREEDY)
         depth, emit = next(cases)
-        settings = DecodeSettings(acceptance_radius=0, gripper_radius=0, draft_depth=depth, emit=emit)
+        settings = DecodeSettings(acceptance_radius=0, draft_depth=depth, emit=emit)
         history = history_near(greedy.tokens, seed)
         decoded = decode_speculative(verifier, prompt, A, drafters, settings, history)
         assert decoded.tokens == greedy.tokens, f"seed {seed}, depth {depth}, emit {emit}"
@@ -130,12 +133,12 @@ def test_what_is_emitted_stays_within_the_radius_of_the_verifier(verifier, emit,
         assert all(a <= d for a, d in zip(report.accepted_per_pass, report.drafted_per_pass, strict=True))
         assert report.token_source[-1] == "verifier"
         if emit == "draft":
-            check_draft_emission(verifier, prompt, decoded, settings)
+            check_draft_emission(verifier, prompt, decoded)
 
 
-def check_draft_emission(verifier, prompt, decoded, settings):
+def check_draft_emission(verifier, prompt, decoded):
     """Every emitted token lies within its radius of the greedy choice after the tokens emitted before it."""
-    radii = settings.radii(A)
+    radii = decoded.report.tolerance.bins
     for dimension, (token, source) in enumerate(zip(decoded.tokens, decoded.report.token_source, strict=True)):
         with torch.inference_mode():
             ids = torch.tensor([decoded.tokens[:dimension]], dtype=torch.long)
@@ -147,7 +150,7 @@ def check_draft_emission(verifier, prompt, decoded, settings):
 
 def test_emitting_the_verifier_equals_its_argmax_after_the_accepted_draft(verifier):
     # The first dimension is conditioned on the prompt alone, so there the verifier's emission is the greedy token.
-    settings = replace(ONE_LOOK, acceptance_radius=255, gripper_radius=255)
+    settings = replace(ONE_LOOK, acceptance_radius=255)
     for seed in range(10):
         prompt = prompt_of(verifier, seed)
         greedy = decode_autoregressive(verifier, prompt, A, GREEDY)
@@ -257,12 +260,6 @@ def test_rows_of_a_rejected_draft_leave_no_trace(verifier):
     assert decode_autoregressive(verifier, prompt, A, GREEDY).tokens == clean.tokens
 
 
-def test_radii_must_fit_the_action(verifier):
-    settings = DecodeSettings(radius_per_dimension=(1, 2, 3))
-    with pytest.raises(ValueError, match="radius_per_dimension has 3 values, the action has 7"):
-        decode_speculative(verifier, prompt_of(verifier, 0), A, (), settings, [])
-
-
 # -- passes of fixed shape: the code that a GPU records, run here without a GPU
 
 
@@ -287,6 +284,43 @@ def test_filled_up_passes_say_the_same(verifier, padded, names):
         fixed = decode_speculative(padded, prompt, A, drafters, settings, history)
         assert fixed.tokens == exact.tokens
         assert fixed.report == exact.report
+
+
+def test_filled_up_passes_spend_a_budget_alike_and_nothing_where_every_bin_is_the_same_command(verifier, padded):
+    drafters, settings = make_drafters(["hold", "refine"]), DecodeSettings(draft_width=5)
+    passes = 0
+    for seed in range(30):
+        prompt = prompt_of(verifier, seed)
+        greedy = decode_autoregressive(verifier, prompt, A, GREEDY)
+        history = history_near(greedy.tokens, seed, spread=12)
+        costs = tuple(int(dimension not in (seed % 6, (seed + 2) % 6)) for dimension in range(A))
+        tolerance = Tolerance((9,) * (A - 1) + (0,), costs, seed % 7)
+        asked = (prompt, tolerance, drafters, settings, history)
+        exact = decoder.decode_speculative(verifier, *asked)
+        fixed = decoder.decode_speculative(padded, *asked)
+        assert (fixed.tokens, fixed.report) == (exact.tokens, exact.report)
+        dear = decoder.decode_speculative(padded, prompt, replace(tolerance, costs=(1,) * A), *asked[2:])
+        passes += dear.report.verifier_passes - fixed.report.verifier_passes
+    assert passes > 0, "what costs nothing saves passes"
+
+
+def test_what_a_bin_costs_is_known_where_the_tree_is_judged_at_the_depth_of_each_row(verifier, padded):
+    for one in (verifier, padded):
+        prompt = prompt_of(one, 3)
+        choice = one.run(prompt, 0).greedy[0]
+        near = choice + (5 if choice + 5 < TOKENS.vocab_end else -5)
+        after = one.run(prompt, 0, DraftTree((near,), (ROOT,), ("x",)), (9,)).greedy[1]
+        tree = DraftTree((near, after + (3 if after + 3 < TOKENS.vocab_end else -3)), (ROOT, 0), ("x", "x"))
+        judged = {
+            (costs, budget): len(one.run(prompt, 0, tree, (9, 9), budget, costs).path)
+            for costs in ((), (1, 1), (0, 1), (1, 0), (0, 0))
+            for budget in (0, 3, 5, 8)
+        }
+        assert [judged[(), budget] for budget in (0, 3, 5, 8)] == [0, 0, 1, 2]
+        assert [judged[(1, 1), budget] for budget in (0, 3, 5, 8)] == [0, 0, 1, 2]
+        assert [judged[(0, 1), budget] for budget in (0, 3, 5, 8)] == [1, 2, 2, 2]
+        assert [judged[(1, 0), budget] for budget in (0, 3, 5, 8)] == [0, 0, 2, 2]
+        assert [judged[(0, 0), budget] for budget in (0, 3, 5, 8)] == [2, 2, 2, 2]
 
 
 def test_filled_up_passes_hold_actions_of_many_dimensions(verifier):

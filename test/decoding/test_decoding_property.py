@@ -28,6 +28,7 @@ from spec_vla_ros.decoding.drafters import Drafter, Refine, make_drafters
 from spec_vla_ros.decoding.verifier import Verifier
 from spec_vla_ros.errors import NonActionTokenError
 from spec_vla_ros.policy_types import DecodeSettings
+from spec_vla_ros.tolerance import Tolerance
 
 CASES, BLOCKS = int(os.environ.get("DECODING_CASES", "240")), 12
 SLOTS = 320
@@ -85,30 +86,30 @@ class Wild(Drafter):
         return bundles
 
 
-def some_radii(chance, dimensions):
-    if chance.random() < 0.4:
-        return {"radius_per_dimension": tuple(chance.choice([0, 1, 4, 9, 254]) for _ in range(dimensions))}
-    return {"acceptance_radius": chance.choice([0, 1, 9, 20, 254]), "gripper_radius": chance.choice([0, 0, 5, 254])}
+def some_tolerance(chance, dimensions):
+    every = chance.choice([0, 1, 9, 20, 254])
+    each = [chance.choice([0, 1, 4, 9, 254]) for _ in range(dimensions)]
+    bins = each if chance.random() < 0.4 else [every] * dimensions
+    widths = [float(chance.random() < 0.8) for _ in range(dimensions)]
+    return Tolerance.of_bins([*bins[:-1], 0], widths, chance.choice([None, None, 0, 3, 10, 60, 120]))
 
 
 def some_case(chance):
-    """Model, drafters' names, history, A and settings."""
+    """Model, drafters' names, history, settings and tolerance."""
     dimensions = chance.choice([1, 2, 3, 4, 5, 6, 7, 7, 7, 8, 9])
     model = Arithmetic(chance.randrange(VOCABULARY) for _ in range(chance.choice([1, 5, 20, 36, 37, 60])))
     settings = DecodeSettings(
         draft_depth=chance.choice([0, 1, 3, 6, 6, 6, 20]),
         draft_width=chance.choice([1, 4, 64]),
-        radius_sum=chance.choice([None, None, 0, 3, 10, 60, 120]),
         second_look=chance.choice([0.0, 0.1, 0.5, 5.0]),
         emit=chance.choice(["verifier", "verifier", "draft"]),
-        **some_radii(chance, dimensions),
     )
     names = chance.choice([[], ["hold"], ["refine"], ["velocity", "refine"], ["sweep", "refine"], ["hold", "sweep"]])
     history = [
         [chance.randrange(FIRST, END) if chance.random() < 0.9 else chance.choice(FOREIGN) for _ in range(dimensions)]
         for _ in range(chance.randrange(3))
     ]
-    return model, names, history, dimensions, settings
+    return model, names, history, settings, some_tolerance(chance, dimensions)
 
 
 def cleaned(rejected, history, first):
@@ -127,32 +128,32 @@ def verifiers():
 def test_any_decoding_equals_the_one_from_scratch(verifiers, block, monkeypatch):
     heard, budgets, run = Heard(), [], Verifier.run
 
-    def listen(self, settled, start, tree, radii, budget):
+    def listen(self, settled, start, tree, radii, budget, costs):
         budgets.append(budget)
-        return run(self, settled, start, tree, radii, budget)
+        return run(self, settled, start, tree, radii, budget, costs)
 
     monkeypatch.setattr(decoder, "Refine", lambda: Overheard(Refine(), heard))
     monkeypatch.setattr(Verifier, "run", listen)
     for number in range(block, CASES, BLOCKS):
         chance = random.Random(number)
-        model, names, history, dimensions, settings = some_case(chance)
+        model, names, history, settings, tolerance = some_case(chance)
         heard.__init__()
         budgets.clear()
         wild = [Wild(chance, model, name) for name in ("one", "two")[: chance.randrange(1, 3)]]
         drafters = [Overheard(drafter, heard) for drafter in [*wild, *make_drafters(names)]]
         prompt = Counting().embed(torch.tensor([model.prompt]))
         try:
-            arguments = (verifiers[number // BLOCKS % 2], prompt, dimensions, drafters, settings, history)
+            arguments = (verifiers[number // BLOCKS % 2], prompt, tolerance, drafters, settings, history)
             decoded = decode_speculative(*arguments)
             got = decoded.tokens, vars(decoded.report)
         except NonActionTokenError as error:
             got = str(error)
-        compare(f"case {number}", model, history, dimensions, settings, heard, budgets, got)
+        compare(f"case {number}", model, history, settings, tolerance, heard, budgets, got)
 
 
-def compare(case, model, history, dimensions, settings, heard, budgets, got):
+def compare(case, model, history, settings, tolerance, heard, budgets, got):
     """The same passes from scratch, with what the drafters said in each."""
-    radii, passes, told = settings.radii(dimensions), [], []
+    passes, told = [], []
 
     def propose():
         told.append(passes[-1])
@@ -162,17 +163,17 @@ def compare(case, model, history, dimensions, settings, heard, budgets, got):
         passes.append(known)
 
     try:
-        expected = decoded_from_scratch(model, dimensions, settings, radii, propose, note)
+        expected = decoded_from_scratch(model, settings, tolerance, propose, note)
     except NoActionError as error:
         expected = error.args
     assert len(passes) == len(budgets), case
-    if settings.radius_sum is not None:
+    if tolerance.budget is not None:
         assert [known["budget"] for known in passes] == budgets, case
     assert len(told) == len(heard.contexts), case
     for (context, states), known in zip(heard.contexts, told, strict=True):
         for name in ("first", "count"):
             assert getattr(context, name) == known[name], (case, name)
-        assert (context.width, context.radii) == (settings.draft_width, radii), case
+        assert (context.width, context.radii) == (settings.draft_width, tolerance.bins), case
         assert (context.emitted, context.rows, states) == (known["emitted"], known["rows"], known["states"]), case
         assert list(context.rejected) == cleaned(known["rejected"], history, known["first"]), case
         assert [[int(t) for t in action] for action in context.history] == [
@@ -183,5 +184,5 @@ def compare(case, model, history, dimensions, settings, heard, budgets, got):
         return
     assert got[0] == expected[0], case
     assert {name: got[1][name] for name in expected[1]} == expected[1], case
-    assert (got[1]["acceptance_radius"], got[1]["draft_depth"]) == (radii, settings.draft_depth), case
+    assert (got[1]["tolerance"], got[1]["draft_depth"]) == (tolerance, settings.draft_depth), case
     assert (got[1]["emit"], got[1]["draft_width"]) == (settings.emit, settings.draft_width), case

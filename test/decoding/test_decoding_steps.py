@@ -7,9 +7,11 @@ import random
 
 import pytest
 import torch
+from speculating import decode_speculative
 
+from spec_vla_ros.decoding import decoder
 from spec_vla_ros.decoding.acceptance import UNLIMITED, best_node
-from spec_vla_ros.decoding.decoder import decode_autoregressive, decode_speculative
+from spec_vla_ros.decoding.decoder import decode_autoregressive
 from spec_vla_ros.decoding.drafters import Drafter
 from spec_vla_ros.decoding.drafters.base import Observation
 from spec_vla_ros.decoding.tree import DraftTree, ancestors_of
@@ -17,6 +19,7 @@ from spec_vla_ros.decoding.verifier import TREE_ROWS, Verdict
 from spec_vla_ros.errors import NonActionTokenError
 from spec_vla_ros.openvla.action_tokens import ActionTokens
 from spec_vla_ros.policy_types import DecodeSettings
+from spec_vla_ros.tolerance import Tolerance
 
 TOKENS = ActionTokens()
 PROMPT = torch.zeros(1, 5, 2)
@@ -52,7 +55,7 @@ class Table:
                 return choice, *(margin or [SURE])
         raise AssertionError(f"nobody says what follows {before}")
 
-    def run(self, known, start, tree=DraftTree(), radii=(), budget=UNLIMITED):  # noqa: B008 - frozen
+    def run(self, known, start, tree=DraftTree(), radii=(), budget=UNLIMITED, costs=()):  # noqa: B008 - frozen
         """One pass, with a cache that forgets what lies behind ``start`` and must not have a gap before it."""
         settled = PROMPT.shape[1]
         if isinstance(known, int):
@@ -74,6 +77,7 @@ class Table:
             ancestors_of(parents, len(tree)),
             TOKENS,
             budget,
+            torch.tensor([costs[depth] for depth in tree.depths], dtype=torch.long),
         )
         path = tree.path(int(node))
         self.rows += bins_of(tree.tokens[n] for n in path)
@@ -123,7 +127,7 @@ def test_greedy_decoding_reports_that_nothing_was_drafted():
     assert (report.decoder, report.verifier_passes, report.emit) == ("autoregressive", 3, "draft")
     assert (report.accepted_per_pass, report.drafted_per_pass) == ((0, 0, 0), (0, 0, 0))
     assert (report.drafter_per_pass, report.token_source) == (("",) * 3, ("verifier",) * 3)
-    assert (report.max_accepted_distance, report.acceptance_radius, report.draft_depth) == (0, (0, 0, 0), 0)
+    assert (report.max_accepted_distance, report.tolerance.bins, report.draft_depth) == (0, (0, 0, 0), 0)
 
 
 @pytest.mark.parametrize("decoder", [decode_autoregressive, lambda *args: decode_speculative(*args[:3], (), args[3])])
@@ -143,7 +147,7 @@ def test_what_a_pass_over_the_prompt_settles_is_reported():
     assert (report.decoder, report.verifier_passes, report.emit) == ("speculative", 1, "verifier")
     assert (report.accepted_per_pass, report.drafted_per_pass, report.drafter_per_pass) == ((3,), (3,), ("script",))
     assert report.token_source == ("script", "script", "script", "verifier")
-    assert (report.max_accepted_distance, report.acceptance_radius) == (3, (9, 9, 9, 0))
+    assert (report.max_accepted_distance, report.tolerance.bins) == (3, (9, 9, 9, 0))
     assert (report.draft_depth, report.draft_width) == (6, 3)
 
 
@@ -233,10 +237,10 @@ def test_a_pass_holds_no_more_drafts_than_the_cache_has_room_for():
 def test_every_dimension_is_judged_by_its_own_radius():
     table = line(100, 50, 200, 7, 8)
     drafter = Script([[100, 53, 200, 7]], [[203]])
-    decoded = decode(table, drafter, dimensions=5, radius_per_dimension=(1, 2, 3, 4, 5))
+    decoded = decode(table, drafter, dimensions=5, radius_per_dimension=(1, 2, 3, 4, 0))
     assert [radii for _, radii, _ in table.runs] == [(1, 2, 3, 4), (3, 4), ()]
     assert decoded.report.accepted_per_pass == (1, 1, 0)
-    assert decoded.report.acceptance_radius == (1, 2, 3, 4, 5)
+    assert decoded.report.tolerance.bins == (1, 2, 3, 4, 0)
 
 
 def test_what_a_branch_may_be_off_in_all_is_spent_over_the_passes_of_an_action():
@@ -245,6 +249,27 @@ def test_what_a_branch_may_be_off_in_all_is_spent_over_the_passes_of_an_action()
     decoded = decode(table, drafter, dimensions=5, radius_sum=5)
     assert [budget for _, _, budget in table.runs] == [5, 3, 0]
     assert decoded.report.accepted_per_pass == (1, 1, 0)
+
+
+def test_what_is_off_where_every_bin_is_the_same_command_takes_nothing_from_the_sum():
+    """A data set that never turned: the budget went on turns that no arm makes, and drafts of real motion fell."""
+    table, drafter = line(100, 50, 200, 7, 8), Script([[102, 59, 201, 7]], [[7]])
+    tolerance = Tolerance((9, 9, 9, 9, 0), (1, 0, 1, 1, 1), 3)
+    decoded = decoder.decode_speculative(table, PROMPT, tolerance, [drafter], DecodeSettings(second_look=0.0))
+    assert decoded.report.accepted_per_pass == (4,)
+    assert decoded.report.max_accepted_distance == 9, "it is off all the same: later tokens are conditioned on it"
+    dear = Tolerance((9, 9, 9, 9, 0), (1, 1, 1, 1, 1), 3)
+    decoded = decoder.decode_speculative(
+        line(100, 50, 200, 7, 8), PROMPT, dear, [Script([[102, 59, 201, 7]])], DecodeSettings(second_look=0.0)
+    )
+    assert decoded.report.accepted_per_pass[0] == 1
+
+
+def test_what_is_left_of_the_sum_goes_on_without_what_cost_nothing():
+    table, drafter = line(100, 50, 200, 7, 8), Script([[102, 59]], [[201]])
+    tolerance = Tolerance((9, 9, 9, 9, 0), (1, 0, 1, 1, 1), 5)
+    decoder.decode_speculative(table, PROMPT, tolerance, [drafter], DecodeSettings(second_look=0.0))
+    assert [budget for _, _, budget in table.runs] == [5, 3, 3]
 
 
 def test_without_a_sum_nothing_is_spent_up():

@@ -60,7 +60,7 @@ def test_what_this_action_already_said_is_asked_first():
 
 
 def test_an_unknown_name_lists_the_known_ones():
-    with pytest.raises(ValueError, match="available: hold, refine, sweep, velocity"):
+    with pytest.raises(ValueError, match="available: forecast, hold, refine, sweep, velocity"):
         make_drafters(["hold", "oracle"])
 
 

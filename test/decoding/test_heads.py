@@ -8,8 +8,9 @@ from types import SimpleNamespace
 import pytest
 import torch
 from safetensors.torch import save_file
+from speculating import decode_speculative
 
-from spec_vla_ros.decoding.decoder import decode_autoregressive, decode_speculative
+from spec_vla_ros.decoding.decoder import decode_autoregressive
 from spec_vla_ros.decoding.drafters import DraftContext, Observation, make_drafters
 from spec_vla_ros.decoding.drafters.eagle import NODES, Eagle, eagle_slots
 from spec_vla_ros.decoding.drafters.vision import Vision, modes
@@ -214,10 +215,8 @@ def ends(name):
     return next(spec.range for spec in PARAMETERS if spec.name == name)
 
 
-def corner(dimensions, radius, width, depth):
-    return DecodeSettings(
-        radius_per_dimension=(radius,) * dimensions, draft_width=width, draft_depth=depth, second_look=0.0
-    )
+def corner(radius, width, depth):
+    return DecodeSettings(acceptance_radius=radius, draft_width=width, draft_depth=depth, second_look=0.0)
 
 
 @pytest.mark.parametrize("dimensions", [1, 2, 7, 8, 9])
@@ -235,7 +234,7 @@ def test_heads_hold_at_the_ends_of_the_parameters(verifier, name, dimensions):
         seen = observe(verifier, 3, length)
         greedy = decode_autoregressive(larger, seen.prompt, dimensions, DecodeSettings(decoder="autoregressive"))
         for width, depth in itertools.product(ends("draft_width"), ends("draft_depth")):
-            settings = corner(dimensions, radius, int(width), int(depth))
+            settings = corner(radius, int(width), int(depth))
             decoded = decode_speculative(larger, seen.prompt, dimensions, [drafter], settings, (), seen)
             assert radius or decoded.tokens == greedy.tokens
             drafted = dimensions > (2 if name == "eagle" else 1) and depth > 0

@@ -27,7 +27,6 @@ def test_what_comes_out_can_be_made_from_the_heads_that_there_are(name, heads):
 def test_radius_and_depth_stay_the_operators(name):
     resolved = resolve(DecodeSettings(preset=name, acceptance_radius=3, draft_depth=2), BOTH)
     assert (resolved.acceptance_radius, resolved.draft_depth) == (3, 2)
-    assert resolved.gripper_radius == (3 if name == "spec_vla" else 0), "the paper relaxes the gripper as well"
 
 
 def test_custom_keeps_everything_but_drafters_without_a_head():

@@ -8,7 +8,7 @@ import torch
 from from_scratch import FIRST, PATCHES, TOKENS, Arithmetic, Counting
 
 from spec_vla_ros.decoding import verifier as verifier_module
-from spec_vla_ros.decoding.outcome import Judgement, bias_of, outcome_of, read_outcome
+from spec_vla_ros.decoding.outcome import Judgement, Nodes, bias_of, outcome_of, read_outcome
 from spec_vla_ros.decoding.tree import ROOT, TREE_ROWS, DraftTree
 from spec_vla_ros.decoding.verifier import Verifier, cache_slots
 from spec_vla_ros.errors import InstructionError, NonFiniteError
@@ -131,11 +131,11 @@ def test_what_fills_up_a_prompt_is_a_number_whatever_the_last_one_was():
 
 
 def test_one_number_that_is_none_is_enough_but_not_where_nobody_asks():
-    none = torch.zeros(0, dtype=torch.long)
+    none = Nodes(*[torch.zeros(0, dtype=torch.long)] * len(Nodes._fields))
     for unread, fine in ((None, False), (torch.tensor([False, True]), True), (torch.tensor([True, False]), False)):
         logits = torch.zeros(2, 320)
         logits[1, 7] = torch.inf
-        outcome = outcome_of(logits, none, none, none, torch.zeros(0, 0, dtype=torch.bool), TOKENS, 9, unread)
+        outcome = outcome_of(logits, none, torch.zeros(0, 0, dtype=torch.bool), TOKENS, 9, unread)
         assert (read_outcome(outcome, DraftTree()) is not None) == fine
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from test_node_process import finish
 
-from spec_vla_ros.node.parameters import PARAMETERS
+from spec_vla_ros.node.parameters import PARAMETERS, REMOVED
 from spec_vla_ros.ros.given_parameters import SIMULATORS, Given, given_to, judge
 
 ROOT = Path(__file__).parents[2]
@@ -76,6 +76,70 @@ def test_what_the_runtime_declares_is_never_refused(name):
     assert judge([Given(one, True, "x") for one in names], KNOWN) == ("", "")
 
 
+@pytest.mark.parametrize("pattern", ["/**", "act", "/*"])
+def test_a_parameter_of_before_is_refused_wherever_it_stands_and_what_to_do_is_said(tmp_path, pattern):
+    """In a section for many nodes it was a name of others, and its owner went on counting on it."""
+    given = from_file(
+        tmp_path, section(f'"{pattern}"', gripper_radius=3, image_rate=30.0), "-p", "acceptence_radius:=1"
+    )
+    refused, unread = judge(given, [*KNOWN, "image_rate"], REMOVED)
+    assert f"gripper_radius in {tmp_path / 'given.yaml'}" in refused
+    assert "never had an effect" in refused
+    assert "delete it" in refused
+    assert "did you mean acceptance_radius?" in refused, "and what else is wrong, at once"
+    assert unread == ""
+
+
+def test_a_parameter_of_before_on_the_command_line_is_refused():
+    refused, _ = judge(given_to("/act", ["--ros-args", "-p", "gripper_radius:=0"]), KNOWN, REMOVED)
+    assert refused.startswith("gripper_radius in the command line ")
+    assert "no parameter of this node" not in refused
+
+
+def test_a_parameter_of_before_in_a_file_that_others_share_does_not_stop_them(tmp_path):
+    given = from_file(tmp_path, section('"/**"', gripper_radius=3), node="/tabletop_arm")
+    assert judge(given, ["image_rate"])[0] == ""
+
+
+def test_no_parameter_is_there_and_removed():
+    assert not REMOVED.keys() & set(KNOWN)
+
+
+def test_a_dump_of_before_that_is_loaded_into_the_node_is_told_what_to_do():
+    """``ros2 param load`` reported that the name is not declared, which reads like a defect of the node."""
+    from types import SimpleNamespace
+
+    from spec_vla_ros.embedded_ros.doorway import ensure_rclpy
+
+    ensure_rclpy()
+    from rcl_interfaces.msg import Parameter, ParameterValue
+    from rclpy.exceptions import ParameterNotDeclaredException
+
+    from spec_vla_ros.embedded_ros.parameter_services import ParameterServices
+
+    class Node(SimpleNamespace):
+        def set_parameters_atomically(self, parameters):
+            raise ParameterNotDeclaredException([parameter.name for parameter in parameters])
+
+        def describe_parameter(self, name):
+            raise ParameterNotDeclaredException([name])
+
+    served = {}
+    node = Node(create_service=lambda _, name, answer, **__: served.update({name: answer}), has_parameter=KNOWN.count)
+    services = ParameterServices(node, REMOVED)
+    assert services
+
+    def answer(name):
+        parameter = Parameter(name=name, value=ParameterValue(type=2, integer_value=3))
+        response = SimpleNamespace(results=[])
+        served["~/set_parameters"](SimpleNamespace(parameters=[parameter]), response)
+        return response.results[0]
+
+    assert not answer("gripper_radius").successful
+    assert answer("gripper_radius").reason.startswith("not declared: ['gripper_radius']; gripper_radius is no longer")
+    assert answer("robot_colour").reason == "not declared: ['robot_colour']"
+
+
 def test_the_section_of_another_node_is_not_looked_at(tmp_path):
     text = section("/tabletop_arm", acceptence_radius=1) + section("/left/act", max_linear_sped=1)
     assert from_file(tmp_path, text) == []
@@ -143,6 +207,16 @@ def test_a_mistyped_parameter_is_one_line_and_an_exit_code(world, act, tmp_path,
     assert code == 1, output
     assert "'acceptence_radius'" in output
     assert "did you mean acceptance_radius?" in output
+    assert "Traceback" not in output
+    assert "active" not in output
+
+
+def test_a_file_of_before_is_one_line_and_an_exit_code(world, act, tmp_path):
+    file = tmp_path / "robot.yaml"
+    file.write_text(section('"/**"', gripper_radius=0))
+    code, output = finish(act("--params-file", file, policy="scripted", autostart="true"), world, 30)
+    assert code == 1, output
+    assert f"gripper_radius in {file} is no longer there" in output
     assert "Traceback" not in output
     assert "active" not in output
 

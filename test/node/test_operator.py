@@ -174,7 +174,6 @@ def test_a_change_shows_up_with_the_next_action_and_in_its_statistics(rig):
     changes = {
         "preset": "custom",
         "acceptance_radius": 4,
-        "gripper_radius": 2,
         "draft_depth": 3,
         "emit": "draft",
         "decoder": "autoregressive",
@@ -184,7 +183,7 @@ def test_a_change_shows_up_with_the_next_action_and_in_its_statistics(rig):
     assert one.set(**changes)
     one.until(lambda: one.stats[-1].draft_depth == 3 and one.actions[-1].action_scale == 0.25)
     stats = one.stats[-1]
-    assert list(stats.acceptance_radius) == [4] * 6 + [2]
+    assert list(stats.acceptance_radius) == [4] * 6 + [0]
     assert (stats.emit, stats.decoder, list(stats.drafters)) == ("draft", "autoregressive", ["velocity"])
     assert one.actions[-1].delta[0] == pytest.approx(FORWARD[0]), "the action itself is not scaled"
 
@@ -268,12 +267,6 @@ def test_what_is_fixed_at_load_is_refused_later(rig):
 )
 def test_a_value_that_is_no_choice_is_refused(rig, bad):
     assert not rig().set(**bad)
-
-
-def test_the_gripper_of_the_papers_rule_is_as_relaxed_as_everything_else_and_says_so(rig):
-    one = rig(preset="spec_vla")
-    assert not one.set(gripper_radius=2)
-    assert one.set(preset="fastest", gripper_radius=2)
 
 
 def test_what_a_preset_decides_is_refused_until_it_is_custom(rig):
@@ -373,6 +366,28 @@ def test_nothing_is_said_of_settings_that_are_in_force(rig):
     assert parameters.ignored(rig(preset="custom", drafters=["hold"], draft_width=3).node) == ""
 
 
+def test_every_change_of_a_bound_is_in_the_next_tolerance_and_zero_takes_it_back():
+    from types import SimpleNamespace
+
+    from spec_vla_ros.node import parameters
+
+    values = {spec.name: spec.default for spec in parameters.PARAMETERS}
+    node = SimpleNamespace(get_parameter=lambda name: SimpleNamespace(value=values[name]))
+    width = (0.0002,) * 3 + (0.001,) * 3 + (2 / 255,)
+
+    def now(**changes):
+        values.update(changes)
+        tolerance = parameters.read_tunables(node).decode.tolerance(width)
+        return tolerance.bins, tolerance.budget
+
+    usual = ((9,) * 6 + (0,), None)
+    assert now() == usual
+    assert now(acceptance_mm=1.0) == ((5, 5, 5, 9, 9, 9, 0), None)
+    assert now(acceptance_radius=3, acceptance_sum=14) == ((3,) * 6 + (0,), 14)
+    assert now(acceptance_radius=20, acceptance_mrad=0.01) == ((5, 5, 5, 0, 0, 0, 0), 14)
+    assert now(acceptance_radius=9, acceptance_mm=0.0, acceptance_mrad=0.0, acceptance_sum=0) == usual
+
+
 def test_the_budget_of_an_action_reaches_the_decoder_and_zero_is_none(rig):
     from spec_vla_ros.node import parameters
 
@@ -381,7 +396,7 @@ def test_the_budget_of_an_action_reaches_the_decoder_and_zero_is_none(rig):
     assert one.set(acceptance_sum=14, acceptance_mm=2.5)
     decode = parameters.read_tunables(one.node).decode
     assert decode.radius_sum == 14
-    assert (decode.radius_mm, decode.radius_mrad) == (2.5, 0.0)
+    assert (decode.radius_mm, decode.radius_mrad) == (2.5, None)
     assert not one.set(acceptance_sum=121)
 
 

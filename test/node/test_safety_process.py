@@ -260,3 +260,41 @@ def test_a_safety_process_that_dies_is_a_fault_zero_follows_at_once_and_the_node
     assert one.node.trigger_deactivate() == SUCCESS
     assert one.node.trigger_activate() == SUCCESS, "a dead process's publisher is no rival"
     one.until_moving()
+
+
+def test_a_velocity_that_was_decided_before_a_suspension_shows_its_age(monkeypatch):
+    """Stamped on its way out it looked new after SIGCONT, and an arm would have obeyed it."""
+    import socket
+    from types import SimpleNamespace
+
+    from spec_vla_ros.node import safety_node
+
+    clock, sent = SimpleNamespace(now=5.0), []
+
+    class Wire:
+        simulated = False
+
+        def __init__(self, setup):
+            pass
+
+        def clockless(self):
+            return False
+
+        def stamp(self):
+            return clock.now
+
+        def listeners(self):
+            clock.now += 1.0  # suspended here, for example
+            return 1
+
+        def send(self, twist, stamp):
+            sent.append(stamp)
+
+    monkeypatch.setattr(safety_node, "SafetyNode", Wire)
+    monkeypatch.setattr(safety_node, "SingleThreadedExecutor", lambda: SimpleNamespace(add_node=lambda node: None))
+    monkeypatch.setattr(safety_node.time, "monotonic", lambda: clock.now)
+    link, other = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    with link, other:
+        setup = safety_node.Setup("act_safety", "/", "/delta_twist_cmds", "base_link", 100.0, zero_first=10.0)
+        safety_node.Process(link, setup, "normal")._tick()
+    assert sent == [5.0]

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from spec_vla_ros.errors import NonActionTokenError, NonFiniteError, StatisticsError
-from spec_vla_ros.openvla.action_tokens import ActionStatistics, ActionTokens, choose_statistics
+from spec_vla_ros.openvla.action_tokens import ActionTokens, choose_statistics
 
 TOKENS = ActionTokens(32000, 256)
 GOLDEN = Path(__file__).parents[2].parent / "shared" / "real" / "golden_actions.json"
@@ -139,23 +139,3 @@ def test_a_bin_in_millimetres_and_milliradians():
     width = 1000 * choose_statistics({"k": statistics()}, None).bin_width()
     assert width[:6] == pytest.approx([1000 * (high - low) / 255 for low, high in zip(Q01[:6], Q99[:6], strict=True)])
     assert width[6] == pytest.approx(2000 / 255)
-
-
-def test_the_largest_radii_within_a_tolerance():
-    chosen = choose_statistics({"k": statistics()}, None)
-    radii = chosen.radii_within(mm=1.0, mrad=5.0)
-    assert len(radii) == 7
-    assert radii[6] == 0
-    limits = np.array([1.0] * 3 + [5.0] * 3)
-    width = 1000 * chosen.bin_width()
-    assert ((np.array(radii) * width)[:6] <= limits + 1e-6).all()
-    assert (((np.array(radii) + 1) * width)[:6] > limits).all()
-
-
-def test_radii_of_other_action_sizes():
-    def of(n):
-        return ActionStatistics("k", np.zeros(n), np.ones(n) * 0.1, np.ones(n, bool))
-
-    assert len(of(2).radii_within(1, 1)) == 2
-    assert len(of(9).radii_within(1, 1, gripper=3)) == 9
-    assert of(9).radii_within(1, 1, gripper=3)[6:] == (3, 3, 3)

@@ -44,7 +44,7 @@ def compared(*actions, radius=RADIUS, order=(PLAIN, "fastest"), instruction="pic
 MADE = {
     "bag": {"name": "bag"}, "image_topic": "/camera", "period": 0.1, "model": "a model", "unnorm_key": "k",
     "dtype": "float32", "device": "cpu", "acceptance_mm": 0.0, "acceptance_mrad": 0.0, "acceptance_radius": 9,
-    "gripper_radius": 0, "acceptance_sum": 0, "second_look": 0.5, "draft_depth": 6,
+    "acceptance_sum": 0, "second_look": 0.5, "draft_depth": 6,
 }  # fmt: skip
 
 

@@ -199,9 +199,9 @@ def test_a_preset_without_a_head_is_left_out_with_the_reason(make_bag, tmp_path)
 def test_decoding_is_set_as_in_the_node():
     plain = Settings(("fastest",)).of("fastest")
     assert (plain.acceptance_radius, plain.radius_mm, plain.radius_mrad, plain.radius_sum) == (9, None, None, None)
-    settings = Settings(("fastest",), 5, 2, 1.5, 0.0, 20, 0.3, 4).of("fastest")
-    assert (settings.acceptance_radius, settings.gripper_radius, settings.draft_depth) == (5, 2, 4)
-    assert (settings.radius_mm, settings.radius_mrad, settings.radius_sum, settings.second_look) == (1.5, 0.0, 20, 0.3)
+    settings = Settings(("fastest",), 5, 1.5, 0.0, 20, 0.3, 4).of("fastest")
+    assert (settings.acceptance_radius, settings.draft_depth) == (5, 4)
+    assert (settings.radius_mm, settings.radius_mrad, settings.radius_sum, settings.second_look) == (1.5, None, 20, 0.3)
 
 
 def test_the_command_decodes_as_the_node_does_unless_it_is_told_otherwise():
@@ -382,6 +382,22 @@ def test_a_golden_file_keeps_how_it_was_decoded(make_bag, tmp_path):
     golden.check(bag, path, period=0.0, cpu_threads=1, mm=0.0, mrad=0.0)
     radii = next(iter(result.rows()))["presets"]["fastest"]["radius"]
     assert radii != [9] * 6 + [0], "the radius in mm and mrad was in force"
+
+
+def test_a_golden_file_of_before_is_read_unless_its_bounds_meant_something_else(tmp_path):
+    """It has a gripper_radius, which had no effect; but its mm and mrad replaced the bins."""
+    content = {"format": golden.FORMAT, "preset": "fastest", "settings": Settings(()).__dict__ | {"gripper_radius": 3}}
+    del content["settings"]["presets"]
+    golden.save(tmp_path / "old.json", content)
+    made = golden.options(golden.load(tmp_path / "old.json"))
+    assert Options(bag=tmp_path, **made).of("fastest") == Settings().of("fastest")
+    for unit in ("mm", "mrad"):
+        settings = content["settings"] | {f"acceptance_{unit}": 2.0}
+        golden.save(tmp_path / "old.json", content | {"settings": settings})
+        with pytest.raises(ReplayError, match=r"replaced acceptance_radius.*save it anew"):
+            golden.load(tmp_path / "old.json")
+        golden.save(tmp_path / "new.json", content | {"settings": Settings(()).__dict__ | {f"acceptance_{unit}": 2.0}})
+        assert golden.load(tmp_path / "new.json")
 
 
 @pytest.mark.parametrize("text", ["", "[]", '{"format": 1}'])

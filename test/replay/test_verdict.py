@@ -10,11 +10,14 @@ from spec_vla_ros.replay import advice
 from spec_vla_ros.replay.moments import moments
 from spec_vla_ros.replay.plots import by_axis, motion, overview, plots, thinned
 from spec_vla_ros.replay.verdict import Level, differences, judge, shares
+from spec_vla_ros.tolerance import Tolerance
+
+STILL = (*WIDTH[:5], 0.0, WIDTH[6])  # a data set that never yaws
 
 
-def judged(*actions, budget=0, **more):
+def judged(*actions, budget=0, width=WIDTH, **more):
     comparison = compared(*actions, **more)
-    (verdict,) = judge(comparison, WIDTH, budget)
+    (verdict,) = judge(comparison, width, budget)
     return comparison, verdict
 
 
@@ -59,17 +62,16 @@ def test_distances_are_the_largest_of_three_axes_in_mm_and_in_mrad():
 
 
 def test_a_gripper_that_does_the_opposite_is_beyond_whatever_the_radius():
-    for radius in (RADIUS, (9,) * 7, (9,) * 6 + (255,)):
+    for radius in (RADIUS, (255,) * 6 + (0,)):
         comparison, verdict = judged(CENTRE, off(gripper=OPEN), radius=radius)
         assert (verdict.level, verdict.flips, verdict.beyond) == (Level.BEYOND, (1,), (1,))
         assert differences(comparison, verdict, 1) == ["gripper open, autoregressive closed"]
 
 
-def test_a_gripper_that_is_a_little_off_is_beyond_only_where_it_has_to_be_exact():
+def test_a_gripper_that_is_a_little_off_is_beyond_too():
     comparison, verdict = judged(off(gripper=1))
     assert (verdict.level, verdict.flips) == (Level.BEYOND, ())
-    assert differences(comparison, verdict, 0) == ["gripper 1 bin, 0 allowed"]
-    assert judged(off(gripper=9), radius=(9,) * 7)[1].level is Level.WITHIN, "the paper's preset relaxes it"
+    assert differences(comparison, verdict, 0) == ["gripper 1 bin, none allowed"]
 
 
 def test_each_axis_has_its_own_radius():
@@ -88,7 +90,19 @@ def test_the_sum_that_an_action_may_be_off_counts_too():
 
 def test_a_share_of_the_radius_and_what_stands_for_it_where_the_radius_is_zero():
     bins = np.array([[0, 0, 0, 0, 0, 0, 99], [3, 6, 0, 0, 0, 0, 0], [0, 0, 0, 10, 0, 0, 0], [0, 0, 0, 0, 0, 1, 0]])
-    assert shares(bins, (9, 9, 9, 9, 9, 0, 0)).tolist() == pytest.approx([0, 2 / 3, 10 / 9, 2])
+    radius = (9, 9, 9, 9, 9, 0, 0)
+    assert shares(bins, Tolerance.of_bins(radius, WIDTH)).tolist() == pytest.approx([0, 2 / 3, 10 / 9, 2])
+    assert shares(bins, Tolerance.of_bins(radius, STILL))[3] == 0.0
+
+
+def test_a_dimension_in_which_every_bin_is_the_same_command_is_never_beyond_and_takes_nothing_from_the_sum():
+    comparison, verdict = judged(off(yaw=100), off(x=5, yaw=8), width=STILL, budget=6)
+    assert (verdict.level, verdict.identical, verdict.beyond) == (Level.WITHIN, 0, ())
+    comparison, verdict = judged(off(x=7, yaw=8), width=STILL, budget=6)
+    assert differences(comparison, verdict, 0) == ["7 bins in all, 6 allowed"]
+    assert "yaw: never moves" in advice.limits(verdict.tolerance, verdict.radius_si)
+    assert verdict.as_json(comparison)["radius"] == RADIUS
+    assert verdict.as_json(comparison)["budget"] == 6
 
 
 def test_without_autoregressive_decoding_nothing_is_judged():
@@ -158,15 +172,18 @@ def test_what_to_do_next(actions, more, words):
     assert words in advice.next_step(judged(*actions, **more)[1], MADE)
 
 
-def test_the_lower_radius_is_in_the_units_of_the_one_that_was_used():
+def test_every_bound_that_was_given_is_to_be_lowered():
+    """The tightest of them holds, which of them that is depends on the axis."""
     _, verdict = judged(*[CENTRE] * 199, off(x=10))
     assert "(--acceptance-radius 4; 0 is strict)" in advice.next_step(verdict, MADE)
     metric = MADE | {"acceptance_mm": 2.0, "acceptance_mrad": 5.0}
-    assert "(--acceptance-mm 1 --acceptance-mrad 2.5; 0 is strict)" in advice.next_step(verdict, metric)
+    said = "(--acceptance-radius 4 --acceptance-mm 1 --acceptance-mrad 2.5; 0 is strict)"
+    assert said in advice.next_step(verdict, metric)
 
 
 def test_what_was_allowed_is_said_in_both_units():
-    text = advice.limits((9, 9, 9, 9, 9, 0, 0), (9.0, 9.0, 18.0, 90.0, 90.0, 0.0, 0.0), 20)
+    tolerance = Tolerance.of_bins((9, 9, 9, 9, 9, 0, 0), WIDTH, 20)
+    text = advice.limits(tolerance, (9.0, 9.0, 18.0, 90.0, 90.0, 0.0, 0.0))
     assert text == (
         "x y: 9.0 mm (9 bins), z: 18.0 mm (9 bins), roll pitch: 90.0 mrad (9 bins), yaw: exact, gripper: exact; all "
         "together 20 bins"

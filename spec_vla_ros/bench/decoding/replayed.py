@@ -86,4 +86,5 @@ def record(model: Path, presets: Sequence[str], episodes: int, say: Callable[[st
         policy = OpenVLAPolicy(loaded, trained)
         done = evaluate(policy, DecodeSettings(preset=preset), episodes)
         actions[preset] = [result.report.accepted_per_pass for episode in done for result in episode.results]
-    return Trace(f"{episodes} episodes per preset with {model.name} on the simulated table top, radius 9", actions)
+    about = f"{episodes} episodes per preset with {model.name} on the simulated table top, "
+    return Trace(f"{about}radius {DecodeSettings.acceptance_radius}", actions)

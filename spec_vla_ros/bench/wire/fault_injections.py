@@ -13,6 +13,8 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
+from spec_vla_ros.policy_types import DecodeSettings
+
 from .fault_events import ACT, GROUP, SAFETY
 from .fault_settings import IMAGE_TIMEOUT, MAX_ANGULAR, MAX_LINEAR
 
@@ -99,7 +101,8 @@ def storm(world: Any, rng: random.Random) -> None:
         world.later(i / count, partial(world.set_parameter, *rng.choice(valid if good else invalid)(), good))
     for name, default in (
         ("action_scale", 1.0), ("max_linear_speed", MAX_LINEAR), ("max_angular_speed", MAX_ANGULAR),
-        ("image_timeout", IMAGE_TIMEOUT), ("gripper_invert", False), ("acceptance_radius", 9),
+        ("image_timeout", IMAGE_TIMEOUT), ("gripper_invert", False),
+        ("acceptance_radius", DecodeSettings.acceptance_radius),
     ):  # fmt: skip
         world.later(1.02, partial(world.set_parameter, name, default, True), always=True)
 

@@ -45,7 +45,8 @@ class Kind:
     ``impossible``: why it cannot be made here, empty if it can. ``prompt``: takes effect in time whatever else there
     is. ``mute``: the node cannot say anything before the cause is gone. ``driven``: s for which the node must have
     driven its arm before. ``speaks``: gives good instructions, which end the hold of another fault. ``rearms``:
-    deactivates and activates, which ends any fault of the other one.
+    deactivates and activates, which ends any fault of the other one. ``suspends``: a process, and resumes it, which
+    would end the suspension of another fault early.
     """
 
     name: str
@@ -65,6 +66,7 @@ class Kind:
     driven: float = 0.0
     speaks: bool = False
     rearms: bool = False
+    suspends: bool = False
 
     @property
     def patience(self) -> float:
@@ -160,16 +162,18 @@ KINDS: tuple[Kind, ...] = (
     Kind("both told to end", make.end_group, (ENDS,)),
     Kind("both killed", make.signals("SIGKILL", whom=GROUP), (ENDS,)),
     Kind(
-        "node suspended briefly", make.suspend(ACT, 0.02, 0.15), (GOES_ON,), lasts=(0.2, 0.3), late=0.2, else_=STARVED
+        "node suspended briefly", make.suspend(ACT, 0.02, 0.15), (GOES_ON,), lasts=(0.2, 0.3), late=0.2, else_=STARVED,
+        suspends=True,
     ),
-    Kind("node suspended", make.suspend(ACT, 0.4, 1.2), ("NODE_SILENT",), HEARTBEAT_TIMEOUT + 0.1, late=1.5),
+    Kind("node suspended", make.suspend(ACT, 0.4, 1.2), ("NODE_SILENT",), HEARTBEAT_TIMEOUT + 0.1, late=1.5,
+         suspends=True),
     Kind("safety process suspended briefly", make.suspend(SAFETY, 0.02, 0.15), (GOES_ON,), lasts=(0.2, 0.3),
-         else_=STARVED),
-    Kind("safety process suspended", make.suspend(SAFETY, 0.7, 1.2), ("SAFETY_LOOP_SILENT",), SLACK),
+         else_=STARVED, suspends=True),
+    Kind("safety process suspended", make.suspend(SAFETY, 0.7, 1.2), ("SAFETY_LOOP_SILENT",), SLACK, suspends=True),
     Kind("safety process killed", make.signals("SIGKILL", whom=SAFETY), ("SAFETY_LOOP_GONE",), SLACK),
     Kind("safety process told to end", make.end_safety, ("SAFETY_LOOP_GONE",), SLACK),
     Kind("both suspended", make.suspend(GROUP, 0.05, 1.2), (*STARVED, "CLOCK_STOPPED", GOES_ON), lasts=(1.3, 1.5),
-         late=1.5),
+         late=1.5, suspends=True),
     # The machine.
     Kind("memory pressure", lambda world, rng: world.helpers.take_memory(), (GOES_ON,), lasts=(1.5, 2.0), late=1.0,
          else_=STARVED),

@@ -79,7 +79,10 @@ def plan(count: int, seed: int, kinds: tuple[Kind, ...] = KINDS, pairs: float = 
         kind = next(clocks if sim_time and number % 2 == 0 else anything, None) or next(clocks)
         sim_time = (sim_time or kind.sim_time) and not kind.real_time
         fault, second = rng.getrandbits(32), None
-        others = [one for one in kinds if not one.sim_time and one is not kind and not (sim_time and one.real_time)]
+        others = [
+            one for one in kinds
+            if not (one.sim_time or one is kind or (sim_time and one.real_time) or (kind.suspends and one.suspends))
+        ]  # fmt: skip
         if rng.random() < pairs and others:
             second = next(one for one in seconds if one in others)
         after = 0.0 if second is None else rng.uniform(0.0, APART)

@@ -6,13 +6,16 @@ from collections.abc import Iterable, Mapping
 from types import MappingProxyType
 
 from .base import DraftContext, Drafter, Observation
+from .forecast import Forecast
 from .hold import Hold
 from .refine import Refine
 from .second_look import SecondLook
 from .sweep import Sweep
 from .velocity import Velocity
 
-TRAINING_FREE: dict[str, Drafter] = {drafter.name: drafter for drafter in (Hold(), Velocity(), Sweep(), Refine())}
+TRAINING_FREE: dict[str, Drafter] = {
+    drafter.name: drafter for drafter in (Hold(), Velocity(), Sweep(), Forecast(), Refine())
+}
 TRAINED = ("vision", "eagle")  # need a head that was trained for their verifier
 DRAFTERS = (*TRAINING_FREE, *TRAINED)
 

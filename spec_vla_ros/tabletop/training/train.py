@@ -253,10 +253,11 @@ def _parser() -> Parser:
     p.add_argument("--first-seed", type=SEED, default=5_000_000)
     decoders = ("autoregressive", "speculative")
     p.add_argument("--decoders", nargs="+", choices=decoders, default=list(decoders))
-    p.add_argument("--drafters", nargs="+", choices=sorted(DRAFTERS), default=["hold", "refine"])
-    p.add_argument("--radius", type=BINS, default=9, help="acceptance radius in bins")
-    p.add_argument("--depth", type=whole(0, 6), default=6, help="drafted tokens per pass")
-    p.add_argument("--emit", choices=("verifier", "draft"), default="verifier")
+    usual = DecodeSettings()
+    p.add_argument("--drafters", nargs="+", choices=sorted(DRAFTERS), default=list(usual.drafters))
+    p.add_argument("--radius", type=BINS, default=usual.acceptance_radius, help="acceptance radius in bins")
+    p.add_argument("--depth", type=whole(0, 6), default=usual.draft_depth, help="drafted tokens per pass")
+    p.add_argument("--emit", choices=("verifier", "draft"), default=usual.emit)
     p.add_argument("--json", type=Path)
     return parser
 
