@@ -154,6 +154,18 @@ def test_rows_that_lie_right_are_not_moved(monkeypatch):
 
 
 @EVERY_WAY
+@pytest.mark.parametrize(("costs", "length"), [((), 2), ((1, 1, 1), 2), ((0, 1, 1), 3), ((1, 0, 0), 3)])
+def test_a_bin_takes_one_of_the_budget_unless_something_else_is_said(costs, length, way):
+    model, chain = model_of(36), []
+    for off in (2, 3, 1):
+        said = model.say(tuple(chain))[0]
+        chain.append(said + off if said + off < 298 else said - off)
+    tree = DraftTree(tuple(chain), (ROOT, 0, 1), ("test",) * 3)
+    verifier = Verifier(Counting(), TOKENS, SLOTS, **way)
+    assert len(verifier.run(rows_of(model), 0, tree, (9,) * 3, 5, costs).path) == length
+
+
+@EVERY_WAY
 def test_a_judge_is_shown_each_pass_and_has_the_last_word(way):
     shown = []
 
