@@ -41,10 +41,16 @@ MOTION_FILES = (
     *("clock_watch", "data_sets", "gripper", "intent", "limits"),
     *("rotation", "safety", "stream", "watchdog", "workspace"),
 )
+VERIFIER_FILES, PROPERTY = (
+    ("verifier", "exact_shapes", "fixed_shapes", "outcome"),
+    f"{DECODING}/test_decoding_property.py",
+)
 TARGETS = {
     **{f"{MOTION}/{name}.py": ("test/motion",) for name in MOTION_FILES},
     "spec_vla_ros/decoding/acceptance.py": (f"{DECODING}/test_acceptance.py",),
-    "spec_vla_ros/decoding/decoder.py": (f"{DECODING}/test_decoding_steps.py",),
+    "spec_vla_ros/decoding/decoder.py": (f"{DECODING}/test_decoding_steps.py", PROPERTY),
+    "spec_vla_ros/decoding/tree.py": (f"{DECODING}/test_acceptance.py", PROPERTY),
+    **{f"spec_vla_ros/decoding/{name}.py": (f"{DECODING}/test_verifier.py", PROPERTY) for name in VERIFIER_FILES},
     "spec_vla_ros/node/cycle.py": ("test/node/test_cycle.py",),
 }
 PRELOADED = ("numpy", "torch")  # imported once for all mutants where the tests need it; may not import a target

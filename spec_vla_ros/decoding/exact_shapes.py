@@ -11,7 +11,7 @@ from spec_vla_ros.openvla.action_tokens import ActionTokens
 from spec_vla_ros.openvla.llama import KVCache, rope_tables
 from spec_vla_ros.openvla.model import OpenVLA
 
-from .outcome import Answer, Nodes, Question, mask_for, outcome_of
+from .outcome import Answer, Nodes, Question, bias_of, outcome_of
 from .tree import ancestors_of
 
 
@@ -34,9 +34,8 @@ class ExactShapes:
         rows = question.settled
         if isinstance(rows, int):
             rows = language_model.embed(self._positions.new_tensor([[rows]]))
-        if len(tree):
-            rows = torch.cat([rows, language_model.embed(nodes.ids)[None]], dim=1)
-        ancestors = ancestors_of(nodes.parents, max(tree.depths, default=-1) + 1)
+        rows = torch.cat([rows, language_model.embed(nodes.ids)[None]], dim=1)
+        ancestors = ancestors_of(nodes.parents, tree.levels)
         # A node stands where its token would stand in the action, wherever its slot is.
         places = torch.cat([self._positions[question.start : edge], edge + nodes.depths])
         rope = self._cos[..., places, :], self._sin[..., places, :]
@@ -44,7 +43,7 @@ class ExactShapes:
             rows, places, self._mask(question, ancestors), self._cache, question.start, rope, edge + len(tree)
         )
         logits = language_model.logits(hidden[0, question.count - 1 :])  # after the last settled row and each node
-        outcome = outcome_of(logits, nodes, ancestors, self._tokens, question.budget)
+        outcome = outcome_of(logits, nodes, ancestors, self._tokens, question.budget, None)
         return Answer(outcome, hidden, question.count)
 
     def _mask(self, question: Question, ancestors: Tensor) -> Tensor | None:
@@ -53,7 +52,6 @@ class ExactShapes:
             return None  # the one row there is sees everything
         start, edge = question.start, question.edge
         seen = self._positions[: edge + len(question.tree)] <= self._positions[start:edge, None]
-        if len(question.tree):
-            nodes = torch.cat([ancestors.new_ones(len(question.tree), edge), ancestors], dim=1)
-            seen = torch.cat([seen, nodes])
-        return mask_for(self._model.device, seen, self._model.dtype)
+        nodes = torch.cat([ancestors.new_ones(len(question.tree), edge), ancestors], dim=1)
+        seen = torch.cat([seen, nodes])
+        return bias_of(seen, self._model.dtype) if seen.is_cuda else seen

@@ -22,7 +22,7 @@ from spec_vla_ros.openvla.model import OpenVLA
 from spec_vla_ros.openvla.prompt import MAX_PROMPT_IDS
 
 from .graphs import Pool, Replay
-from .outcome import Answer, Nodes, Question, mask_for, outcome_of
+from .outcome import Answer, Nodes, Question, bias_of, outcome_of
 from .tree import TREE_ROWS, ancestors_of
 
 TREE_LEVELS = 6  # of a tree; actions of more than seven dimensions may want deeper ones
@@ -71,7 +71,9 @@ class FewSizes:
             self._prompt = next((size for size in self._prompts if size >= question.count), question.count)
         size = next(size for size in TREE_SIZES if size >= drafted)
         end = max(self._prompt + TREE_LEVELS + 1 + TREE_ROWS, question.edge + drafted)
-        return Shape(self._prompt if prompt else 1, size, min(end, self._slots), _levels(question), prompt)
+        return Shape(
+            self._prompt if prompt else 1, size, min(end, self._slots), max(TREE_LEVELS, question.tree.levels), prompt
+        )
 
     def ahead(self) -> Iterator[tuple[int, int]]:
         """All of them."""
@@ -89,7 +91,7 @@ class OneSize:
         settled = self._slots - 1 - TREE_ROWS
         if question.count > settled:
             raise InstructionError(f"the prompt has {question.count} rows, passes of one size have {settled}")
-        return Shape(settled, TREE_ROWS, self._slots, _levels(question), True)
+        return Shape(settled, TREE_ROWS, self._slots, max(TREE_LEVELS, question.tree.levels), True)
 
     def ahead(self) -> Iterator[tuple[int, int]]:
         """Nothing: this is for comparing decoders, not for driving an arm."""
@@ -174,8 +176,4 @@ class FixedShapes:
             inside = (offset >= 0) & (offset < shape.drafted)
             branch = ancestors[:, offset.clamp(0, shape.drafted - 1)] & inside
             seen = torch.cat([seen, branch | (columns < edge)])
-        return mask_for(self._model.device, seen, self._model.dtype)
-
-
-def _levels(question: Question) -> int:
-    return max(TREE_LEVELS, max(question.tree.depths, default=-1) + 1)
+        return bias_of(seen, self._model.dtype) if seen.is_cuda else seen

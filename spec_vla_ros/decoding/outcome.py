@@ -94,16 +94,16 @@ def outcome_of(
     ancestors: Tensor,
     tokens: ActionTokens,
     budget: int | Tensor,
-    unread: Tensor | None = None,
+    unread: Tensor | None,
 ) -> Tensor:
     """(2 N + 4,) int64: N + 1 choices, the last accepted node, whether all is finite, N + 1 margins in micronats.
 
     ``logits`` (N + 1, vocabulary) after the last settled row and after each node; ``ancestors`` (N, N); ``unread``
-    (N + 1,): nobody asks for it.
+    (N + 1,): nobody asks for it, so it need not be finite; None = all are asked for.
     """
-    greedy = logits.argmax(-1)  # the lowest id where logits tie
+    greedy = logits.argmax(1)  # the lowest id where logits tie
     best = best_node(nodes.ids, greedy[nodes.parents], nodes.limits, ancestors, tokens, budget, nodes.prices)
-    finite = logits.isfinite().all(-1)
+    finite = logits.isfinite().all(1)
     if unread is not None:
         finite = finite | unread
     margins = (margins_of(logits, tokens) * MICRO).long()
@@ -113,7 +113,7 @@ def outcome_of(
 def read_outcome(outcome: Tensor, tree: DraftTree) -> Judgement | None:
     """The vector in words; None where a number was not finite. The only wait for the device."""
     said = outcome.tolist()
-    judged = (len(said) - 2) // 2  # those of the tree, and what only filled up
+    judged = len(said) // 2 - 1  # those of the tree, and what only filled up
     choices, (node, finite), margins = said[:judged], said[judged : judged + 2], said[judged + 2 :]
     if not finite:
         return None
@@ -121,8 +121,6 @@ def read_outcome(outcome: Tensor, tree: DraftTree) -> Judgement | None:
     return Judgement(choices[:real], [margin / MICRO for margin in margins[:real]], tree.path(node))
 
 
-def mask_for(device: torch.device, seen: Tensor, dtype: torch.dtype) -> Tensor:
-    """``seen`` (boolean, True = may see) as attention on ``device`` wants it; CUDA would convert it in every layer."""
-    if device.type != "cuda":
-        return seen
-    return torch.zeros(seen.shape, dtype=dtype, device=device).masked_fill_(~seen, float("-inf"))
+def bias_of(seen: Tensor, dtype: torch.dtype) -> Tensor:
+    """``seen`` (boolean, True = may see) as numbers to add: on CUDA attention would make them anew in every layer."""
+    return torch.zeros(seen.shape, dtype=dtype, device=seen.device).masked_fill_(~seen, float("-inf"))

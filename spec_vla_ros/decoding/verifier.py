@@ -30,6 +30,7 @@ from .outcome import NO_DRAFT, Judgement, Question, read_outcome
 from .tree import ROOT, TREE_ROWS, DraftTree
 
 TIMED = 5  # passes of which the median is taken
+ANY = 0  # the id that blank passes run on; no action, so nothing of them is accepted
 
 Judge = Callable[[DraftTree, Judgement], Judgement]
 
@@ -142,8 +143,8 @@ class Verifier:
     def warm_up(self) -> None:
         """Build and record every pass of fixed shape, so that none of it happens while an arm moves."""
         for prompt_rows, drafted in self.shapes.sizes():
-            self._idle(drafted, self._blank(prompt_rows), 0)
-            self._idle(drafted, 0, prompt_rows)
+            self._idle(self._blank(prompt_rows), 0, drafted)
+            self._idle(ANY, prompt_rows, drafted)
         self.cache.clear()
 
     def time_pass(self, rows: int, *, prompt_rows: int | None = None) -> float:
@@ -154,16 +155,15 @@ class Verifier:
         """
         short = self.model.config.towers[0].patches + TEXT_SIZES[0]
         short = min(short, self._room - TREE_ROWS - 1)
-        self.cache.clear()
         if prompt_rows is None:
-            settled, start = 0, short
-            self._idle(0, self._blank(short), 0)  # the token looks back on it
+            settled, start = ANY, short
+            self._idle(self._blank(short), 0, 0)  # the token looks back on it
         else:
             settled, start = self._blank(prompt_rows), 0
         times = []
         for _ in range(TIMED + 1):
             began = time.perf_counter()
-            self._idle(rows, settled, start)
+            self._idle(settled, start, rows)
             times.append(time.perf_counter() - began)
         self.cache.clear()
         return statistics.median(times[1:])  # the first one builds what is missing
@@ -172,7 +172,7 @@ class Verifier:
         width = self.model.config.llama.hidden_size
         return torch.zeros(1, count, width, device=self.model.device, dtype=self.model.dtype)
 
-    def _idle(self, drafted: int, settled: Tensor | int, start: int) -> None:
+    def _idle(self, settled: Tensor | int, start: int, drafted: int) -> None:
         """A pass that nobody wants to know anything of, with branches as long as those of seven tokens."""
         parents = tuple(ROOT if node % TREE_LEVELS == 0 else node - 1 for node in range(drafted))
-        self.run(settled, start, DraftTree((0,) * drafted, parents, ("",) * drafted), (0,) * TREE_LEVELS)
+        self.run(settled, start, DraftTree((ANY,) * drafted, parents, ("",) * drafted), (0,) * TREE_LEVELS)

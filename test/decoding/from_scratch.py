@@ -77,10 +77,13 @@ class Counting:
         llama = LlamaConfig(
             hidden_size=2, intermediate_size=2, num_hidden_layers=1, num_attention_heads=1, vocab_size=VOCABULARY
         )
-        self.config = SimpleNamespace(llama=llama, towers=[SimpleNamespace(patches=PATCHES)])
+        self.config = SimpleNamespace(
+            llama=llama, towers=[SimpleNamespace(patches=PATCHES), SimpleNamespace(patches=99)]
+        )
         self.device, self.dtype, self.language_model = torch.device("cpu"), torch.float64, self
 
     def embed(self, ids):
+        assert ((ids >= 0) & (ids < VOCABULARY)).all()
         codes = ids * 7919 % 1009 + 1
         return torch.stack([codes, codes], dim=-1).double()
 

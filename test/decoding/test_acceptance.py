@@ -152,6 +152,7 @@ def test_equal_beginnings_share_nodes_and_rows_are_bounded():
     tree = DraftTree.of(chains, rows=10)
     assert (tree.tokens, tree.parents, tree.names) == ((1, 2, 3, 4, 5), (-1, 0, 1, 1, -1), ("a", "a", "a", "b", "b"))
     assert tree.path(3) == [0, 1, 3]
+    assert (tree.levels, DraftTree().levels) == (3, 0)
     assert tree.children(1) == [2, 3]
     assert DraftTree.of(chains, rows=4).tokens == (1, 2, 3, 4)
 

@@ -1,6 +1,6 @@
 """Decoding of any model with any drafts equals decoding from scratch: random cases, compared in every figure.
 
-``DECODING_CASES``: how many of them (120).
+``DECODING_CASES``: how many of them (240).
 """
 
 import os
@@ -30,7 +30,7 @@ from spec_vla_ros.errors import NonActionTokenError
 from spec_vla_ros.policy_types import DecodeSettings
 from spec_vla_ros.tolerance import Tolerance
 
-CASES, BLOCKS = int(os.environ.get("DECODING_CASES", "120")), 12
+CASES, BLOCKS = int(os.environ.get("DECODING_CASES", "240")), 12
 SLOTS = 320
 STILL = END - 1 - 127  # id of no motion
 FOREIGN = (0, FIRST - 1, END, VOCABULARY - 1, VOCABULARY, -1, -(2**70), 2**70, np.int64(3), True)
