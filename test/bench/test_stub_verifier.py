@@ -46,7 +46,7 @@ def tipped(*bins, share=1.0, step=0, stream=None):
 
 def decode(stub, draft, dims, radius=9):
     settings = DecodeSettings(acceptance_radius=radius, draft_depth=dims - 1)
-    return decode_speculative(stub, PROMPT, dims, [Says(*draft)], settings)
+    return decode_speculative(stub, PROMPT, settings.tolerance((1.0,) * dims), [Says(*draft)], settings)
 
 
 def test_drafts_within_the_radius_take_one_pass_and_the_recorded_tokens_are_emitted():
@@ -62,8 +62,9 @@ def test_a_draft_one_bin_beyond_the_radius_takes_another_pass():
 
 
 def test_the_budget_of_a_branch_counts():
-    verdict = recorded(100, 50, 200).run(PROMPT, 0, DraftTree.of([("a", ids(105, 55))], 64), (9, 9, 0), 9)
-    assert verdict.path == [0]
+    tree = DraftTree.of([("a", ids(105, 55))], 64)
+    assert recorded(100, 50, 200).run(PROMPT, 0, tree, (9, 9, 0), 9).path == [0]
+    assert recorded(100, 50, 200).run(PROMPT, 0, tree, (9, 9, 0), 9, (0, 1, 1)).path == [0, 1]
 
 
 def test_every_row_gets_the_token_of_its_dimension():
