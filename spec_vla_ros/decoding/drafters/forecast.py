@@ -8,7 +8,6 @@ from typing import ClassVar
 
 import numpy as np
 
-from spec_vla_ros.decoding.tree import TREE_ROWS
 from spec_vla_ros.openvla.action_tokens import ActionTokens
 
 from .base import DraftContext, Drafter
@@ -35,8 +34,7 @@ class Forecast(Drafter):
     before and for anything. Windows as wide as relaxed acceptance are laid where most probability lies, and combined
     over the dimensions. A branch is worth its probability per row that it adds to the tree.
 
-    Costs about a millisecond of one processor per action (``spec-vla bench streams`` runs on it), before the first pass
-    only: on a GPU that is while the towers compute.
+    Of the drafters without a head the dearest: more than a millisecond of a processor, before the first pass only.
     """
 
     name: ClassVar[str] = "forecast"
@@ -45,6 +43,8 @@ class Forecast(Drafter):
         """Up to ``context.width`` branches; nothing after the first pass, when the verifier itself has spoken."""
         if context.emitted:
             return []
+        from spec_vla_ros.decoding.tree import TREE_ROWS  # with torch; the names of drafters are wanted without
+
         tokens, count = context.tokens, context.count
         history = np.array([action[:count] for action in context.history], dtype=int).reshape(-1, count)
         density = forecast(tokens.to_bins(history), tokens.bins)
