@@ -109,16 +109,19 @@ class Intent:
 class Report:
     """The loop to the node.
 
-    ``at``: when. ``run``: as last heard. ``on_wire``: velocities are being published, the last zeros included.
-    ``step``: number of the newest step that was looked at, ``accepted``: whether it was begun, ``commanded``: and an
-    arm was told so (these stay known when the run is over), ``moving``: whether it is under way. ``zero_at``: when the
-    first zero after it was sent. ``fault``: latched by the loop. ``listeners``: matched subscriptions. ``newcomers``:
-    how often one more came while driving. ``at_wall``: meetings with the box. ``intervals``: ms between two velocities
-    during the last second or so: median, p99, largest; empty if there were none. ``ready``: the publisher exists;
-    ``gid``: its identifier in the graph, hexadecimal, if known. ``priority``: how the process is scheduled.
+    ``at``: when. ``heard``: ``at`` of the newest intent that was taken; a report with a smaller one was under way when
+    that intent was sent, and confirms nothing. ``run``: as last heard. ``on_wire``: velocities are being published, the
+    last zeros included. ``step``: number of the newest step that was looked at, ``accepted``: whether it was begun,
+    ``commanded``: and an arm was told so (these stay known when the run is over), ``moving``: whether it is under way.
+    ``zero_at``: when the first zero after it was sent. ``fault``: latched by the loop. ``listeners``: matched
+    subscriptions. ``newcomers``: how often one more came while driving. ``at_wall``: meetings with the box.
+    ``intervals``: ms between two velocities during the last second or so: median, p99, largest; empty if there were
+    none. ``ready``: the publisher exists; ``gid``: its identifier in the graph, hexadecimal, if known. ``priority``:
+    how the process is scheduled.
     """
 
     at: float
+    heard: float = 0.0
     run: int = 0
     on_wire: bool = False
     step: int = 0

@@ -128,6 +128,7 @@ class SafetyLoop:
         """What the node has to know; the process adds what it alone knows."""
         return Report(
             at=now,
+            heard=self._intent.at,
             run=self._intent.run,
             on_wire=self.wire in (Wire.DRIVING, Wire.LAST_WORDS),
             step=self._step,

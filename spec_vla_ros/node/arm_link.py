@@ -71,6 +71,7 @@ class ArmLink:
         self._engaged_at = 0.0
         self._joints_at: float | None = None
         self._mine = mine
+        self._stopped_at = 0.0  # when the end of commanding was last asked for
         self._told_at: float | None = None  # when the safety loop last heard of us since activation
         self._stand_in: StandIn | None = None
         self.safety = SafetyLink(self._setup, on_news)
@@ -174,12 +175,14 @@ class ArmLink:
         """End commanding: returns once the safety loop has said the first zero, and whether it has."""
         self.disengage()
         self._told_at = None
-        self.safety.send(Intent(at=time.monotonic()))
-        return self.safety.wait(lambda report: report.run == 0, ANSWER)
+        self._stopped_at = time.monotonic()
+        return self.safety.wait_taken(Intent(at=self._stopped_at), ANSWER)
 
     def wait_silent(self) -> bool:
-        """Returns once the safety loop has said the last zero, and whether it has."""
-        return self.safety.wait(lambda report: report.run == 0 and not report.on_wire, LAST_WORDS + ANSWER)
+        """After :meth:`wait_stopped`: returns once the safety loop has said the last zero, and whether it has."""
+        return self.safety.wait(
+            lambda report: report.heard >= self._stopped_at and not report.on_wire, LAST_WORDS + ANSWER
+        )
 
     def command_gripper(self, command: float) -> Fault | None:
         """Send a gripper command, 1.0 or 0.0; a fault if nobody can take it."""
@@ -213,7 +216,7 @@ class ArmLink:
 
         Until it does, this node says them.
         """
-        driving = self.report.on_wire
+        driving = self.commanding or self.report.on_wire  # its last report may be from before it began
         if driving:
             self._end_stand_in()
             self._stand_in = StandIn(self._node, self.topic, self._setup.frame, self._has_successor)

@@ -91,6 +91,18 @@ class SafetyLink:
             time.sleep(WATCH)
         return True
 
+    def wait_taken(self, intent: Intent, seconds: float) -> bool:
+        """Say ``intent`` until the loop reports that it was taken; whether it did before ``seconds`` were over or it
+        ended. The newest report may be older than what the loop has done since, so what it says proves nothing.
+        """
+        end = time.monotonic() + seconds
+        while self.report.heard < intent.at:
+            if self.gone or time.monotonic() > end:
+                return False
+            self.send(intent)
+            time.sleep(WATCH)
+        return True
+
     def trouble(self, now: float) -> Fault | None:
         """A fault if the loop is gone or hangs."""
         remedy = "Read the log above; deactivate, cleanup and configure start a new one."

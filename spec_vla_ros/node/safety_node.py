@@ -262,7 +262,7 @@ class Process:
         report = replace(report, ready=bool(self._gid), gid=self._gid, priority=self._priority)
         if report.run == 0:
             report = replace(report, listeners=self._listeners)
-        news = replace(report, at=0.0)
+        news = replace(report, at=0.0, heard=0.0)
         if not last and news == self._told and now - self._report_at < REPORT:
             return
         self._told, self._report_at = news, now

@@ -33,7 +33,9 @@ def test_an_intent_arrives_as_it_was_sent_to_the_last_bit(intent):
     assert Intent.from_bytes(intent.to_bytes()) == intent
 
 
-BUSY = Report(1.0, 2, True, 3, True, True, True, 0.5, FULL.fault, 4, 5, 6, (10.0, 10.1, 12.0), True, "0a", "normal")
+BUSY = Report(
+    1.0, 0.9, 2, True, 3, True, True, True, 0.5, FULL.fault, 4, 5, 6, (10.0, 10.1, 12.0), True, "0a", "normal"
+)
 
 
 @pytest.mark.parametrize("report", [Report(at=1.0), BUSY])
@@ -54,7 +56,7 @@ def test_an_intent_that_says_nothing_but_the_time_asks_for_nothing():
 def test_before_the_loop_has_said_anything_it_is_taken_to_do_nothing():
     report = Report(at=0.0)
     assert (report.ready, report.on_wire, report.accepted, report.moving) == (False,) * 4
-    assert (report.run, report.step, report.zero_at) == (0, 0, 0.0)
+    assert (report.heard, report.run, report.step, report.zero_at) == (0.0, 0, 0, 0.0)
     assert (report.fault, report.intervals, report.gid, report.priority) == (None, (), "", "")
     assert (report.listeners, report.newcomers, report.at_wall) == (0, 0, 0)
 

@@ -70,6 +70,13 @@ def test_before_it_is_told_anything_it_has_nothing_to_report():
     assert SafetyLoop(PERIOD).report(7.0) == Report(at=7.0)
 
 
+def test_a_report_names_the_intent_that_it_follows():
+    """By which a node tells what it was waiting for from what was under way before it asked."""
+    bench = moving()
+    bench.tell(run=0)
+    assert bench.report.heard == bench.now
+
+
 def test_a_step_is_streamed_for_its_time_between_zeros():
     bench = Bench()
     assert is_zero(bench.ticks(5))

@@ -6,6 +6,7 @@ wire for seconds, and a process that was killed under it left 0.05 m/s as the la
 
 import os
 import signal
+import threading
 import time
 
 import pytest
@@ -142,6 +143,21 @@ def test_a_request_of_2_mb_stops_neither_the_stream_nor_the_dead_man(world, act)
     process.send_signal(signal.SIGINT)
     finish(process, world, 20)
     assert not any_motion(world, world.heard_before_sentinel()[-10:])
+
+
+def test_a_report_from_before_the_stop_does_not_confirm_the_last_zero(rig, monkeypatch):
+    """The thread that takes the reports may be kept waiting; "not on the wire" of then let deactivate return at once,
+    with a velocity as the last that had been heard."""
+    from rig import DRIVING
+
+    from spec_vla_ros.node import safety_link
+
+    one, gate, read = rig(**DRIVING).activate(), threading.Event(), safety_link.Report.from_bytes
+    monkeypatch.setattr(safety_link.Report, "from_bytes", staticmethod(lambda data: gate.wait(5.0) and read(data)))
+    one.until_moving()
+    threading.Timer(0.1, gate.set).start()
+    one.node.trigger_deactivate()
+    assert not any_motion(one, one.heard_before_sentinel()[-20:]), "zeros for as long as an arm waits for a velocity"
 
 
 def test_the_safety_node_comes_and_goes_with_the_first_and_serves_nobody(rig):
