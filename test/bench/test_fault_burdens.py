@@ -1,6 +1,9 @@
 """Burdens on the machine are bounded, and given back."""
 
 import os
+import subprocess
+import sys
+import time
 import types
 
 import pytest
@@ -32,16 +35,31 @@ def test_only_a_small_shared_memory_is_filled(monkeypatch, tmp_path, free, possi
     assert (burdens.why_no_shared_memory(tmp_path) == "") == possible
     if not possible:
         with pytest.raises(OSError, match="MB free"):
-            burdens.SharedMemory(tmp_path).fill()
-    assert os.listdir(tmp_path) == []
+            burdens.shared_memory_to_take(tmp_path)
+    else:
+        assert burdens.shared_memory_to_take(tmp_path) == free - burdens.LEFT
 
 
-def test_shared_memory_is_filled_but_for_a_rest_and_given_back(monkeypatch, tmp_path):
-    room(monkeypatch, 6 * MB)
-    shared = burdens.SharedMemory(tmp_path)
-    shared.fill()
-    (path,) = tmp_path.iterdir()
-    assert path.stat().st_size == 6 * MB - burdens.LEFT
-    shared.repair()
-    shared.repair()
-    assert os.listdir(tmp_path) == []
+def test_shared_memory_is_taken_by_a_process_of_its_own_and_given_back_when_that_is_killed():
+    """Filled in the campaign's own thread, its clock stood still and stamps of that time looked wrong."""
+    folder = burdens.SHARED
+
+    def free():
+        usage = os.statvfs(folder)
+        return usage.f_bavail * usage.f_frsize
+
+    if free() < 64 * MB:
+        pytest.skip(f"{folder} is nearly full")
+    before = free()
+    command = [sys.executable, "-m", burdens.__name__, "shared", str(32 * MB)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE) as process:
+        until(lambda: before - free() >= 30 * MB)
+        process.kill()
+    until(lambda: before - free() < 8 * MB)
+
+
+def until(condition, timeout=20.0):
+    end = time.monotonic() + timeout
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.02)

@@ -1,7 +1,8 @@
 """What makes a machine short of something: memory, processors, shared memory. Bounded, and always given back. No ROS.
 
-``python -m spec_vla_ros.bench.wire.fault_burdens memory BYTES`` and ``... cpu SECONDS`` are the processes that do it;
-both end with their standard input, so that nothing is left where the campaign is killed.
+``python -m spec_vla_ros.bench.wire.fault_burdens memory BYTES``, ``... shared BYTES`` and ``... cpu SECONDS`` are the
+processes that do it; all end with their standard input, so that nothing is left where the campaign is killed. The
+campaign itself must not: while it takes a gigabyte, the clock and the camera that it plays stand still.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import os
 import resource
 import select
 import sys
+import tempfile
 import time
 from pathlib import Path
 
@@ -40,28 +42,12 @@ def why_no_shared_memory(folder: Path = SHARED) -> str:
     return ""
 
 
-class SharedMemory:
-    """Fills ``/dev/shm`` but for a few MB. ``repair`` removes the file."""
-
-    def __init__(self, folder: Path = SHARED) -> None:
-        self._folder, self._path = folder, folder / f"spec_vla_faults_{os.getpid()}"
-
-    def fill(self) -> None:
-        """Take what is free, within the bounds."""
-        if reason := why_no_shared_memory(self._folder):
-            raise OSError(reason)
-        usage = os.statvfs(self._folder)
-        size = max(1, usage.f_bavail * usage.f_frsize - LEFT)
-        with self._path.open("wb") as file:
-            try:
-                os.posix_fallocate(file.fileno(), 0, size)
-            except OSError:
-                self.repair()
-                raise
-
-    def repair(self) -> None:
-        """Give it back."""
-        self._path.unlink(missing_ok=True)
+def shared_memory_to_take(folder: Path = SHARED) -> int:
+    """Bytes that fill ``folder`` but for a few MB; ``OSError`` where that cannot be done."""
+    if reason := why_no_shared_memory(folder):
+        raise OSError(reason)
+    usage = os.statvfs(folder)
+    return usage.f_bavail * usage.f_frsize - LEFT
 
 
 def _told_to_end(patience: float) -> bool:
@@ -79,6 +65,17 @@ def _take(size: int) -> None:
         pass
 
 
+def _fill(size: int, folder: Path = SHARED) -> None:
+    # Without a name it is given back with the process, however that ends.
+    with tempfile.TemporaryFile(dir=folder) as file:
+        for start in range(0, size, CHUNK):
+            os.posix_fallocate(file.fileno(), start, min(CHUNK, size - start))
+            if _told_to_end(0.0):
+                return
+        while not _told_to_end(1.0):
+            pass
+
+
 def _burn(seconds: float) -> None:
     resource.setrlimit(resource.RLIMIT_CPU, (int(seconds) + 2, int(seconds) + 2))
     end = time.monotonic() + seconds
@@ -88,4 +85,6 @@ def _burn(seconds: float) -> None:
 
 if __name__ == "__main__":
     what, amount = sys.argv[1:]
-    _take(int(amount)) if what == "memory" else _burn(float(amount))
+    {"memory": lambda: _take(int(amount)), "shared": lambda: _fill(int(amount)), "cpu": lambda: _burn(float(amount))}[
+        what
+    ]()

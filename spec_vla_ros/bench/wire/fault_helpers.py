@@ -91,7 +91,6 @@ class Helpers:
         self._orders = 0  # that the caller has yet to answer
         self._burdens: list[Helper] = []
         self._ending: list[Helper] = []
-        self._shared = fault_burdens.SharedMemory()
 
     def begin(self) -> None:
         """The arm is there before the node."""
@@ -99,14 +98,12 @@ class Helpers:
 
     def close(self) -> None:
         """End everything."""
-        self._shared.repair()
         for helper in (*self._ending, *self._burdens, self._caller, self._arm):
             if helper is not None:
                 helper.end()
 
     def repair(self) -> None:
         """Take back what was done to the machine, and let everybody live."""
-        self._shared.repair()
         for helper in self._burdens:
             helper.signal("SIGKILL")  # not waited for: to give gigabytes back takes as long as an image may be old
         self._ending += self._burdens
@@ -174,7 +171,7 @@ class Helpers:
 
     def fill_shared_memory(self) -> None:
         """All but a few MB."""
-        self._shared.fill()
+        self._burden("shared", fault_burdens.shared_memory_to_take())
 
     def _burden(self, what: str, amount: float) -> None:
         command = ("-m", f"{__package__}.fault_burdens", what, str(amount))
