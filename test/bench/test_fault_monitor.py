@@ -491,6 +491,27 @@ def test_a_sink_may_keep_the_last_velocity_for_its_timeout():
     assert max(log.monitor.overshoot.values()) == pytest.approx(0.4, abs=0.01)
 
 
+@pytest.mark.parametrize(("lag", "rules"), [(0.15, []), (0.001, ["too far"])])
+def test_a_zero_that_waited_for_a_late_listener_is_no_distance(lag, rules):
+    """A busy machine brought the judge its messages late; an arm that listens would have stood in time."""
+    log = Log().action()
+    for tick in range(20):
+        log.image().twist()
+        log.now += 0.07 * (tick == 10)
+    log.now += 0.085
+    assert [rule for rule in log.image().twist(ZERO, lag=lag).settled() if rule != "gap"] == rules
+
+
+def test_a_first_velocity_that_was_read_late_makes_no_motion_longer():
+    log = Log().action()
+    log.now += 0.15
+    log.image().twist(lag=0.15)
+    for _ in range(19):
+        log.image().twist()
+    log.now += 0.08
+    assert log.image().twist(ZERO).settled() == []
+
+
 def test_a_motion_that_nobody_announced():
     assert Log().step(announced=False).settled() == ["unannounced"]
     assert Log().step(announced=(0.0, 0.0, 0.04, 0.0, 0.0, 0.0)).settled() == ["unannounced"], "another direction"

@@ -29,14 +29,18 @@ class Motion:
     sum: np.ndarray = field(default_factory=lambda: np.zeros(6))  # velocity times period
     sunk: np.ndarray = field(default_factory=lambda: np.zeros(6))  # velocity times the time that it was in force
     last: float = 0.0
+    counted: float = 0.0  # until when ``sunk`` goes
     values: np.ndarray = field(default_factory=lambda: np.zeros(6))
     paused: bool = False  # at zero because of a limit of zero; the same step may go on
     suspended: bool = False  # whoever sends the velocities was stopped meanwhile, and only the sink's timeout was left
 
-    def add(self, at: float, values: np.ndarray, period: float) -> None:
-        """One more velocity, for ``period`` s."""
-        self.end(at)
+    def add(self, at: float, since: float, values: np.ndarray, period: float) -> None:
+        """One more velocity, for ``period`` s, that came between ``since`` and ``at``. A listener that was late proves
+        no distance, so the first one counts from ``at``, and each is over at the ``since`` of the next.
+        """
+        self.end(since)
         self.sum += values * period
+        self.counted = max(self.counted, since) if self.values.any() else at
         self.last, self.values, self.paused = at, values, False
 
     def belongs_to(self, action: Action) -> bool:
@@ -47,9 +51,9 @@ class Motion:
         lengths = float(np.linalg.norm(motion) * np.linalg.norm(self.sum))
         return float(motion @ self.sum) > (1 - TOLERANCE) * lengths > 0
 
-    def end(self, at: float) -> None:
-        """The newest velocity is in force until ``at``, or until the sink gives up."""
-        self.sunk += self.values * min(max(at - self.last, 0.0), SINK_TIMEOUT)
+    def end(self, since: float) -> None:
+        """The newest velocity was in force until ``since`` for certain, or until the sink gave up."""
+        self.sunk += self.values * min(max(since - self.counted, 0.0), SINK_TIMEOUT)
 
 
 class Motions:
@@ -68,21 +72,21 @@ class Motions:
         self._over: deque[Motion] = deque()
         self._actions: deque[Action] = deque()
 
-    def move(self, at: float, values: np.ndarray) -> None:
-        """A velocity that is not zero."""
+    def move(self, at: float, since: float, values: np.ndarray) -> None:
+        """A velocity that is not zero, read at ``at`` and not there before ``since``."""
         if self._motion is not None and self._motion.paused and not self._goes_on(at, values):
             self._close()
         if self._motion is None:
             self._motion = Motion(at)
         self._motion.late = max(self._motion.late, self.late)
-        self._motion.add(at, values, self._period)
+        self._motion.add(at, since, values, self._period)
 
-    def stand(self, at: float, pause: bool = False) -> None:
-        """A velocity that is zero. ``pause``: perhaps because of a limit that is zero."""
+    def stand(self, since: float, pause: bool = False) -> None:
+        """A velocity that is zero, not there before ``since``. ``pause``: perhaps because of a limit that is zero."""
         if self._motion is None:
             return
         if not self._motion.paused:
-            self._motion.end(at)
+            self._motion.end(since)
             self._motion.values, self._motion.paused = np.zeros(6), True
         if not pause:
             self._close()
