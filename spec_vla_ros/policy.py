@@ -17,7 +17,9 @@ from .errors import ImageError, InstructionError, NonFiniteError
 from .policy_types import DecodeReport, DecodeSettings, PolicyResult
 
 if TYPE_CHECKING:
+    from .decoding.costs import PassCosts
     from .decoding.drafters import Drafter
+    from .decoding.planner import Planner
     from .decoding.verifier import Verifier
     from .openvla.loader import LoadedModel
 
@@ -34,10 +36,12 @@ class OpenVLAPolicy:
         trained: Mapping[str, Drafter] | None = None,
         problems: Sequence[str] = (),
         verifier: Verifier | None = None,
+        planner: Planner | None = None,
     ) -> None:
         """``trained``: drafters with a head for this model; ``problems``: what is wrong with heads that are not among
         them (:func:`.decoding.heads.store.trained_drafters`). ``verifier``: one of this model that is set up otherwise
-        than usual.
+        than usual. ``planner``: of the automatic tree; without one what passes take here is measured when it is first
+        needed (:meth:`warm_up` does), or known from an earlier time.
         """
         import torch
 
@@ -52,6 +56,7 @@ class OpenVLAPolicy:
         size, channels = loaded.config.image_size, 3 * len(loaded.config.towers)
         self._pixels = torch.zeros(1, channels, size, size, device=loaded.model.device)
         self._see = Replay(lambda: loaded.model.embed_image(self._pixels), self._verifier.pool)
+        self._planner = planner
         self._history: deque[tuple[int, ...]] = deque(maxlen=HISTORY)
         self._read: tuple[str, str, list[int]] = ("", "", [])  # instruction, prompt, ids
 
@@ -62,7 +67,7 @@ class OpenVLAPolicy:
         not fit the action. The history is left as it was when anything is raised.
         """
         from .decoding.decoder import decode_autoregressive, decode_speculative
-        from .decoding.drafters import Observation, make_drafters
+        from .decoding.drafters import Looked, Observation, make_drafters
         from .decoding.presets import resolve
 
         began = time.perf_counter()
@@ -71,6 +76,9 @@ class OpenVLAPolicy:
         settings = resolve(settings, self.trained)
         tolerance = settings.tolerance(self._bin_width)
         model, drafters = self.loaded.model, make_drafters(settings.drafters, self.trained)
+        planner = None
+        if settings.decoder == "speculative" and settings.draft_width == 0:
+            planner = self.planner(instruction)
         pixels = self.loaded.transform(image)[None]
         prompt_text, ids = self._prompt(instruction)
         preprocessed = time.perf_counter()
@@ -86,7 +94,7 @@ class OpenVLAPolicy:
             else:
                 decoded = decode_speculative(
                     self._verifier, prompt, tolerance, drafters, settings,
-                    tuple(self._history), Observation(patches, text, prompt),
+                    Looked(self._history), Observation(patches, text, prompt), planner,
                 )  # fmt: skip
         bins = self.loaded.tokens.to_bins(decoded.tokens)
         values = self.loaded.statistics.unnormalise(self.loaded.tokens.centres[bins])
@@ -115,18 +123,53 @@ class OpenVLAPolicy:
         self._verifier.warm_up()
         settings = DecodeSettings(preset="auto")
         for drafter in self.trained.values():
-            drafter.warm_up(resolve(settings, self.trained).draft_width)
+            drafter.warm_up(resolve(settings, self.trained).draft_width or drafter.widest)
+        self.planner(instruction)
         size = self.loaded.config.image_size
         grey = np.full((size, size, 3), 128, dtype=np.uint8)
         self.infer(grey, instruction, settings)
         self.reset()
+
+    def planner(self, instruction: str) -> Planner:
+        """Chooses the tree where its width is automatic. The first call measures what passes take, in a few seconds,
+        unless this machine has done so before; ``instruction``: as long as usual.
+        """
+        if self._planner is None:
+            from .decoding.planner import Planner
+
+            self._planner = Planner(self._measured(instruction))
+        return self._planner
+
+    def _measured(self, instruction: str) -> PassCosts:
+        from .decoding import costs, timing
+        from .decoding.drafters import Observation, make_drafters
+        from .decoding.presets import AUTO, resolve
+
+        with self._torch.inference_mode():
+            patches = self._see().clone()
+            ids = self._torch.tensor([self._prompt(instruction)[1]], device=self.loaded.model.device)
+            text = self.loaded.model.language_model.embed(ids)
+            prompt = self._torch.cat([text[:, :1], patches, text[:, 1:]], dim=1)
+            about = timing.about(self.loaded, self._verifier, self.trained, -(-prompt.shape[1] // 32) * 32)
+            known = costs.load(about)
+            if known is not None and timing.agree(known, self._verifier, prompt.shape[1]):
+                return known
+            names = resolve(DecodeSettings(preset=AUTO), self.trained).drafters
+            drafters = make_drafters(names, self.trained)
+            measured = timing.measure(self._verifier, drafters, Observation(patches, text, prompt), self.action_dim)
+        costs.save(about, measured)
+        return measured
 
     def reset(self) -> None:
         """Forget the earlier actions."""
         self._history.clear()
 
     def remember(self, tokens: Sequence[int]) -> None:
-        """Take (A,) token ids for the action before the next one, as if they had just been inferred."""
+        """Take (A,) token ids for the action before the next one, as if they had just been inferred.
+
+        Raises :class:`.errors.NonActionTokenError`.
+        """
+        self.loaded.tokens.to_bins(tokens)
         self._history.append(tuple(int(token) for token in tokens))
 
     @property

@@ -33,7 +33,8 @@ class DecodeSettings:
     x, y and z, mrad in roll, pitch and yaw, rounded down to whole bins of the checkpoint's statistics.
     ``radius_per_dimension``: optional A values in bins, bound it further; the last one is 0.
     ``draft_depth``: at most this many drafted tokens per pass (0 = none, A - 1 = all).
-    ``draft_width``: at most this many branches of each drafter per pass.
+    ``draft_width``: at most this many branches of each drafter per pass; 0 = automatic: of the drafters named those are
+    asked, and so many of their branches verified, that the action is expected to take the least time on this device.
     ``radius_sum``: optional, bins that the distances of all accepted tokens of an action may add up to. Dimensions of
     zero width, where every bin is the same command, do not count.
     ``second_look``: nats; after relaxed acceptance the action is verified once more, from the second dimension on and
@@ -47,7 +48,7 @@ class DecodeSettings:
     drafters: tuple[str, ...] = ("hold", "refine")
     acceptance_radius: int = 9
     draft_depth: int = 6
-    draft_width: int = 4
+    draft_width: int = 0
     radius_sum: int | None = None
     second_look: float = 0.5
     emit: Emit = "verifier"

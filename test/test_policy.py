@@ -2,12 +2,16 @@
 
 import subprocess
 import sys
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 
+from spec_vla_ros.decoding import timing
+from spec_vla_ros.decoding.costs import PassCosts
+from spec_vla_ros.decoding.planner import Planner
 from spec_vla_ros.errors import ImageError, InstructionError, NonFiniteError
 from spec_vla_ros.openvla.example import write_example_checkpoint
 from spec_vla_ros.openvla.loader import load_model
@@ -35,8 +39,8 @@ def loaded(tmp_path_factory):
 
 @pytest.fixture
 def policy(loaded):
-    """A fresh policy."""
-    return OpenVLAPolicy(loaded)
+    """A fresh policy, whose trees do not depend on what else this machine does."""
+    return OpenVLAPolicy(loaded, planner=Planner(PassCosts.free()))
 
 
 def frames(count, seed=0):
@@ -53,7 +57,7 @@ def test_both_policies_speak_the_protocol(policy):
 
 
 def test_speculative_and_greedy_agree_over_an_episode(loaded):
-    speculative, greedy = OpenVLAPolicy(loaded), OpenVLAPolicy(loaded)
+    speculative, greedy = OpenVLAPolicy(loaded, planner=Planner(PassCosts.free())), OpenVLAPolicy(loaded)
     actions = set()
     for image in frames(40):
         ours, theirs = speculative.infer(image, TEXT, SETTINGS), greedy.infer(image, TEXT, GREEDY)
@@ -97,9 +101,72 @@ def test_settings_that_do_not_fit_the_action_are_refused_and_leave_the_history(p
 
 def test_presets_are_carried_out_without_heads(policy):
     report = policy.infer(next(frames(1)), TEXT, DecodeSettings(preset="auto")).report
-    assert report.drafters == ("refine", "sweep")
+    assert report.drafters == ("refine", "hold", "sweep", "forecast")
     assert policy.infer(next(frames(1)), TEXT, DecodeSettings(preset="autoregressive")).report.verifier_passes == 7
     assert policy.describe()["draft_heads"] == "none"
+
+
+def test_what_passes_take_is_measured_once_and_kept(loaded, tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    measured = []
+    monkeypatch.setattr(timing, "measure", lambda *args, real=timing.measure: measured.append(1) or real(*args))
+    monkeypatch.setattr(timing, "agree", lambda *args: agreeing)
+    agreeing, first = True, OpenVLAPolicy(loaded)
+    first.warm_up(TEXT)
+    table = first.planner(TEXT).costs
+    assert 0 < min(table.first) <= max(table.first) < 60
+    assert 0 < min(table.later) <= max(table.later) < 60
+    assert set(table.drafting) == {"refine", "hold", "sweep", "forecast"}
+    assert min(min(both) for both in table.drafting.values()) > 0
+    first.warm_up(TEXT)
+    second = OpenVLAPolicy(loaded)
+    assert (second.planner(TEXT).costs, len(measured)) == (table, 1)
+    agreeing = False  # something else kept the device busy when it was measured
+    OpenVLAPolicy(loaded).warm_up(TEXT)
+    assert len(measured) == 2
+
+
+def test_a_table_that_is_far_from_what_a_pass_takes_now_is_not_believed(loaded):
+    class Timed:
+        def time_pass(self, rows, prompt_rows):
+            return 2.0
+
+    table = PassCosts((0, 64), (2.9, 3.0), (1.0, 2.0))
+    assert timing.agree(table, Timed(), 40)
+    assert timing.agree(replace(table, first=(1.4, 3.0)), Timed(), 40)
+    assert not timing.agree(replace(table, first=(3.1, 9.0)), Timed(), 40)
+    assert not timing.agree(replace(table, first=(1.3, 3.0)), Timed(), 40)
+
+
+def test_without_a_folder_to_keep_it_in_it_is_measured_each_time(loaded, tmp_path, monkeypatch):
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
+    policy = OpenVLAPolicy(loaded)
+    policy.warm_up(TEXT)
+    assert policy.infer(next(frames(1)), TEXT, DecodeSettings(preset="auto")).report.verifier_passes <= 7
+
+
+def test_an_action_that_was_measured_before_it_is_the_same_action(loaded, tmp_path, monkeypatch):
+    """Measuring uses the cache of the verifier, and may come with the very first action."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    image, settings = next(frames(1, 3)), DecodeSettings(acceptance_radius=0)
+    assert (
+        OpenVLAPolicy(loaded).infer(image, TEXT, settings).tokens.tolist()
+        == OpenVLAPolicy(loaded).infer(image, TEXT, GREEDY).tokens.tolist()
+    )
+
+
+@pytest.mark.parametrize("preset", ["auto", "training_free"])
+def test_the_automatic_tree_of_any_device_gives_the_tokens_of_plain_decoding_at_radius_0(loaded, preset):
+    dear, free = PassCosts((0, 64), (1.0, 90.0), (1.0, 90.0)), PassCosts.free()
+    rows = []
+    for costs in (dear, free):
+        ours, theirs = OpenVLAPolicy(loaded, planner=Planner(costs)), OpenVLAPolicy(loaded)
+        for image in frames(24):
+            result = ours.infer(image, TEXT, DecodeSettings(preset=preset, acceptance_radius=0))
+            assert result.tokens.tolist() == theirs.infer(image, TEXT, GREEDY).tokens.tolist()
+            rows.append(sum(result.report.drafted_per_pass))
+    assert max(rows[:24]) < min(rows[24:]), "rows that cost something are spent sparingly"
 
 
 def test_an_unchanged_view_takes_one_pass_until_the_reset(policy):

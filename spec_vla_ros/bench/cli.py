@@ -80,7 +80,7 @@ def _parser() -> Parser:
     passes = benches.add_parser("passes", help=text, description=f"Measures {text}.")
     passes.add_argument("--model", default=TABLETOP, help="checkpoint folder (%(default)s)")
     passes.add_argument("--heads", type=Path, help="folder of draft heads (drafters/ in the model's folder)")
-    passes.add_argument("--presets", nargs="+", default=list(PRESETS), choices=PRESETS, help="(all)")
+    passes.add_argument("--presets", nargs="+", default=[*PRESETS, AUTO], choices=(*PRESETS, AUTO), help="(all)")
     radii = [0, 5, USUAL.acceptance_radius]
     passes.add_argument("--radii", nargs="+", type=BINS, default=radii, help="bins (%(default)s)")
     passes.add_argument("--radius-sum", type=COUNT, help="bins that an action's accepted distances may add up to")
@@ -90,6 +90,11 @@ def _parser() -> Parser:
     passes.add_argument("--episodes", type=COUNT, default=300, help="per row (%(default)s)")
     passes.add_argument(
         "--one-shape", action="store_true", help="fill every pass up to one size, so that no rounding differs (slow)"
+    )
+    passes.add_argument(
+        "--free-rows",
+        action="store_true",
+        help="choose automatic trees as where drafted rows cost nothing, like on a large GPU (what is quickest here)",
     )
     passes.set_defaults(run=_passes)
     text = "what the way from a camera's image to the model's picture changes, and what it costs"
@@ -256,7 +261,7 @@ def _passes(arguments: argparse.Namespace) -> int:
         radii = arguments.radii if preset != "autoregressive" else [0]
         more = {"radius_sum": arguments.radius_sum, "second_look": arguments.second_look}
         grid += [DecodeSettings(preset=preset, acceptance_radius=radius, **more) for radius in radii]
-    more = {"one_shape": arguments.one_shape, "base_model": arguments.base_model}
+    more = {"one_shape": arguments.one_shape, "base_model": arguments.base_model, "free_rows": arguments.free_rows}
     rows = measure(arguments.model, grid, arguments.episodes, _say, arguments.heads, **more)
     _write(arguments.json, rows)
     if arguments.plot and rows:

@@ -6,7 +6,7 @@ at radius 0.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from torch import Tensor
@@ -18,6 +18,7 @@ from spec_vla_ros.tolerance import Tolerance
 
 from .acceptance import UNLIMITED
 from .drafters import DraftContext, Drafter, Observation, Refine, SecondLook
+from .planner import Planner
 from .tree import ROOT, DraftTree
 from .verifier import TREE_ROWS, Verdict, Verifier
 
@@ -65,6 +66,7 @@ def decode_speculative(
     settings: DecodeSettings,
     history: Sequence[Sequence[int]] = (),
     observation: Observation | None = None,
+    planner: Planner | None = None,
 ) -> Decoded:
     """Decode ``prompt`` (1, P, hidden), checking drafted tokens already in the pass over the prompt.
 
@@ -86,26 +88,37 @@ def decode_speculative(
     as the draft: what comes out is conditioned on a prefix that is far nearer to the greedy one.
 
     ``drafters`` in the order in which their branches enter the tree; ``history``: tokens of earlier actions, newest
-    last; ``observation``: what drafters that look at the image need.
-    Raises :class:`NonFiniteError`, and :class:`NonActionTokenError` where the model's choice after a prefix that stands
-    is no action; what it says on rejected rows, and what drafters propose, never raises.
+    last; ``observation``: what drafters that look at the image need; ``planner``: chooses the branches where
+    ``settings.draft_width`` is 0; without one all that drafters give are verified, as far as there are rows.
+    Where the model, after a prefix of drafts that is only nearly its own, chooses a word, the action is decoded once
+    more without any tolerance.
+
+    Raises :class:`NonFiniteError`, and :class:`NonActionTokenError` where the model's choice after a prefix of its own
+    choices is no action, as :func:`decode_autoregressive` does; nothing else that it says, and nothing that drafters
+    propose, raises.
     """
     tokens, radii, costs, action_dim = verifier.tokens, tolerance.bins, tolerance.costs, tolerance.action_dim
     limit = budget = UNLIMITED if tolerance.budget is None else tolerance.budget
     passes, trees, emitted, sources, distance, margins, looked = [], [], [], [], 0, [], False
-    settled, start, rejected, kept = prompt, 0, (), []
+    settled, start, rejected, kept, said = prompt, 0, (), [], []
+    planner = planner if settings.draft_width == 0 else None
+    if planner is not None:
+        planner.begin(tolerance, settings.draft_depth)
     for drafter in drafters:
         drafter.begin(observation)
     while len(emitted) < action_dim:
         first = len(emitted)
         count = min(settings.draft_depth, action_dim - 1 - first)
         context = DraftContext(
-            first, count, settings.draft_width, radii, tokens, history, tuple(emitted), rejected,
+            first, count, settings.draft_width or TREE_ROWS, radii, tokens, history, tuple(emitted), rejected,
             passes[-1] if passes else None, tuple(kept),
         )  # fmt: skip
-        tree = _grow(drafters, context)
+        history = context.history  # which need not be looked through again
+        tree = _grow(drafters, context, planner, not looked, settings.draft_width > 0)
         drafted = slice(first, first + count)
         verdict = verifier.run(settled, start, tree, radii[drafted], budget, costs[drafted])
+        passes.append(verdict)
+        trees.append(tree)
 
         for node, before in zip(verdict.path, [ROOT, *verdict.path], strict=False):
             choice = verdict.after(before)
@@ -113,22 +126,33 @@ def decode_speculative(
             emitted.append(tree.tokens[node] if settings.emit == "draft" else choice)
             sources.append(tree.names[node])
             kept.append(tree.tokens[node])
+            said.append(choice)
             gap = abs(int(tokens.to_bins(tree.tokens[node])) - int(tokens.to_bins(choice)))
             distance, budget = max(distance, gap), budget - gap * costs[len(emitted) - 1]
         last = verdict.path[-1] if verdict.path else ROOT
-        emitted.append(_action(verdict.after(last), len(emitted), tokens))
+        choice = verdict.after(last)
+        if kept != said and not tokens.is_action(choice):
+            # A prefix that is only nearly the model's own has led it to a word. What plain decoding would say is found
+            # without any tolerance, from the first token on, which follows the prompt alone.
+            looked, drafters, radii, limit = True, (Refine(), SecondLook(said)), (0,) * action_dim, UNLIMITED
+            emitted, sources, margins, kept, rejected = said[:1], ["verifier"], margins[:1], said[:1], ()
+            settled, start, budget, said = said[0], prompt.shape[1], limit, said[:1]
+            continue
+        emitted.append(_action(choice, len(emitted), tokens))
         sources.append("verifier")
         margins.append(verdict.margins[last + 1])
         kept.append(emitted[-1])
+        said.append(emitted[-1])
         rejected = _second_thoughts(tree, verdict, last, tokens)
         settled, start = emitted[-1], prompt.shape[1] + len(emitted) - 1
-        passes.append(verdict)
-        trees.append(tree)
         doubtful = distance > 0 and settings.emit == "verifier" and min(margins[1:], default=0.0) < settings.second_look
         if len(emitted) == action_dim and doubtful and not looked:
             looked, drafters = True, (Refine(), SecondLook(emitted))
             emitted, sources, margins, kept, rejected = emitted[:1], ["verifier"], margins[:1], emitted[:1], ()
+            said = said[:1]
             settled, start, budget = emitted[0], prompt.shape[1], limit  # distance goes on: the report is of all passes
+    if planner is not None:
+        planner.end(emitted, tokens)
     report = DecodeReport(
         decoder="speculative",
         verifier_passes=len(passes),
@@ -145,19 +169,40 @@ def decode_speculative(
     return Decoded(tuple(emitted), report, passes[0].finished, passes[-1].finished)
 
 
-def _grow(drafters: Sequence[Drafter], context: DraftContext) -> DraftTree:
-    """The branches of all drafters in one tree, each cut before anything that is not an action token."""
+def _grow(
+    drafters: Sequence[Drafter], context: DraftContext, planner: Planner | None, learn: bool, fixed: bool
+) -> DraftTree:
+    """The branches of the drafters in one tree, each cut before anything that is not an action token.
+
+    ``fixed``: the operator has chosen the width.
+    """
+    if context.count < 1:
+        return DraftTree()
+    if planner is not None:
+        planned, more, room = planner.chains(drafters, context, learn)
+        chains = _cut(planned, context)
+        tree = DraftTree.of(chains, TREE_ROWS, whole=True)
+        return DraftTree.of([*chains, *_cut(more, context)], room, whole=True) if more and len(tree) < room else tree
+    contexts = [context if fixed else context.with_width(drafter.widest) for drafter in drafters]
+    proposed = [
+        (drafter.name, chain)
+        for drafter, told in zip(drafters, contexts, strict=True)
+        for chain in drafter.propose(told)
+    ]
+    return DraftTree.of(_cut(proposed, context), TREE_ROWS)
+
+
+def _cut(proposed: Iterable[tuple[str, Sequence[int]]], context: DraftContext) -> list[tuple[str, list[int]]]:
+    """The branches up to the first id that is no action token."""
     chains = []
-    if context.count > 0:
-        for drafter in drafters:
-            for proposed in drafter.propose(context):
-                chain = []
-                for token in list(proposed)[: context.count]:
-                    if not context.tokens.is_action(token):
-                        break
-                    chain.append(int(token))
-                chains.append((drafter.name, chain))
-    return DraftTree.of(chains, TREE_ROWS)
+    for name, proposal in proposed:
+        chain = []
+        for token in list(proposal)[: context.count]:
+            if not context.tokens.is_action(token):
+                break
+            chain.append(int(token))
+        chains.append((name, chain))
+    return chains
 
 
 def _second_thoughts(tree: DraftTree, verdict: Verdict, last: int, tokens: ActionTokens) -> tuple[int, ...]:

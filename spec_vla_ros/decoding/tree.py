@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -24,9 +24,10 @@ class DraftTree:
     names: tuple[str, ...] = ()
 
     @staticmethod
-    def of(chains: Iterable[tuple[str, Sequence[int]]], rows: int) -> DraftTree:
+    def of(chains: Iterable[tuple[str, Sequence[int]]], rows: int, whole: bool = False) -> DraftTree:
         """Join chains (name, ids), the likeliest first; equal beginnings share their nodes. At most ``rows`` nodes:
-        what comes later is cut.
+        what comes later is cut, or, with ``whole``, a chain that does not fit is left out: one that is cut short gives
+        short second thoughts where it turns out to be the nearest.
         """
         tokens: list[int] = []
         parents: list[int] = []
@@ -34,6 +35,8 @@ class DraftTree:
         children: dict[tuple[int, int], int] = {}
         for name, chain in chains:
             at = ROOT
+            if whole and len(tokens) + _new(children, chain) > rows:
+                continue
             for token in chain:
                 node = children.get((at, token))
                 if node is None:
@@ -79,6 +82,16 @@ class DraftTree:
     def children(self, node: int) -> list[int]:
         """Nodes that continue ``node``, in order."""
         return [child for child, parent in enumerate(self.parents) if parent == node]
+
+
+def _new(children: Mapping[tuple[int, int], int], chain: Sequence[int]) -> int:
+    """Nodes that ``chain`` would add."""
+    at = ROOT
+    for shared, token in enumerate(chain):
+        if (node := children.get((at, token))) is None:
+            return len(chain) - shared
+        at = node
+    return 0
 
 
 def ancestors_of(parents: Tensor, levels: int) -> Tensor:

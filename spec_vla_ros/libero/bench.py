@@ -54,6 +54,7 @@ def load_driver(options: Options, device: str, threads: int) -> Driver:
     import torch
 
     from spec_vla_ros.decoding.heads.store import heads_folder, trained_drafters
+    from spec_vla_ros.decoding.planner import Planner
     from spec_vla_ros.openvla.loader import load_model
     from spec_vla_ros.policy import OpenVLAPolicy
 
@@ -67,7 +68,7 @@ def load_driver(options: Options, device: str, threads: int) -> Driver:
         base_model=options.base_model, centre_crop=True,
     )  # fmt: skip
     heads, problems = trained_drafters(loaded, heads_folder(loaded, options.heads or ""))
-    policy = OpenVLAPolicy(loaded, heads, problems)
+    policy = OpenVLAPolicy(loaded, heads, problems, planner=Planner.steady())  # episodes are run anew one by one
     policy.warm_up("pick up the bowl")
     return Driver(policy, loaded.config.image_size, frozenset(heads), tuple(problems))
 

@@ -46,6 +46,7 @@ class DecodeWindow:
             "inference_ms p99": f"{np.percentile(times, 99):.1f}",
             "verifier_passes mean": f"{np.mean([report.verifier_passes for report in reports]):.2f}",
             "accepted tokens per action": f"{accepted:.2f}",
+            "first pass, last action": f"{last.drafter_per_pass[0] or 'no drafts'}, {last.drafted_per_pass[0]} rows",
             "decoder": last.decoder,
             "draft_depth": str(last.draft_depth),
             "emit": last.emit,

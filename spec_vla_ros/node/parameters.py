@@ -115,7 +115,12 @@ PARAMETERS: tuple[Spec, ...] = (
     ),
     Spec("decoder", DECODING.decoder, "With preset custom: how tokens are decoded", choices=DECODERS),
     Spec("drafters", list(DECODING.drafters), "With preset custom: who drafts, in the order of their branches"),
-    Spec("draft_width", DECODING.draft_width, "With preset custom: branches of each drafter per pass", range=(1, 64)),
+    Spec(
+        "draft_width",
+        DECODING.draft_width,
+        "With preset custom: branches of each drafter per pass; 0 = what is quickest",
+        range=(0, 64),
+    ),
     Spec("emit", DECODING.emit, "With preset custom: whose token is emitted where a draft is accepted", choices=EMITS),
     Spec(
         "acceptance_radius",

@@ -208,6 +208,7 @@ def fingerprint(bag: Bag) -> dict[str, Any]:
 
 def make_policies(loaded: Any, heads: Any, settings: Settings) -> tuple[dict[str, Any], list[str]]:
     """(preset -> policy, presets that were left out and why). The policies share model and cache."""
+    from spec_vla_ros.decoding.planner import Planner
     from spec_vla_ros.decoding.presets import resolve
     from spec_vla_ros.policy import OpenVLAPolicy
 
@@ -218,7 +219,7 @@ def make_policies(loaded: Any, heads: Any, settings: Settings) -> tuple[dict[str
         if resolve(settings.of(preset), trained).preset != preset:
             left_out.append(f"{preset}: its head is missing ({'; '.join(problems) or 'none is installed'})")
             continue
-        policies[preset] = OpenVLAPolicy(loaded, trained, problems, verifier)
+        policies[preset] = OpenVLAPolicy(loaded, trained, problems, verifier, Planner.steady())
         verifier = policies[preset].verifier
     return policies, left_out
 

@@ -121,8 +121,8 @@ class Judge:
             verdict = verifier.run(seen.prompt, 0) if late else None
             start = time.perf_counter()
             context = DraftContext(
-                int(late), depth, settings.draft_width, self.tolerance.bins, loaded.tokens, self.history(row),
-                said[: int(late)], (), verdict, said[: int(late)],
+                int(late), depth, settings.draft_width or drafter.widest, self.tolerance.bins, loaded.tokens,
+                self.history(row), said[: int(late)], (), verdict, said[: int(late)],
             )  # fmt: skip
             tree = DraftTree.of([(drafter.name, branch) for branch in drafter.propose(context)], TREE_ROWS)
             heads.append(1e3 * (time.perf_counter() - start))

@@ -14,6 +14,7 @@ from spec_vla_ros.bench.decoding.reference import TransformersAutoregressive
 from spec_vla_ros.bench.decoding.replayed import RecordedLuck, Trace, record
 from spec_vla_ros.bench.decoding.shapes import SEVEN_B, random_heads, random_model, shortened
 from spec_vla_ros.cli import main
+from spec_vla_ros.decoding.planner import Planner
 from spec_vla_ros.decoding.verifier import Verifier, cache_slots
 from spec_vla_ros.installed import share_path
 from spec_vla_ros.openvla.example import EXAMPLE_INSTRUCTIONS, example_config, write_example_checkpoint
@@ -35,7 +36,8 @@ def test_a_recorded_action_is_decoded_with_its_acceptance(preset, fixed):
     loaded = random_model(example_config(), torch.device("cpu"), "float32")
     luck = RecordedLuck(loaded.tokens)
     verifier = Verifier(loaded.model, loaded.tokens, cache_slots(loaded), fixed_shapes=fixed, judge=luck)
-    policy = OpenVLAPolicy(loaded, random_heads(loaded), verifier=verifier)
+    planner = Planner.steady()
+    policy = OpenVLAPolicy(loaded, random_heads(loaded), verifier=verifier, planner=planner)
     for action in ACTIONS[preset]:
         luck.replay(action)
         report = policy.infer(IMAGE, EXAMPLE_INSTRUCTIONS[0], DecodeSettings(preset=preset)).report

@@ -109,7 +109,7 @@ def test_fewer_branches_are_fewer_rows(tmp_path, still):
         rows_of(tmp_path, still, "--presets", "training_free", "--radii", "9", "--tip", "0", *more)[0]
         for more in (["--draft-width", "1"], [])
     )
-    assert few["drafted_rows_first_pass"] == 6 < many["drafted_rows_first_pass"]
+    assert few["drafted_rows_first_pass"] <= 18 < many["drafted_rows_first_pass"], "one branch of three drafters"
     assert few["preset"] == many["preset"] == "training_free"
 
 

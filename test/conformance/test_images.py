@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-FRAMES = 40
+FRAMES = 20
 GAP = 0.5  # s, the node's image_timeout
 BEGIN = """
 import array, json, sys, time

@@ -23,6 +23,7 @@ TRUNK, PRIME, ODD = 1_000_003, 1009, 67  # of one state in so many the choice is
 PATCHES = 4
 NEIGHBOURS = 36  # bins around a choice that are the same motion
 ROWS = 64  # drafted rows of a pass
+UNLIMITED = 1 << 30  # a budget that nothing exhausts
 NOWHERE = ()  # the prefix of drafts that is empty
 
 
@@ -163,20 +164,21 @@ def decoded_from_scratch(model, settings, tolerance, propose, note):
     """Tokens and figures of the report. ``propose``: of a pass; ``note``: is told what is known before it."""
     say = model.say
     dimensions, costs = tolerance.action_dim, tolerance.costs
-    limit = budget = 10**9 if tolerance.budget is None else tolerance.budget
-    emitted, kept, sources, rejected, margins = [], [], [], [], []
+    limit = budget = UNLIMITED if tolerance.budget is None else tolerance.budget
+    emitted, kept, chosen, sources, rejected, margins = [], [], [], [], [], []
+    bins = tolerance.bins
     accepted_per_pass, drafted_per_pass, names_per_pass, far, second = [], [], [], 0, None
     states = None
     while len(emitted) < dimensions:
         first = len(emitted)
         count = min(settings.draft_depth, dimensions - 1 - first)
-        told = {"first": first, "count": count, "emitted": tuple(emitted), "rows": tuple(kept)}
+        told = {"first": first, "count": count, "emitted": tuple(emitted), "rows": tuple(kept), "radii": bins}
         note(**told, rejected=rejected, budget=budget, states=states)
         proposals = propose() if count > 0 else []
         if second is not None and count > 0:
             proposals = [*proposals, ("second_look", [second[first:]])]
         names = prefixes_of(proposals, count)
-        prefix = standing(say, kept, names, tolerance.bins[first:], costs[first:], budget)
+        prefix = standing(say, kept, names, bins[first:], costs[first:], budget)
         before = tuple(kept)
         settled = len(model.prompt) + len(before) - 1 if before else 0
         states = model.states((*before, *prefix))[settled:]
@@ -185,6 +187,7 @@ def decoded_from_scratch(model, settings, tolerance, propose, note):
             gap, cost = abs(bin_of(token) - bin_of(choice)), costs[len(emitted)]
             emitted.append(token if settings.emit == "draft" else choice)
             kept.append(token)
+            chosen.append(choice)
             sources.append(names[prefix[: depth + 1]])
             margins.append(margin)
             far, budget = max(far, gap), budget - gap * cost
@@ -193,15 +196,21 @@ def decoded_from_scratch(model, settings, tolerance, propose, note):
         drafted_per_pass.append(len(names))
         names_per_pass.append("+".join(dict.fromkeys(names.values())))
         if not is_action(choice):
-            raise NoActionError(len(emitted), choice)
+            if kept == chosen:
+                raise NoActionError(len(emitted), choice)
+            second, bins, budget = tuple(chosen), (0,) * dimensions, UNLIMITED
+            emitted, kept, chosen = chosen[:1], chosen[:1], chosen[:1]
+            sources, margins, rejected = ["verifier"], margins[:1], []
+            continue
         rejected = second_thoughts(say, before, names, prefix)
         emitted.append(choice)
         kept.append(choice)
+        chosen.append(choice)
         sources.append("verifier")
         margins.append(margin)
         unsure = len(margins) > 1 and min(margins[1:]) < settings.second_look
         if len(emitted) == dimensions and second is None and far > 0 and settings.emit == "verifier" and unsure:
-            second, budget = tuple(emitted), limit
+            second, budget, chosen = tuple(emitted), limit, chosen[:1]
             emitted, kept, sources, margins, rejected = emitted[:1], emitted[:1], ["verifier"], margins[:1], []
     return tuple(emitted), {
         "verifier_passes": len(accepted_per_pass),

@@ -157,6 +157,16 @@ def test_equal_beginnings_share_nodes_and_rows_are_bounded():
     assert DraftTree.of(chains, rows=4).tokens == (1, 2, 3, 4)
 
 
+def test_a_chain_that_does_not_fit_is_left_out_whole():
+    """A branch cut short was the nearest, and what the model said on it ended too early: a third pass."""
+    chains = [("a", [1, 2, 3]), ("b", [1, 2, 4]), ("c", [5, 6, 7]), ("d", [1, 8])]
+    tree = DraftTree.of(chains, rows=6, whole=True)
+    assert tree.tokens == (1, 2, 3, 4, 8)
+    assert tree.names == ("a", "a", "a", "b", "d")
+    assert DraftTree.of(chains, rows=6).tokens == (1, 2, 3, 4, 5, 6)
+    assert DraftTree.of(chains, rows=8, whole=True).tokens == (1, 2, 3, 4, 5, 6, 7, 8)
+
+
 def test_an_empty_draft_is_accepted_to_length_zero():
     assert accepted([], [], []) == 0
 

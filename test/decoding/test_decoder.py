@@ -179,13 +179,43 @@ def test_other_action_sizes_are_never_overrun(verifier, action_dim):
         assert max(decoded.report.drafted_per_pass) <= 2 * longest, "a branch of each drafter"
 
 
+def one_word(model):
+    """Now and then the model says a word."""
+    row, generator = model.language_model.lm_head.weight[7], torch.Generator().manual_seed(1)
+    row.copy_(2 * torch.randn(row.shape, generator=generator) / len(row) ** 0.5)
+
+
+@pytest.mark.parametrize("emit", ["verifier", "draft"])
+def test_a_word_after_a_draft_that_is_only_nearly_right_costs_no_action(emit):
+    """Relaxed acceptance led the model to a word, and the arm was stopped for it; plain decoding had an answer."""
+    verifier, answered, astray = make_verifier(one_word), 0, 0
+    settings = DecodeSettings(acceptance_radius=60, draft_width=64, emit=emit, second_look=5.0)
+    for seed in range(60):
+        prompt, history = prompt_of(verifier, seed), history_near((TOKENS.first + 100,) * A, seed)
+        try:
+            greedy = decode_autoregressive(verifier, prompt, A, GREEDY)
+        except NonActionTokenError:
+            continue
+        drafters = make_drafters(["refine", "sweep"])
+        decoded = decode_speculative(verifier, prompt, A, drafters, settings, history)
+        answered += 1
+        if settled_tokens(decoded) > A and decoded.tokens == greedy.tokens and "second_look" in words_of(decoded):
+            astray += 1
+    assert answered > 15
+    assert astray
+
+
+def words_of(decoded):
+    return "+".join(decoded.report.drafter_per_pass)
+
+
+def settled_tokens(decoded):
+    """Of all passes, those of tokens that were settled more than once included."""
+    return sum(decoded.report.accepted_per_pass) + decoded.report.verifier_passes
+
+
 def test_words_on_rejected_rows_cost_no_action():
     """Second thoughts with a word in them raised in ``refine``, for one in five of the prompts that have an answer."""
-
-    def one_word(model):
-        row, generator = model.language_model.lm_head.weight[7], torch.Generator().manual_seed(1)
-        row.copy_(2 * torch.randn(row.shape, generator=generator) / len(row) ** 0.5)
-
     verifier, answered = make_verifier(one_word), 0
     settings = DecodeSettings(acceptance_radius=0, draft_width=64)
     for seed in range(60):
@@ -372,7 +402,7 @@ def test_a_recorded_pass_never_touches_the_host(padded, drafts):
 
     prompt, used = prompt_of(padded, 2), set()
     history = history_near((TOKENS.first + 100,) * A, 2)
-    decode_speculative(padded, prompt, A, make_drafters(drafts), DecodeSettings(), history)
+    decode_speculative(padded, prompt, A, make_drafters(drafts), DecodeSettings(draft_width=4), history)
     with torch.inference_mode(), Listener():
         for shape in list(padded.shapes.passes):
             padded.shapes.forward(shape)

@@ -197,7 +197,7 @@ def test_a_drafter_sees_the_observation_before_anything_is_decoded():
 
 def test_a_drafter_is_told_what_is_known_before_each_pass():
     drafter, settings = Script([[100, 53, 80]]), DecodeSettings(draft_depth=3, draft_width=2, second_look=0.0)
-    history = [ids_of([1, 2, 3, 4, 5])]
+    history = (ids_of([1, 2, 3, 4, 5]),)
     decode_speculative(line(100, 50, 200, 7, 8), PROMPT, 5, [drafter], settings, history)
     first, second = drafter.contexts
     assert (first.first, first.count, first.width, first.tokens, first.history) == (0, 3, 2, TOKENS, history)

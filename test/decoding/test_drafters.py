@@ -164,7 +164,8 @@ def test_a_word_in_an_earlier_action_is_no_motion():
 def test_what_drafters_are_told_is_left_alone_where_all_of_it_is_actions():
     history, rejected = [BEFORE, NEWEST], (TOKENS.first, TOKENS.vocab_end - 1)
     told = context(history=history, rejected=rejected)
-    assert told.history is history
+    assert list(told.history) == history
+    assert context(history=told.history).history is told.history, "it is looked through once"
     assert told.rejected is rejected
 
 

@@ -9,10 +9,18 @@ from spec_vla_ros.policy_types import DecodeSettings
 BOTH = ("vision", "eagle")
 
 
-def test_auto_is_the_fastest_that_there_is():
+def test_auto_may_take_whatever_drafts_well_somewhere():
+    """Which of them is quickest depends on the device; the planner chooses for every action."""
     settings = DecodeSettings(preset="auto")
-    assert resolve(settings, BOTH).preset == "fastest"
-    assert resolve(settings, ()).preset == "training_free"
+    with_head, without = resolve(settings, BOTH), resolve(settings, ())
+    assert set(with_head.drafters) == {*PRESETS["training_free"].drafters, *PRESETS["fastest"].drafters}
+    assert set(without.drafters) == set(PRESETS["training_free"].drafters)
+    assert (with_head.preset, with_head.draft_width, without.draft_width) == ("auto", 0, 0)
+
+
+@pytest.mark.parametrize("name", [name for name in PRESETS if name not in ("spec_vla", "autoregressive")])
+def test_trees_are_chosen_by_what_they_cost_here(name):
+    assert resolve(DecodeSettings(preset=name, draft_width=7), BOTH).draft_width == 0
 
 
 @pytest.mark.parametrize("name", PRESETS)

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from spec_vla_ros.decoding.planner import Planner
 from spec_vla_ros.decoding.presets import PRESETS
 from spec_vla_ros.decoding.verifier import Verifier, cache_slots
 from spec_vla_ros.figures import median_p99
@@ -116,7 +117,8 @@ def _contenders(
         options = {"fixed_shapes": False, "graphs": False} if eager else {}
         luck = RecordedLuck(loaded.tokens)
         verifier = Verifier(loaded.model, loaded.tokens, cache_slots(loaded), judge=luck, **options)
-        policy = OpenVLAPolicy(loaded, heads, verifier=verifier)
+        planner = Planner.steady()  # trees as wide as when the trace was recorded
+        policy = OpenVLAPolicy(loaded, heads, verifier=verifier, planner=planner)
         found.append(Contender(name, preset, policy, luck, trace.actions.get(preset, [])))
     return found
 

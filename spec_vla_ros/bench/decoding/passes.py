@@ -5,8 +5,8 @@ autoregressive decoding would have said of the same image.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,9 +20,11 @@ from spec_vla_ros.tabletop.tasks import TASKS
 from spec_vla_ros.tabletop.training.rollout import EVALUATION_SEED, Episode, evaluate
 
 if TYPE_CHECKING:
+    from spec_vla_ros.decoding.drafters import Drafter
     from spec_vla_ros.decoding.verifier import Verifier
 
 MOVING_MM, MOVING_MRAD = 2.0, 20.0  # a step that moves less counts as standing still
+TOLD_EVERY = 60.0  # s between two words on how far it is
 REFERENCE = DecodeSettings(preset="autoregressive")
 
 
@@ -55,6 +57,16 @@ class Watched:
         return self.policy.describe()
 
 
+@dataclass
+class Contender:
+    """One row in the making: ``settings`` as asked for and ``resolved``."""
+
+    settings: DecodeSettings
+    resolved: DecodeSettings
+    watched: Watched
+    done: list[Episode] = field(default_factory=list)
+
+
 def measure(
     model: Path | str,
     grid: Sequence[DecodeSettings],
@@ -64,32 +76,69 @@ def measure(
     first_seed: int = EVALUATION_SEED,
     one_shape: bool = False,
     base_model: str = "",
+    free_rows: bool = False,
 ) -> list[dict[str, Any]]:
-    """One row per settings of ``grid``, all over the same episodes; ``one_shape``: see :class:`.decoding.verifier`."""
+    """One row per settings of ``grid``, all over the same episodes, in turns of one episode per task.
+
+    ``one_shape``: see :class:`.decoding.verifier`. ``free_rows``: automatic trees are chosen as where drafted rows cost
+    nothing, which is nearly so on a large GPU; otherwise by what they cost here.
+    """
+    from spec_vla_ros.decoding.costs import PassCosts
     from spec_vla_ros.decoding.heads.store import heads_folder, trained_drafters
+    from spec_vla_ros.decoding.planner import Planner
     from spec_vla_ros.decoding.presets import resolve
 
     loaded = load_model(model, device="cpu", base_model=base_model)
     trained, problems = trained_drafters(loaded, heads_folder(loaded, heads or ""))
     for problem in problems:
         say(f"warning: {problem}")
-
-    def policy() -> OpenVLAPolicy:
-        return OpenVLAPolicy(loaded, trained, verifier=_one_shape(loaded) if one_shape else None)
-
-    reference, rows = policy(), []
+    reference = OpenVLAPolicy(loaded, trained, verifier=_one_shape(loaded) if one_shape else None)
+    contenders = []
     for settings in grid:
         resolved = resolve(settings, trained)
         if resolved.preset != settings.preset:
             say(f"{settings.preset} needs a head that is not there; left out")
             continue
-        began = time.monotonic()
+        planner = Planner(PassCosts.free()) if free_rows else None
+        policy = OpenVLAPolicy(loaded, trained, verifier=reference.verifier, planner=planner)
+        policy.warm_up(TASKS[0].instruction)
         exact = resolved.decoder == "autoregressive"
-        watched = Watched(policy(), None if exact else reference)
-        done = evaluate(watched, settings, episodes, first_seed)
-        rows.append(row(resolved, done, np.array(watched.drift)))
-        say(f"{line(rows[-1])}   {time.monotonic() - began:.0f} s")
+        contenders.append(Contender(settings, resolved, Watched(policy, None if exact else reference)))
+    told = time.monotonic()
+    for first in range(0, episodes, len(TASKS)):
+        for one in contenders:
+            one.done += evaluate(one.watched, one.settings, min(len(TASKS), episodes - first), first_seed + first)
+        if contenders and time.monotonic() - told > TOLD_EVERY:
+            told = time.monotonic()
+            say(f"{len(contenders[0].done)} of {episodes} episodes")
+    rows = []
+    for one in contenders:
+        rows.append(row(one.resolved, one.done, np.array(one.watched.drift)) | {"tree": _tree(one, trained, free_rows)})
+    _compare(rows)
+    for figures in rows:
+        say(line(figures))
+        if figures["tree"]:
+            say(f"{'':<15} {figures['tree']}")
     return rows
+
+
+def _tree(one: Contender, trained: Mapping[str, Drafter], free_rows: bool) -> str:
+    """What was chosen in the end and what it was chosen from; empty where nothing is."""
+    from spec_vla_ros.decoding.drafters import make_drafters
+
+    if one.resolved.decoder == "autoregressive" or one.resolved.draft_width:
+        return ""
+    drafters = make_drafters(one.resolved.drafters, trained)
+    planner, dims = one.watched.policy.planner(TASKS[0].instruction), one.watched.action_dim
+    said = planner.words(drafters, min(one.resolved.draft_depth, dims - 1), dims)
+    return f"as where rows are free: {said}" if free_rows else said
+
+
+def _compare(rows: Sequence[dict[str, Any]]) -> None:
+    """Ratios of mean times to that of autoregressive decoding in the same run."""
+    plain = next((row["mean_ms"] for row in rows if row["decoder"] == "autoregressive"), None)
+    for row in rows:
+        row["speedup_over_autoregressive"] = None if plain is None else round(plain / row["mean_ms"], 3)
 
 
 def _one_shape(loaded: LoadedModel) -> Verifier:
@@ -128,6 +177,7 @@ def row(settings: DecodeSettings, episodes: Sequence[Episode], drift: np.ndarray
         "success_rate": wins / len(episodes),
         "success_interval": wilson_interval(wins, len(episodes)),
         **_figures(results, drift, everything),
+        "mean_ms": round(float(np.mean([result.report.total_ms for result in results])), 3),
         "successful_episodes": _figures(results, drift, won),
         "moving_steps": _figures(results, drift, moving),
         "accepted_per_position": _accepted(results),
@@ -174,9 +224,11 @@ def _sources(results: Sequence[PolicyResult]) -> dict[str, float]:
 def line(row: dict[str, Any]) -> str:
     """One row for people."""
     low, high = row["success_interval"]
+    faster = row.get("speedup_over_autoregressive")
     return (
         f"{row['preset']:<15} r={row['acceptance_radius']:<3} {'+'.join(row['drafters']) or '-':<20} "
         f"{100 * row['success_rate']:5.1f} % ({100 * low:.1f}-{100 * high:.1f})  "
         f"{row['passes_mean']:.2f} passes, {100 * row['one_pass_share']:.0f} % in one  "
-        f"drift {max(row['drift_bins']):.2f} bins  {row['latency_ms']['median']:.1f} ms"
+        f"drift {max(row['drift_bins']):.2f} bins  {row['latency_ms']['median']:.1f} ms, mean {row['mean_ms']:.1f}"
+        + ("" if faster is None else f" ({faster:.2f}x)")
     )

@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from spec_vla_ros.decoding.planner import Planner
 from spec_vla_ros.openvla.config import EVALUATION, LANCZOS, PROCESSOR
 from spec_vla_ros.openvla.image import ImageTransform
 from spec_vla_ros.openvla.loader import load_model
@@ -62,7 +63,7 @@ def measure(
 ) -> list[dict[str, Any]]:
     """One row per size (width, height), crop and pair of ways. ``base_model``: as the node's parameter."""
     loaded = load_model(model, device="cpu", base_model=base_model)
-    first, rows = OpenVLAPolicy(loaded), []
+    first, rows = OpenVLAPolicy(loaded, planner=Planner.steady()), []
     for width, height in sizes:
         shown = list(images(width, height, frames))
         for crop in (False, True):
@@ -70,7 +71,7 @@ def measure(
             for way in dict.fromkeys(way for pair in PAIRS for way in pair):
                 transform = ImageTransform(loaded.config, crop, way.split()[-1])
                 changed = replace(loaded, transform=transform)
-                policy = OpenVLAPolicy(changed, verifier=first.verifier)
+                policy = OpenVLAPolicy(changed, verifier=first.verifier, planner=Planner.steady())
                 answers[way] = _answers(policy, BEFORE.get(way), shown)
             for pair in PAIRS:
                 rows.append({"width": width, "height": height, "centre_crop": crop, "frames": frames}

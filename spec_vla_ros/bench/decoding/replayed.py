@@ -73,6 +73,7 @@ class Trace:
 def record(model: Path, presets: Sequence[str], episodes: int, say: Callable[[str], None]) -> Trace:
     """Drive the simulated table top with each preset and keep how its drafts fared."""
     from spec_vla_ros.decoding.heads.store import heads_folder, trained_drafters
+    from spec_vla_ros.decoding.planner import Planner
     from spec_vla_ros.openvla.loader import load_model
     from spec_vla_ros.policy import OpenVLAPolicy
     from spec_vla_ros.policy_types import DecodeSettings
@@ -83,7 +84,7 @@ def record(model: Path, presets: Sequence[str], episodes: int, say: Callable[[st
     actions = {}
     for preset in presets:
         say(f"recording {preset}: {episodes} episodes")
-        policy = OpenVLAPolicy(loaded, trained)
+        policy = OpenVLAPolicy(loaded, trained, planner=Planner.steady())
         done = evaluate(policy, DecodeSettings(preset=preset), episodes)
         actions[preset] = [result.report.accepted_per_pass for episode in done for result in episode.results]
     about = f"{episodes} episodes per preset with {model.name} on the simulated table top, "

@@ -14,7 +14,9 @@ from typing import Any
 
 import numpy as np
 
+from spec_vla_ros.decoding.costs import PassCosts
 from spec_vla_ros.decoding.drafters import TRAINED
+from spec_vla_ros.decoding.planner import Planner
 from spec_vla_ros.decoding.presets import CUSTOM, PRESETS, resolve
 from spec_vla_ros.figures import histogram
 from spec_vla_ros.openvla.action_tokens import ActionTokens, choose_statistics
@@ -93,7 +95,9 @@ def measure(
         for case in todo:
             for stub in stubs:
                 began = time.monotonic()
-                results = play(OpenVLAPolicy(loaded, verifier=stub), stub, stream, case.settings)
+                results = play(
+                    OpenVLAPolicy(loaded, verifier=stub, planner=Planner(PassCosts.free())), stub, stream, case.settings
+                )
                 rows.append(row(stream, case, stub, results))
                 say(f"{line(rows[-1])}   {time.monotonic() - began:.0f} s")
     return rows

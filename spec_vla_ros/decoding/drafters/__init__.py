@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from types import MappingProxyType
 
-from .base import DraftContext, Drafter, Observation
+from .base import DraftContext, Drafter, Looked, Observation
 from .forecast import Forecast
 from .hold import Hold
 from .refine import Refine
@@ -25,6 +25,7 @@ __all__ = [
     "TRAINING_FREE",
     "DraftContext",
     "Drafter",
+    "Looked",
     "Observation",
     "Refine",
     "SecondLook",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, Protocol
@@ -29,6 +30,12 @@ class HasHidden(Protocol):
     @property
     def hidden(self) -> Tensor:
         """(1, K, H) after the final norm."""
+
+
+class Looked(tuple):
+    """A history in which every id is an action token."""
+
+    __slots__ = ()
 
 
 @dataclass(frozen=True)
@@ -61,9 +68,8 @@ class DraftContext:
 
     def __post_init__(self) -> None:
         """Drafters compute with bins, so none of them may meet an id that has no bin."""
-        if not all(map(self._is_action, self.history)):
-            history = tuple(self._cleaned(action, [self.still] * len(action)) for action in self.history)
-            object.__setattr__(self, "history", history)
+        if not isinstance(self.history, Looked):  # once per action is enough
+            object.__setattr__(self, "history", self._looked(self.history))
         if not self._is_action(self.rejected):
             object.__setattr__(self, "rejected", self._cleaned(self.rejected, self.held(len(self.rejected))))
 
@@ -77,6 +83,17 @@ class DraftContext:
         newest = list(self.history[-1][self.first : self.first + count]) if self.history else []
         return newest + [self.still] * (count - len(newest))
 
+    def with_width(self, width: int) -> DraftContext:
+        """The same for other ``width``; nothing is checked anew."""
+        changed = copy.copy(self)
+        object.__setattr__(changed, "width", width)
+        return changed
+
+    def _looked(self, history: Sequence[Sequence[int]]) -> Looked:
+        if all(map(self._is_action, history)):
+            return Looked(history)
+        return Looked(self._cleaned(action, [self.still] * len(action)) for action in history)
+
     def _is_action(self, ids: Sequence[int]) -> bool:
         return all(map(self.tokens.is_action, ids))
 
@@ -89,10 +106,16 @@ class Drafter:
     ``propose`` gives, a branch is cut before the first that is no action token. What it raises ends the inference.
 
     ``from_verifier``: builds on what the verifier said during this very action, so its branches come first.
+    ``widest``: branches that are worth asking for. ``one_width``: asking for fewer of them does not cost less.
+    ``expected``: how often the first branch, and any of all, is the rest of the action within the usual radius; what
+    :mod:`..planner` assumes until it has seen some actions.
     """
 
     name: ClassVar[str]
     from_verifier: ClassVar[bool] = False
+    widest: ClassVar[int] = 1
+    one_width: bool = False
+    expected: ClassVar[tuple[float, float]] = (0.05, 0.05)
 
     def begin(self, observation: Observation | None) -> None:
         """A new action is about to be decoded; None where the caller has nothing to show."""

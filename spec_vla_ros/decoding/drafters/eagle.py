@@ -39,6 +39,8 @@ class Eagle(Drafter):
 
     name: ClassVar[str] = "eagle"
     from_verifier: ClassVar[bool] = True
+    widest: ClassVar[int] = 8
+    expected: ClassVar[tuple[float, float]] = (0.1, 0.4)
 
     def __init__(self, head: EagleHead, model: OpenVLA, slots: int, published_positions: bool = False) -> None:
         self.head, self.model = head, model

@@ -38,6 +38,8 @@ class Forecast(Drafter):
     """
 
     name: ClassVar[str] = "forecast"
+    widest: ClassVar[int] = 64
+    expected: ClassVar[tuple[float, float]] = (0.06, 0.3)
 
     def propose(self, context: DraftContext) -> Sequence[Sequence[int]]:
         """Up to ``context.width`` branches; nothing after the first pass, when the verifier itself has spoken."""

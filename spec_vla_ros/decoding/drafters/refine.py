@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import itertools
+from collections.abc import Iterator, Sequence
 from typing import ClassVar
 
 from .base import DraftContext, Drafter
@@ -24,6 +25,8 @@ class Refine(Drafter):
 
     name: ClassVar[str] = "refine"
     from_verifier: ClassVar[bool] = True
+    widest: ClassVar[int] = 64
+    expected: ClassVar[tuple[float, float]] = (0.5, 0.85)
 
     def propose(self, context: DraftContext) -> Sequence[Sequence[int]]:
         """The choices and up to ``context.width`` - 1 variations; nothing when no row was rejected."""
@@ -31,12 +34,21 @@ class Refine(Drafter):
         if not base:
             return []
         held = context.held(context.count)
-        base += held[len(base) :]
-        last = len(base) - 1
-        others = [spaced(token, context.first + i, context)[1:] for i, token in enumerate(base)]
-        branches = [base, *([*base[:last], other] for other in others[last])]
-        moved = [[*base[:i], o, *base[i + 1 :]] for i in range(last - 1, -1, -1) for o in others[i][:NEAREST]]
-        top = context.tokens.bins - 1
-        usual = [held[last], *context.tokens.to_ids([top // 2, 0, top]).tolist()]
-        branches += moved + [[*branch[:last], end] for branch in moved for end in usual]
-        return branches[: context.width]
+        return list(itertools.islice(_variations(base + held[len(base) :], held, context), context.width))
+
+
+def _variations(base: list[int], held: list[int], context: DraftContext) -> Iterator[list[int]]:
+    """One after the other, so that nobody pays for those that nobody asks for."""
+    yield base
+    last = len(base) - 1
+    for other in spaced(base[last], context.first + last, context)[1:]:
+        yield [*base[:last], other]
+    moved = []
+    for i in range(last - 1, -1, -1):
+        for other in spaced(base[i], context.first + i, context)[1 : 1 + NEAREST]:
+            moved.append([*base[:i], other, *base[i + 1 :]])
+            yield moved[-1]
+    top = context.tokens.bins - 1
+    usual = [held[last], *context.tokens.to_ids([top // 2, 0, top]).tolist()]
+    for branch in moved:
+        yield from ([*branch[:last], end] for end in usual)

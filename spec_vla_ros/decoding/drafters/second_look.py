@@ -12,6 +12,7 @@ class SecondLook(Drafter):
     """The tokens of a decoded action, to be verified once more; made by the decoder itself, never chosen by name."""
 
     name: ClassVar[str] = "second_look"
+    expected: ClassVar[tuple[float, float]] = (0.9, 0.9)
 
     def __init__(self, tokens: Sequence[int]) -> None:
         self._tokens = tuple(tokens)

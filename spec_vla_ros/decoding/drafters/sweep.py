@@ -18,6 +18,8 @@ class Sweep(Drafter):
     """
 
     name: ClassVar[str] = "sweep"
+    widest: ClassVar[int] = 64
+    expected: ClassVar[tuple[float, float]] = (0.03, 0.06)
 
     def propose(self, context: DraftContext) -> Sequence[Sequence[int]]:
         """``context.width`` branches from the previous action's token outwards; nothing after the first pass."""

@@ -125,6 +125,7 @@ def main(argv: list[str]) -> int:
     import torch
 
     from spec_vla_ros.decoding.heads.store import heads_folder, trained_drafters
+    from spec_vla_ros.decoding.planner import Planner
     from spec_vla_ros.installed import model_folder
     from spec_vla_ros.openvla.loader import load_model
     from spec_vla_ros.policy import OpenVLAPolicy
@@ -140,7 +141,12 @@ def main(argv: list[str]) -> int:
         sys.stdout.flush()
 
     frames, episodes, successes = record(
-        arguments.bag, OpenVLAPolicy(loaded, heads), arguments.frames, settings, arguments.seed, say
+        arguments.bag,
+        OpenVLAPolicy(loaded, heads, planner=Planner.steady()),
+        arguments.frames,
+        settings,
+        arguments.seed,
+        say,
     )
     size = sum(file.stat().st_size for file in arguments.bag.iterdir())
     say(f"wrote {arguments.bag}: {frames} images, {successes} of {episodes} episodes succeeded, {size / 1e6:.0f} MB")

@@ -21,6 +21,7 @@ import torch
 from spec_vla_ros import outermost
 from spec_vla_ros.arguments import BASE_MODEL, BINS, COUNT, MINUTES, POSITIVE, SEED, SIZE, Parser, whole
 from spec_vla_ros.decoding.drafters import DRAFTERS
+from spec_vla_ros.decoding.planner import Planner
 from spec_vla_ros.errors import CommandError
 from spec_vla_ros.installed import TABLETOP as TABLETOP_MODEL
 from spec_vla_ros.memory import keep_freed_memory
@@ -90,7 +91,7 @@ def collect_files(work: Path, kind: str, files: int, seed: int) -> None:
         while newest is None:
             time.sleep(5)
             newest = _newest_snapshot(work)
-        policy = OpenVLAPolicy(load_model(newest, device="cpu", unnorm_key=STATISTICS_KEY))
+        policy = OpenVLAPolicy(load_model(newest, device="cpu", unnorm_key=STATISTICS_KEY), planner=Planner.steady())
         collect(
             FRAMES_PER_FILE,
             seed + i,
@@ -206,7 +207,7 @@ def evaluate_command(args: argparse.Namespace, log: Callable[[str], None]) -> li
     """Closed loop without ROS, one row per decoder."""
     require(args.json)
     loaded = load_model(args.model, "cpu", unnorm_key=args.unnorm_key, base_model=args.base_model)
-    policy, rows = OpenVLAPolicy(loaded), []
+    policy, rows = OpenVLAPolicy(loaded, planner=Planner.steady()), []
     for decoder in args.decoders:
         settings = AUTOREGRESSIVE
         if decoder != "autoregressive":

@@ -1,0 +1,311 @@
+"""Which drafters are asked and how many of their branches are verified, so that an action takes the least time.
+
+A row that is drafted costs what it costs on this device (:mod:`.costs`), and saves what follows if its branch stands.
+How often a branch stands need not be tried out: once an action is known, so is which branch of any drafter would have
+been all of it, verified or not. So every few actions all drafters are asked for everything they have, and it is
+remembered at which place the right branch came. The published relatives choose the shape of a tree by a draft model's
+confidence (EAGLE-2, arXiv 2406.16858) or by the cost of verification (OPT-Tree, arXiv 2406.17276).
+
+Nothing here is random and no time is taken while driving: the same table of costs and the same actions give the same
+trees.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from spec_vla_ros.openvla.action_tokens import ActionTokens
+from spec_vla_ros.tolerance import Tolerance
+
+from .costs import PassCosts
+from .drafters import DraftContext, Drafter
+from .tree import TREE_ROWS
+
+WIDTHS = (1, 2, 3, 4, 5, 6, 8, 10, 12, 16, 20, 24, 28, 32, 40, 48, 56, 64)  # branches of one drafter that are compared
+MEMORY = 64  # actions that are looked back on
+REVIEW = 4  # every so many actions cheap drafters are asked for all they have
+REVIEW_DEAR = 16  # and the others
+COUNTED = 64  # and every so many the rows of their branches are counted
+REPLAN = 32  # and every so many a plan is made anew, after the first of them more often
+DEAR = 0.02  # of the pass over the prompt: asking for more is dear
+BELIEF = 8.0  # actions that the assumption before the first of them counts for
+TIE = 1e-9  # s
+MISS, UNKNOWN = 10_000, -1
+OPENING, FOLLOWING = "opening", "following"  # the pass over the prompt, and those after it
+
+
+@dataclass(frozen=True)
+class Plan:
+    """``widths``: branches of each drafter that are verified, in the order of the tree. ``rows``: that they make,
+    ``room``: so many take no longer. ``hit``: probability that one of the branches is all that is left of the action,
+    ``seconds``: expected until it is known.
+    """
+
+    widths: dict[str, int]
+    rows: int
+    hit: float
+    seconds: float
+    room: int = 0
+
+
+@dataclass
+class _Asked:
+    """What a drafter answered in full: ``chains`` for the dimensions from ``first`` on."""
+
+    phase: str
+    name: str
+    first: int
+    count: int
+    chains: Sequence[Sequence[int]]
+
+
+@dataclass
+class _Memory:
+    """Of one phase: by drafter the place of the right branch in each remembered action; by drafter and number of
+    dimensions the rows of its branches, by ``WIDTHS``.
+    """
+
+    ranks: dict[str, np.ndarray] = field(default_factory=dict)
+    rows: dict[tuple[str, int], np.ndarray] = field(default_factory=dict)
+    next: int = 0
+
+    def add(self, found: dict[str, int]) -> None:
+        for name in {*self.ranks, *found}:
+            ranks = self.ranks.setdefault(name, np.full(MEMORY, UNKNOWN))
+            ranks[self.next] = found.get(name, UNKNOWN)
+        self.next = (self.next + 1) % MEMORY
+
+
+class Planner:
+    """Plans the trees of one policy. One thread uses it.
+
+    ``learns``: whether it looks at what was right. One that does not keeps to what it assumes, so that an action
+    depends on the few before it and on nothing else: for comparing decoders, and for continuing an interrupted replay.
+    """
+
+    def __init__(self, costs: PassCosts, learns: bool = True) -> None:
+        self.costs, self._learns = costs, learns
+        self._under: tuple[Tolerance | None, int] = (None, 0)
+        self._actions = -1
+        self._memory = {OPENING: _Memory(), FOLLOWING: _Memory()}
+        self._asked: list[_Asked] = []
+        self._plans: dict[tuple, Plan] = {}
+
+    @classmethod
+    def steady(cls) -> Planner:
+        """The tree of a large GPU whatever this machine is, and the same for an action wherever one begins."""
+        return cls(PassCosts.free(), learns=False)
+
+    def begin(self, tolerance: Tolerance, depth: int) -> None:
+        """A new action is about to be decoded within ``tolerance``, with drafts of at most ``depth`` tokens. What was
+        right under others says nothing of it.
+        """
+        if (tolerance, depth) != self._under:
+            self._under, self._actions = (tolerance, depth), -1
+            self._memory = {OPENING: _Memory(), FOLLOWING: _Memory()}
+            self._plans.clear()
+        self._actions += 1
+        self._asked.clear()
+        if self._actions % (REVIEW if self._actions < REPLAN else REPLAN) == 1:  # something has been learnt
+            self._plans.clear()
+
+    def chains(
+        self, drafters: Sequence[Drafter], context: DraftContext, learn: bool = True
+    ) -> tuple[list[tuple[str, list[int]]], list[tuple[str, list[int]]], int]:
+        """(name, ids) of the branches that shall be verified, in the order of the tree; more of them, to fill rows that
+        cost nothing; and how many rows that may make.
+
+        ``learn``: whether the answers say something of later actions; those to a second look do not.
+        """
+        phase = FOLLOWING if context.emitted else OPENING
+        plan = self.plan(phase, drafters, context.count, len(context.radii))
+        found: dict[str, Sequence[Sequence[int]]] = {}
+        for drafter in drafters:
+            used = plan.widths.get(drafter.name, 0)
+            reviewed = learn and self._learns and self._actions % (REVIEW_DEAR if self._dear(drafter) else REVIEW) == 0
+            if not (used or reviewed):
+                continue
+            all_ = reviewed or drafter.one_width or (plan.room > plan.rows and not self._dear(drafter))
+            found[drafter.name] = drafter.propose(context.with_width(drafter.widest if all_ else used))
+            if reviewed and found[drafter.name]:  # who has nothing to go on is not judged by it
+                self._asked.append(_Asked(phase, drafter.name, context.first, context.count, found[drafter.name]))
+        planned = [(name, list(chain)) for name, width in plan.widths.items() for chain in found[name][:width]]
+        more = [(name, list(chain)) for name, width in plan.widths.items() for chain in found[name][width:]]
+        return planned, more, plan.room
+
+    def end(self, action: Sequence[int], tokens: ActionTokens) -> None:
+        """The action is known, (A,) ids: remember which branches would have been right."""
+        tolerance = self._under[0]
+        places: dict[str, dict[str, int]] = {}
+        for asked in self._asked:
+            if asked.name in places.setdefault(asked.phase, {}):
+                continue  # of several passes the first
+            end = asked.first + asked.count
+            radii = np.array(tolerance.bins[asked.first : end])
+            gaps = _gaps(asked.chains, action[asked.first : end], radii, tokens)
+            right = (gaps <= radii).all(1)
+            if tolerance.budget is not None:
+                right &= gaps @ np.array(tolerance.costs[asked.first : end]) <= tolerance.budget
+            places[asked.phase][asked.name] = int(right.argmax()) if right.any() else MISS
+            rows, key = self._memory[asked.phase].rows, (asked.name, asked.count)
+            if key not in rows or self._actions % COUNTED == 0:
+                rows[key] = _rows(asked.chains)
+        for phase, found in places.items():
+            self._memory[phase].add(found)
+
+    def plan(self, phase: str, drafters: Sequence[Drafter], count: int, action_dim: int) -> Plan:
+        """What is asked of ``drafters`` for ``count`` dimensions of ``action_dim``."""
+        key = (phase, tuple(drafter.name for drafter in drafters), count, action_dim)
+        if key not in self._plans:
+            rest = 0.0
+            if phase == OPENING:
+                rest = self.plan(FOLLOWING, drafters, count - 1, action_dim).seconds
+            self._plans[key] = self._best(phase, drafters, count, action_dim, rest)
+        return self._plans[key]
+
+    def words(self, drafters: Sequence[Drafter], count: int, action_dim: int) -> str:
+        """What is planned for both kinds of passes, and what each drafter alone would take."""
+        opening = self.plan(OPENING, drafters, count, action_dim)
+        following = self.plan(FOLLOWING, drafters, count - 1, action_dim)
+        alone = [
+            self._best(OPENING, [drafter], count, action_dim, following.seconds)
+            for drafter in drafters
+            if not drafter.from_verifier
+        ]
+        return (
+            f"first pass {_words(opening)}, {1e3 * opening.seconds:.1f} ms expected in all; "
+            f"later passes {_words(following)}; alone: "
+            + ", ".join(f"{_words(one)} {1e3 * one.seconds:.1f} ms" for one in alone)
+        )
+
+    def _dear(self, drafter: Drafter) -> bool:
+        return self.costs.ask(drafter.name, 1.0) > DEAR * self.costs.first[0]
+
+    def _best(self, phase: str, drafters: Sequence[Drafter], count: int, action_dim: int, rest: float) -> Plan:
+        """Branches are added, of whichever drafter and however many at once, while that saves time: those first that
+        save most per row, because there are no more than :data:`.tree.TREE_ROWS`.
+
+        ``rest``: s that follow in the mean where no branch is right.
+        """
+        opening, later = phase == OPENING, self.costs.later[0]
+        by_rows = np.array(self.costs.first_by_rows if opening else self.costs.later_by_rows)
+        # Without drafts every further token is a pass of its own.
+        best = Plan({}, 0, 0.0, float(by_rows[0] + (action_dim - 1 if opening else count) * later))
+        if count < 1:
+            return best
+        if not opening:
+            rest = later  # a pass that settles the last token or two
+        sides = [self._side(phase, d, count) for d in drafters if not (opening and d.from_verifier)]
+        while sides:
+            found, most = None, 0.0
+            for side in sides:
+                others = [other for other in sides if other is not side and other.width]
+                wider = side.widths > side.width
+                known, covered, missed = side.known.copy(), np.zeros(MEMORY, dtype=bool), 1.0
+                rows, asking = side.rows.copy(), side.asking.copy()
+                for other in others:
+                    known &= other.known
+                    covered |= other.ranks < other.width
+                    missed *= 1 - other.prior[other.place]
+                    rows, asking = rows + other.rows[other.place], asking + other.asking[other.place]
+                hits = ((covered | (side.ranks < side.widths[:, None])) & known).sum(1)
+                hit = (hits + BELIEF * (1 - missed * (1 - side.prior))) / (known.sum() + BELIEF)
+                seconds = asking + by_rows[rows.clip(max=TREE_ROWS)] + (1 - hit) * rest
+                saved = (best.seconds - seconds) / (rows - best.rows).clip(min=1)
+                saved[~wider | ((rows > TREE_ROWS) & (len(others) > 0 or side.width > 0))] = 0.0
+                place = int(saved.argmax())
+                if saved[place] > most + TIE:
+                    most = float(saved[place])
+                    found = side, place, int(min(rows[place], TREE_ROWS)), float(hit[place]), float(seconds[place])
+            if found is None:
+                break
+            side, place, rows_now, hit_now, seconds_now = found
+            side.place, side.width = place, int(side.widths[place])
+            widths = {**best.widths, side.name: side.width}
+            room = int(np.flatnonzero(by_rows <= by_rows[rows_now] + TIE)[-1])
+            best = Plan(widths, rows_now, hit_now, seconds_now, room)
+        return best
+
+    def _side(self, phase: str, drafter: Drafter, count: int) -> _Side:
+        memory = self._memory[phase]
+        widths = np.array([width for width in WIDTHS if width <= drafter.widest])
+        ranks = memory.ranks.get(drafter.name, np.full(MEMORY, UNKNOWN))
+        shares = np.ones(len(widths)) if drafter.one_width else widths / drafter.widest
+        return _Side(
+            name=drafter.name,
+            widths=widths,
+            ranks=ranks,
+            known=ranks != UNKNOWN,
+            prior=_prior(drafter, widths),
+            rows=_rows_of(memory, drafter, widths, count),
+            asking=np.array([self.costs.ask(drafter.name, share) for share in shares]),
+        )
+
+
+@dataclass
+class _Side:
+    """One drafter while a plan is made, arrays by ``widths``: assumed hits, rows, s of asking. ``width``: 0 = not
+    asked; ``place``: of it in ``widths``.
+    """
+
+    name: str
+    widths: np.ndarray
+    ranks: np.ndarray
+    known: np.ndarray
+    prior: np.ndarray
+    rows: np.ndarray
+    asking: np.ndarray
+    width: int = 0
+    place: int = 0
+
+
+def _prior(drafter: Drafter, widths: np.ndarray) -> np.ndarray:
+    """Assumed before anything was seen: from the first branch's share to that of all, evenly per doubling."""
+    first, all_ = drafter.expected
+    if drafter.widest == 1:
+        return np.full(len(widths), first)
+    return first + (all_ - first) * np.log2(widths) / np.log2(drafter.widest)
+
+
+def _rows_of(memory: _Memory, drafter: Drafter, widths: np.ndarray, count: int) -> np.ndarray:
+    """Rows that so many branches make: as last seen, else as if they shared nothing."""
+    if (drafter.name, count) in memory.rows:
+        return memory.rows[drafter.name, count][: len(widths)]
+    return widths * count
+
+
+def _rows(chains: Sequence[Sequence[int]]) -> np.ndarray:
+    """(len(WIDTHS),) nodes of the tree of the first so many chains."""
+    nodes: set[tuple[int, ...]] = set()
+    sizes = []
+    for chain in chains:
+        nodes.update(tuple(chain[: depth + 1]) for depth in range(len(chain)))
+        sizes.append(len(nodes))
+    return np.array([sizes[min(width, len(sizes)) - 1] if sizes else 0 for width in WIDTHS])
+
+
+def _gaps(
+    chains: Sequence[Sequence[int]], action: Sequence[int], radii: np.ndarray, tokens: ActionTokens
+) -> np.ndarray:
+    """(branches, dimensions) bins between each branch and ``action``; beyond everything where there is no token, and at
+    least 1 where ``radii`` is 0 and the ids differ, although two of them share the topmost bin.
+    """
+    gaps, wanted = np.full((max(len(chains), 1), len(action)), tokens.bins), np.array(action, dtype=int)
+    whole = [place for place, chain in enumerate(chains) if len(chain) >= len(action)]
+    if whole:
+        ids = np.array([list(chains[place])[: len(action)] for place in whole])
+        real = ((ids >= tokens.first) & (ids < tokens.vocab_end)).all(1)
+        top = tokens.vocab_end - 1
+        apart = np.abs(np.minimum(top - ids[real], tokens.bins - 1) - np.minimum(top - wanted, tokens.bins - 1))
+        gaps[np.array(whole)[real]] = np.maximum(apart, (ids[real] != wanted) & (radii == 0))
+    return gaps
+
+
+def _words(plan: Plan) -> str:
+    chosen = " + ".join(
+        f"{width} {'branch' if width == 1 else 'branches'} of {name}" for name, width in plan.widths.items()
+    )
+    return f"{chosen or 'without drafts'} ({100 * plan.hit:.0f} %)"

@@ -1,0 +1,110 @@
+"""Measures :class:`.costs.PassCosts`: passes of a few sizes, and what drafters take to answer."""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+
+import spec_vla_ros
+from spec_vla_ros.openvla.action_tokens import ActionTokens
+from spec_vla_ros.openvla.loader import LoadedModel
+
+from .costs import LONGEST, ROWS, PassCosts
+from .drafters import TRAINING_FREE, DraftContext, Drafter, Observation
+from .fixed_shapes import TREE_SIZES
+from .verifier import Verifier
+
+ROUNDS = 2  # through all sizes: what disturbs one moment shall not make one size look dear
+TIMED = 5  # answers of a drafter of which the least counts
+RAMP = 8  # actions that drafters may look back on while they are timed
+RADIUS = 9  # bins; the usual one
+ALIKE = 1.5  # times
+
+
+def about(loaded: LoadedModel, verifier: Verifier, trained: Mapping[str, Drafter], prompt_rows: int) -> dict[str, Any]:
+    """What the times depend on: model, device, precision, software, and heads. Of the prompt its rounded length."""
+    device = loaded.model.device
+    cuda = device.type == "cuda"
+    return {
+        "model": hashlib.sha256(repr(loaded.config).encode()).hexdigest(),
+        "parameters": int(loaded.model.parameter_count),
+        "precision": loaded.model.precision,
+        "device": torch.cuda.get_device_name(device) if cuda else f"cpu, {torch.get_num_threads()} threads",
+        "fixed_shapes": verifier.fixed,
+        "recorded": bool(verifier.pool.records),
+        "prompt_rows": prompt_rows,
+        "heads": sorted(trained),
+        "drafters": sorted(TRAINING_FREE),
+        "torch": torch.__version__,
+        "spec_vla_ros": spec_vla_ros.__version__,
+    }
+
+
+def measure(verifier: Verifier, drafters: Sequence[Drafter], observation: Observation, action_dim: int) -> PassCosts:
+    """Time passes behind a prompt like that of ``observation``, and ``drafters``; a few seconds for OpenVLA-7B.
+
+    What is in the verifier's cache is lost.
+    """
+    rows = TREE_SIZES if verifier.fixed else ROWS
+    prompt_rows = observation.prompt.shape[1]
+    first, later = [LONGEST] * len(rows), [LONGEST] * len(rows)
+    for _ in range(ROUNDS):
+        for place, count in enumerate(rows):
+            first[place] = min(first[place], verifier.time_pass(count, prompt_rows=prompt_rows))
+            later[place] = min(later[place], verifier.time_pass(count))
+    return PassCosts(
+        rows=rows,
+        first=tuple(first),
+        later=tuple(later),
+        steps=verifier.fixed,
+        drafting={
+            drafter.name: time_drafting(drafter, verifier.tokens, observation, action_dim) for drafter in drafters
+        },
+    )
+
+
+def agree(costs: PassCosts, verifier: Verifier, prompt_rows: int) -> bool:
+    """Whether a pass takes about as long as a table from an earlier time says: it may have been measured while
+    something else kept the device busy. What is in the verifier's cache is lost.
+    """
+    now = verifier.time_pass(0, prompt_rows=prompt_rows)
+    return now <= ALIKE * costs.first[0] and costs.first[0] <= ALIKE * now
+
+
+def time_drafting(
+    drafter: Drafter, tokens: ActionTokens, observation: Observation, action_dim: int
+) -> tuple[float, float]:
+    """Seconds of asking for one branch and for all. Who needs the states of a pass is not timed: it counts as 0."""
+    first = 1 if drafter.from_verifier else 0
+    middle = tokens.bins // 2
+    # Of a motion that changes a little, so that nothing is ruled out and nothing is sure.
+    history = [
+        tokens.to_ids([middle + 5 * step + 3 * dim for dim in range(action_dim)]).tolist() for step in range(RAMP)
+    ]
+    said = tokens.to_ids([middle + 5 * RAMP] * action_dim).tolist()
+    context = DraftContext(
+        first=first,
+        count=max(action_dim - 1 - first, 1),
+        width=1,
+        radii=[RADIUS] * (action_dim - 1) + [0],
+        tokens=tokens,
+        history=history,
+        emitted=said[:first],
+        rejected=said[first:-1] if first else (),
+    )
+    widths = (drafter.widest,) if drafter.one_width else (1, drafter.widest)
+    times = []
+    for width in widths:
+        taken = []
+        for _ in range(TIMED + 1):
+            began = time.perf_counter()
+            drafter.begin(observation)
+            drafter.propose(context.with_width(width))
+            taken.append(time.perf_counter() - began)
+        times.append(min(taken[1:]))  # the first one builds what is missing
+    drafter.begin(None)
+    return times[0], times[-1]

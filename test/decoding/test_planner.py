@@ -1,0 +1,271 @@
+"""The automatic tree: what is chosen follows from what rows cost and from what was right so far."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+pytest.importorskip("torch")
+
+from spec_vla_ros.decoding.costs import PassCosts
+from spec_vla_ros.decoding.drafters import DraftContext, Drafter
+from spec_vla_ros.decoding.planner import FOLLOWING, OPENING, REVIEW, REVIEW_DEAR, Planner
+from spec_vla_ros.openvla.action_tokens import ActionTokens
+from spec_vla_ros.tolerance import Tolerance
+
+TOKENS = ActionTokens()
+A = 7
+EXACT = Tolerance.exact(A)
+# Rows as on a CPU: each costs something, a pass alone not much more. And as on a GPU: filled up to 64 anyway.
+CPU = PassCosts((0, 64), (10.0, 12.0), (1.0, 3.0))
+GPU = PassCosts((0, 64), (10.0, 10.1), (8.0, 8.1), steps=True)
+
+
+def ids(bins):
+    return TOKENS.to_ids(bins).tolist()
+
+
+ACTION = ids([100, 110, 120, 130, 140, 150, 200])
+WRONG = ids([10] * (A - 1))
+
+
+class Right(Drafter):
+    """Has the right branch at ``place``, or never; counts what it is asked for."""
+
+    expected = (0.1, 0.3)
+
+    def __init__(self, name, place, widest=64, from_verifier=False):
+        self.name, self.place, self.widest, self.from_verifier = name, place, widest, from_verifier
+        self.asked = []
+
+    def propose(self, context):
+        self.asked.append(context.width)
+        end = context.first + context.count
+        branches = [ids([(5 + place) % 255] * context.count) for place in range(context.width)]
+        if self.place is not None and self.place < context.width:
+            branches[self.place] = ACTION[context.first : end]
+        return branches
+
+
+def context(first=0, radii=(0,) * A):
+    return DraftContext(first, A - 1 - first, 64, radii, TOKENS, emitted=tuple(ACTION[:first]))
+
+
+def act(planner, drafters, later=True, tolerance=EXACT):
+    """One action of two passes; returns the branches of the first by name."""
+    planner.begin(tolerance, A - 1)
+    chosen = [name for name, _ in planner.chains(drafters, context())[0]]
+    if later:
+        planner.chains(drafters, context(1))
+    planner.end(ACTION, TOKENS)
+    return {name: chosen.count(name) for name in chosen}
+
+
+def learnt(costs, *drafters, actions=120, **more):
+    planner = Planner(costs)
+    for _ in range(actions):
+        chosen = act(planner, drafters, **more)
+    return chosen
+
+
+def test_where_rows_cost_nothing_all_are_used():
+    assert learnt(GPU, Right("a", None)) == {"a": 64}
+    assert sum(learnt(PassCosts.free(), Right("a", None), Right("b", 0, 1)).values()) >= 2
+
+
+def test_rows_up_to_the_next_size_are_filled_and_no_more():
+    """A pass of 5 rows takes as long as one of 8 where passes are filled up."""
+    tiles = PassCosts((0, 8, 64), (10.0, 10.1, 30.0), (8.0, 8.1, 28.0), steps=True)
+    planner, drafter = Planner(tiles), Right("a", None)
+    for _ in range(60):
+        planner.begin(EXACT, A - 1)
+        chains, more, rows = planner.chains([drafter], context())
+        planner.end(ACTION, TOKENS)
+    assert rows == 8
+    assert len(chains) == 1
+    assert more, "whatever fits into the rows that are left"
+
+
+def test_where_rows_cost_something_no_more_are_drafted_than_it_takes():
+    assert learnt(CPU, Right("a", 0)) == {"a": 1}
+    assert learnt(CPU, Right("a", 2)) == {"a": 3}
+    assert learnt(CPU, Right("a", 7)) == {"a": 8}
+
+
+def test_who_is_never_right_is_not_verified_where_rows_cost_something():
+    assert learnt(CPU, Right("useless", None), Right("right", 0)) == {"right": 1}
+    assert sum(learnt(CPU, Right("useless", None)).values()) <= 1
+
+
+def test_who_is_right_in_vain_is_not_asked_twice():
+    """Two drafters with the same guess: the second one's branches add nothing."""
+    assert learnt(CPU, Right("a", 0), Right("b", 0)) in ({"a": 1}, {"b": 1})
+
+
+def test_two_who_are_right_in_turns_are_both_asked():
+    class Sometimes(Right):
+        def propose(self, context):
+            self.place = 0 if turn[0] % 2 == self.even else None
+            return super().propose(context)
+
+    turn, drafters = [0], [Sometimes("a", 0), Sometimes("b", 0)]
+    drafters[0].even, drafters[1].even = 0, 1
+    planner = Planner(PassCosts((0, 64), (10.0, 12.0), (6.0, 8.0)))
+    for _ in range(60 * REVIEW):
+        chosen = act(planner, drafters)
+        turn[0] += planner._actions % REVIEW == 0  # the world changes between two looks at everything
+    assert chosen == {"a": 1, "b": 1}
+
+
+def test_asking_that_costs_more_than_it_saves_is_left():
+    cheap, dear = Right("cheap", None, widest=1), Right("dear", 0, widest=1)
+    assert learnt(replace(CPU, drafting={"dear": (0.1, 0.1)}), cheap, dear) == {"dear": 1}
+    assert "dear" not in learnt(replace(CPU, drafting={"dear": (50.0, 50.0)}), cheap, dear)
+
+
+def test_what_is_dear_is_seldom_asked_for_what_is_not_used():
+    cheap, dear = Right("cheap", 0, widest=4), Right("dear", 0, widest=4)
+    planner = Planner(replace(CPU, drafting={"dear": (5.0, 5.0)}))
+    for _ in range(64 * REVIEW_DEAR):
+        act(planner, [cheap, dear], later=False)
+    asked = len(dear.asked)
+    for _ in range(REVIEW_DEAR):
+        act(planner, [cheap, dear], later=False)
+    assert len(dear.asked) - asked == 1
+    assert len(cheap.asked) >= 64 * REVIEW_DEAR, "it is used in every action"
+
+
+def test_everything_is_asked_for_only_now_and_then():
+    drafter = Right("a", 0)
+    planner = Planner(CPU)
+    for _ in range(100):
+        act(planner, [drafter], later=False)
+    assert drafter.asked[-2 * REVIEW :].count(64) == 2
+    assert drafter.asked[-2 * REVIEW :].count(1) == 2 * REVIEW - 2
+
+
+def test_what_was_right_long_ago_is_forgotten():
+    early, late = Right("early", 0, widest=1), Right("late", None, widest=1)
+    planner = Planner(CPU)
+    for _ in range(100):
+        act(planner, [early, late])
+    early.place, late.place = None, 0
+    for _ in range(100 * REVIEW):
+        chosen = act(planner, [early, late])
+    assert chosen == {"late": 1}
+
+
+def test_those_who_build_on_the_verifier_are_not_asked_before_it_has_spoken():
+    after, before = Right("after", 0, from_verifier=True), Right("before", None, widest=1)
+    planner = Planner(CPU)
+    for _ in range(20):
+        planner.begin(EXACT, A - 1)
+        assert "after" not in [name for name, _ in planner.chains([after, before], context())[0]]
+        assert planner.chains([after, before], context(1))[0]
+        planner.end(ACTION, TOKENS)
+    assert set(planner.plan(FOLLOWING, [after, before], A - 2, A).widths) == {"after"}
+
+
+def test_a_branch_counts_as_right_within_the_tolerance():
+    near = [bins + 3 for bins in (100, 110, 120, 130, 140, 150)]
+
+    class Near(Right):
+        def propose(self, context):
+            return [ids(near[context.first : context.first + context.count])]
+
+    def hit(tolerance):
+        planner = Planner(CPU)
+        for _ in range(200):
+            act(planner, [Near("near", 0, widest=1)], later=False, tolerance=tolerance)
+        return planner.plan(OPENING, [Near("near", 0, widest=1)], A - 1, A).hit
+
+    assert hit(Tolerance((3,) * (A - 1) + (0,), (1,) * A)) > 0.8
+    assert hit(Tolerance((2,) * (A - 1) + (0,), (1,) * A)) < 0.2
+    assert hit(Tolerance((3,) * (A - 1) + (0,), (1,) * A, 18)) > 0.8
+    assert hit(Tolerance((3,) * (A - 1) + (0,), (1,) * A, 17)) < 0.2
+    assert hit(Tolerance((3,) * (A - 1) + (0,), (1, 0, 1, 1, 1, 1, 1), 15)) > 0.8, "a dimension of zero width is free"
+
+
+def test_answers_that_are_no_actions_or_too_short_are_never_right():
+    class Odd(Right):
+        def propose(self, context):
+            return [[], ACTION[:2], [5, *ACTION[1:6]], [40_000] * 6][: context.width]
+
+    planner = Planner(PassCosts.free())
+    for _ in range(100):
+        act(planner, [Odd("odd", 0, widest=4)], later=False)
+    assert planner.plan(OPENING, [Odd("odd", 0, widest=4)], A - 1, A).hit < 0.2
+
+
+def test_who_has_nothing_to_say_is_not_judged_by_it():
+    class Silent(Right):
+        def propose(self, context):
+            return []
+
+    planner, silent = Planner(CPU), Silent("silent", 0, widest=1)
+    before = planner.plan(OPENING, [silent], A - 1, A)
+    for _ in range(100):
+        assert act(planner, [silent], later=False) == {}
+    assert planner.plan(OPENING, [silent], A - 1, A) == before
+
+
+def test_the_same_actions_and_costs_give_the_same_trees():
+    def trees():
+        planner, chance = Planner(CPU), np.random.default_rng(1)
+        drafters = [Right("a", 0), Right("b", 0)]
+        made = []
+        for _ in range(200):
+            drafters[0].place, drafters[1].place = chance.integers(0, 20, 2).tolist()
+            made.append(act(planner, drafters))
+        return made
+
+    assert trees() == trees()
+    assert len({tuple(sorted(chosen.items())) for chosen in trees()}) > 1
+
+
+def test_a_planner_that_does_not_learn_depends_on_nothing():
+    planner = Planner(CPU, learns=False)
+    drafter = Right("a", 40)
+    first = act(planner, [drafter])
+    assert [act(planner, [drafter]) for _ in range(50)] == [first] * 50
+
+
+def test_what_was_right_under_another_tolerance_is_forgotten_at_once():
+    """The radius is turned in rqt while the arm moves."""
+    planner, drafter = Planner(CPU), Right("a", 0, widest=1)
+    before = planner.plan(OPENING, [drafter], A - 1, A)
+    for _ in range(100):
+        act(planner, [drafter])
+    assert planner.plan(OPENING, [drafter], A - 1, A).hit > 0.7
+    planner.begin(Tolerance((1,) * (A - 1) + (0,), (1,) * A), A - 1)
+    assert planner.plan(OPENING, [drafter], A - 1, A) == before
+    planner.begin(Tolerance((1,) * (A - 1) + (0,), (1,) * A), 3)
+    assert planner.plan(OPENING, [drafter], A - 1, A) == before
+
+
+def test_a_second_look_teaches_nothing():
+    planner, drafter = Planner(CPU), Right("a", 0, widest=1)
+    before = planner.plan(OPENING, [drafter], A - 1, A)
+    for _ in range(50):
+        planner.begin(EXACT, A - 1)
+        planner.chains([drafter], context(), learn=False)
+        planner.end(ACTION, TOKENS)
+    assert planner.plan(OPENING, [drafter], A - 1, A) == before
+
+
+def test_a_plan_never_has_more_rows_than_a_pass():
+    drafters = [Right(name, None) for name in "abc"]
+    for costs in (GPU, PassCosts.free(), CPU):
+        planner = Planner(costs)
+        for _ in range(50):
+            act(planner, drafters)
+        assert planner.plan(OPENING, drafters, A - 1, A).rows <= 64
+
+
+def test_the_words_say_what_is_chosen_and_what_else_there_was():
+    planner, drafters = Planner(CPU), [Right("good", 0, widest=1), Right("bad", None, widest=1)]
+    for _ in range(200):
+        act(planner, drafters)
+    said = planner.words(drafters, A - 1, A)
+    assert said.startswith("first pass 1 branch of good (8")
+    assert "1 branch of bad" in said.split("alone:")[1] or "without drafts" in said.split("alone:")[1]
