@@ -77,6 +77,13 @@ def test_whoever_deactivates_and_activates_may_end_the_other_fault():
     assert set(pair(STOPS, rearms).answers) == {*STOPS.answers, GOES_ON, "inactive"}
 
 
+def test_whoever_deactivates_and_activates_may_put_the_other_fault_off():
+    """An arm was suspended while the node was activated anew; it was back, and its deadline still counted."""
+    rearms = Kind("rearms", str, (GOES_ON,), rearms=True)
+    assert pair(rearms, STOPS).within(STOPS) is None
+    assert pair(STOPS, rearms).within(STOPS) is None
+
+
 def test_names_of_kinds_are_unique_and_every_latched_fault_has_a_deadline():
     names = [kind.name for kind in KINDS]
     assert len(set(names)) == len(names)

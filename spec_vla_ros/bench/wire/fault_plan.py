@@ -58,7 +58,7 @@ class Planned:
         if self.second is None or kind.within is None:
             return kind.within
         other = self.second if kind is self.kind else self.kind
-        if other.speaks and set(kind.answers) <= set(HOLDS):
+        if other.rearms or (other.speaks and set(kind.answers) <= set(HOLDS)):
             return None
         return kind.within + PAIR_SLACK if kind.prompt else None
 
