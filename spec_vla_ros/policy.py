@@ -56,7 +56,7 @@ class OpenVLAPolicy:
         size, channels = loaded.config.image_size, 3 * len(loaded.config.towers)
         self._pixels = torch.zeros(1, channels, size, size, device=loaded.model.device)
         self._see = Replay(lambda: loaded.model.embed_image(self._pixels), self._verifier.pool)
-        self._planner = planner
+        self._planner, self._own_planner = planner, False
         self._history: deque[tuple[int, ...]] = deque(maxlen=HISTORY)
         self._read: tuple[str, str, list[int]] = ("", "", [])  # instruction, prompt, ids
 
@@ -116,6 +116,7 @@ class OpenVLAPolicy:
 
     def warm_up(self, instruction: str) -> None:
         """Compile, allocate and record what an inference may need, so that none does it while an arm moves."""
+        from .decoding.planner import Planner
         from .decoding.presets import resolve
 
         with self._torch.inference_mode():
@@ -129,6 +130,8 @@ class OpenVLAPolicy:
         grey = np.full((size, size, 3), 128, dtype=np.uint8)
         self.infer(grey, instruction, settings)
         self.reset()
+        if self._own_planner:  # what was right for a grey picture says nothing
+            self._planner = Planner(self._planner.costs)
 
     def planner(self, instruction: str) -> Planner:
         """Chooses the tree where its width is automatic. The first call measures what passes take, in a few seconds,
@@ -138,6 +141,7 @@ class OpenVLAPolicy:
             from .decoding.planner import Planner
 
             self._planner = Planner(self._measured(instruction))
+            self._own_planner = True
         return self._planner
 
     def _measured(self, instruction: str) -> PassCosts:

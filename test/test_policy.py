@@ -128,14 +128,21 @@ def test_what_passes_take_is_measured_once_and_kept(loaded, tmp_path, monkeypatc
 
 def test_a_table_that_is_far_from_what_a_pass_takes_now_is_not_believed(loaded):
     class Timed:
-        def time_pass(self, rows, prompt_rows):
-            return 2.0
+        def time_pass(self, rows, prompt_rows=None):
+            return (2.0 if prompt_rows else 1.0) + rows / 64
 
-    table = PassCosts((0, 64), (2.9, 3.0), (1.0, 2.0))
+    table = PassCosts((0, 64), (2.0, 3.0), (1.0, 2.0))
     assert timing.agree(table, Timed(), 40)
-    assert timing.agree(replace(table, first=(1.4, 3.0)), Timed(), 40)
-    assert not timing.agree(replace(table, first=(3.1, 9.0)), Timed(), 40)
-    assert not timing.agree(replace(table, first=(1.3, 3.0)), Timed(), 40)
+    for wrong in (
+        {"first": (3.1, 3.2)},
+        {"first": (1.3, 3.0)},
+        {"first": (2.0, 5.0)},
+        {"later": (0.5, 2.0)},
+        {"later": (1, 4)},
+    ):
+        assert not timing.agree(replace(table, **wrong), Timed(), 40), wrong
+    near = replace(table, first=(2.9, 3.9), later=(0.7, 1.4))
+    assert timing.agree(near, Timed(), 40)
 
 
 def test_without_a_folder_to_keep_it_in_it_is_measured_each_time(loaded, tmp_path, monkeypatch):

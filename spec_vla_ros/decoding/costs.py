@@ -49,9 +49,12 @@ class PassCosts:
             raise ValueError(f"passes are timed at ascending rows from 0 to {TREE_ROWS}, got {sizes}")
         if len(self.first) != len(sizes) or len(self.later) != len(sizes):
             raise ValueError("one time per size is needed")
-        for value in (*self.first, *self.later, *(second for both in self.drafting.values() for second in both)):
-            if not (math.isfinite(value) and 0 <= value < LONGEST):
+        for value in (*self.first, *self.later):
+            if not (math.isfinite(value) and 0 < value <= LONGEST):
                 raise ValueError(f"{value} s is no time of a pass")
+        for value in (second for both in self.drafting.values() for second in both):
+            if not (math.isfinite(value) and 0 <= value <= LONGEST):
+                raise ValueError(f"{value} s is no time of a draft")
 
     @classmethod
     def free(cls) -> PassCosts:
@@ -81,17 +84,20 @@ class PassCosts:
     def from_json(cls, data: Any) -> PassCosts:
         """The reverse; raises ``ValueError`` for anything else."""
         try:
+            lists = [data[name] for name in ("rows", "first", "later")]
+            if not (all(isinstance(values, list) for values in lists) and isinstance(data["steps"], bool)):
+                raise ValueError("not the times of passes: a list is none")
             drafting = {str(name): (float(one), float(all_)) for name, (one, all_) in data["drafting"].items()}
-            return cls(
-                tuple(map(int, data["rows"])), tuple(map(float, data["first"])), tuple(map(float, data["later"])),
-                bool(data["steps"]), drafting,
-            )  # fmt: skip
-        except (TypeError, KeyError, AttributeError) as error:
+            rows, first, later = (
+                tuple(map(kind, values)) for kind, values in zip((int, float, float), lists, strict=True)
+            )
+            return cls(rows, first, later, data["steps"], drafting)
+        except (TypeError, KeyError, AttributeError, OverflowError) as error:
             raise ValueError(f"not the times of passes: {type(error).__name__}: {error}") from error
 
     def _by_rows(self, times: Sequence[float]) -> tuple[float, ...]:
-        # More rows never take less: where a table says so, something else was running.
-        rising = [max(times[: place + 1]) for place in range(len(times))]
+        # More rows never take less: where a table says so, something else was running, and that only ever adds.
+        rising = [min(times[place:]) for place in range(len(times))]
         return tuple(self._between(rows, rising) for rows in range(TREE_ROWS + 1))
 
     def _between(self, rows: int, times: Sequence[float]) -> float:
@@ -103,9 +109,11 @@ class PassCosts:
 
 
 def costs_folder() -> Path:
-    """Where tables are kept: they belong to a machine, and the folder of a model may be read-only or watched."""
-    home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(home) / "spec_vla_ros" / "pass_times"
+    """Where tables are kept: they belong to a machine, and the folder of a model may be read-only or watched. Raises
+    ``RuntimeError`` for a user who has no home.
+    """
+    home = Path(os.environ.get("XDG_CACHE_HOME") or "")
+    return (home if home.is_absolute() else Path.home() / ".cache") / "spec_vla_ros" / "pass_times"
 
 
 def key_of(about: Mapping[str, Any]) -> str:
@@ -115,20 +123,20 @@ def key_of(about: Mapping[str, Any]) -> str:
 
 def load(about: Mapping[str, Any], folder: Path | None = None) -> PassCosts | None:
     """The table of exactly ``about``; None where there is none that can be read."""
-    path = (folder or costs_folder()) / f"{key_of(about)}.json"
     try:
+        path = (folder or costs_folder()) / f"{key_of(about)}.json"
         data = json.loads(path.read_text(encoding="utf-8"))
         return PassCosts.from_json(data["costs"]) if data["about"] == dict(about) else None
-    except (OSError, ValueError, TypeError, KeyError, RecursionError):
+    except (OSError, ValueError, TypeError, KeyError, RuntimeError):  # RecursionError is a RuntimeError, too
         return None
 
 
 def save(about: Mapping[str, Any], costs: PassCosts, folder: Path | None = None) -> bool:
     """Keep a table; whether that was possible. Without it the next start takes a few seconds more."""
-    path = (folder or costs_folder()) / f"{key_of(about)}.json"
     try:
+        path = (folder or costs_folder()) / f"{key_of(about)}.json"
         path.parent.mkdir(parents=True, exist_ok=True)
         write_text(path, json.dumps({"about": dict(about), "costs": costs.to_json()}, indent=1) + "\n")
-    except (OSError, OutputError, RuntimeError):  # RuntimeError: there is no home
+    except (OSError, OutputError, RuntimeError):
         return False
     return True

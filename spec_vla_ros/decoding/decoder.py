@@ -119,6 +119,8 @@ def decode_speculative(
         verdict = verifier.run(settled, start, tree, radii[drafted], budget, costs[drafted])
         passes.append(verdict)
         trees.append(tree)
+        if planner is not None and not looked:
+            planner.passed()
 
         for node, before in zip(verdict.path, [ROOT, *verdict.path], strict=False):
             choice = verdict.after(before)

@@ -12,6 +12,7 @@ trees.
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -93,6 +94,8 @@ class Planner:
         self._memory = {OPENING: _Memory(), FOLLOWING: _Memory()}
         self._asked: list[_Asked] = []
         self._plans: dict[tuple, Plan] = {}
+        self._passes = 0  # of this action so far, a second look aside
+        self._misses: deque[int] = deque(maxlen=MEMORY)
 
     @classmethod
     def steady(cls) -> Planner:
@@ -107,7 +110,9 @@ class Planner:
             self._under, self._actions = (tolerance, depth), -1
             self._memory = {OPENING: _Memory(), FOLLOWING: _Memory()}
             self._plans.clear()
+            self._misses.clear()
         self._actions += 1
+        self._passes = 0
         self._asked.clear()
         if self._actions % (REVIEW if self._actions < REPLAN else REPLAN) == 1:  # something has been learnt
             self._plans.clear()
@@ -136,9 +141,15 @@ class Planner:
         more = [(name, list(chain)) for name, width in plan.widths.items() for chain in found[name][width:]]
         return planned, more, plan.room
 
+    def passed(self) -> None:
+        """A pass has run, of whatever kind but a second look."""
+        self._passes += 1
+
     def end(self, action: Sequence[int], tokens: ActionTokens) -> None:
         """The action is known, (A,) ids: remember which branches would have been right."""
         tolerance = self._under[0]
+        if self._learns and self._passes > 2:
+            self._misses.append(self._passes - 2)
         places: dict[str, dict[str, int]] = {}
         for asked in self._asked:
             if asked.name in places.setdefault(asked.phase, {}):
@@ -188,7 +199,7 @@ class Planner:
         """Branches are added, of whichever drafter and however many at once, while that saves time: those first that
         save most per row, because there are no more than :data:`.tree.TREE_ROWS`.
 
-        ``rest``: s that follow in the mean where no branch is right.
+        ``rest``: s that follow in the mean where no branch of the first pass is right.
         """
         opening, later = phase == OPENING, self.costs.later[0]
         by_rows = np.array(self.costs.first_by_rows if opening else self.costs.later_by_rows)
@@ -197,25 +208,23 @@ class Planner:
         if count < 1:
             return best
         if not opening:
-            rest = later  # a pass that settles the last token or two
-        sides = [self._side(phase, d, count) for d in drafters if not (opening and d.from_verifier)]
+            rest = later * self._further()
+        sides = [
+            self._side(phase, drafter, count)
+            for drafter in drafters
+            if not (drafter.from_verifier if opening else drafter.opening_only)
+        ]
         while sides:
             found, most = None, 0.0
             for side in sides:
                 others = [other for other in sides if other is not side and other.width]
-                wider = side.widths > side.width
-                known, covered, missed = side.known.copy(), np.zeros(MEMORY, dtype=bool), 1.0
-                rows, asking = side.rows.copy(), side.asking.copy()
-                for other in others:
-                    known &= other.known
-                    covered |= other.ranks < other.width
-                    missed *= 1 - other.prior[other.place]
-                    rows, asking = rows + other.rows[other.place], asking + other.asking[other.place]
-                hits = ((covered | (side.ranks < side.widths[:, None])) & known).sum(1)
-                hit = (hits + BELIEF * (1 - missed * (1 - side.prior))) / (known.sum() + BELIEF)
+                rows = side.rows + sum(other.rows[other.place] for other in others)
+                asking = side.asking + sum(other.asking[other.place] for other in others)
+                hit = _hit(side, others)
                 seconds = asking + by_rows[rows.clip(max=TREE_ROWS)] + (1 - hit) * rest
                 saved = (best.seconds - seconds) / (rows - best.rows).clip(min=1)
-                saved[~wider | ((rows > TREE_ROWS) & (len(others) > 0 or side.width > 0))] = 0.0
+                full = (rows > TREE_ROWS) & (len(others) > 0 or side.width > 0)
+                saved[(side.widths <= side.width) | full] = 0.0
                 place = int(saved.argmax())
                 if saved[place] > most + TIE:
                     most = float(saved[place])
@@ -228,6 +237,10 @@ class Planner:
             room = int(np.flatnonzero(by_rows <= by_rows[rows_now] + TIE)[-1])
             best = Plan(widths, rows_now, hit_now, seconds_now, room)
         return best
+
+    def _further(self) -> float:
+        """Passes that followed, in the mean, where the second one did not settle the action."""
+        return (sum(self._misses) + BELIEF) / (len(self._misses) + BELIEF)
 
     def _side(self, phase: str, drafter: Drafter, count: int) -> _Side:
         memory = self._memory[phase]
@@ -260,6 +273,27 @@ class _Side:
     asking: np.ndarray
     width: int = 0
     place: int = 0
+
+
+def _hit(side: _Side, others: Sequence[_Side]) -> np.ndarray:
+    """Probability, by the widths of ``side``, that a branch of it or of ``others`` is right.
+
+    Counted over the actions in which all of them were asked, because guesses fail together; whoever was never asked at
+    the same time as the others counts as independent of them.
+    """
+    seen = [other for other in others if other.known.any()]
+    unseen = float(np.prod([1 - other.prior[other.place] for other in others if not other.known.any()]))
+    missed = float(np.prod([1 - other.prior[other.place] for other in seen]))
+    covered, known = np.zeros(MEMORY, dtype=bool), np.ones(MEMORY, dtype=bool)
+    for other in seen:
+        covered |= other.ranks < other.width
+        known &= other.known
+    both = known & side.known
+    if seen and not both.any():
+        before = ((covered & known).sum() + BELIEF * (1 - missed)) / (known.sum() + BELIEF)
+        return 1 - unseen * (1 - before) * (1 - _hit(side, ()))
+    hits = ((covered | (side.ranks < side.widths[:, None])) & both).sum(1)
+    return 1 - unseen * (1 - (hits + BELIEF * (1 - missed * (1 - side.prior))) / (both.sum() + BELIEF))
 
 
 def _prior(drafter: Drafter, widths: np.ndarray) -> np.ndarray:

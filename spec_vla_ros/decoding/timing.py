@@ -23,6 +23,7 @@ TIMED = 5  # answers of a drafter of which the least counts
 RAMP = 8  # actions that drafters may look back on while they are timed
 RADIUS = 9  # bins; the usual one
 ALIKE = 1.5  # times
+SLOW = 0.5  # s
 
 
 def about(loaded: LoadedModel, verifier: Verifier, trained: Mapping[str, Drafter], prompt_rows: int) -> dict[str, Any]:
@@ -56,6 +57,8 @@ def measure(verifier: Verifier, drafters: Sequence[Drafter], observation: Observ
         for place, count in enumerate(rows):
             first[place] = min(first[place], verifier.time_pass(count, prompt_rows=prompt_rows))
             later[place] = min(later[place], verifier.time_pass(count))
+        if max(first) > SLOW:  # seconds each: nothing that disturbs it is that long
+            break
     return PassCosts(
         rows=rows,
         first=tuple(first),
@@ -71,8 +74,15 @@ def agree(costs: PassCosts, verifier: Verifier, prompt_rows: int) -> bool:
     """Whether a pass takes about as long as a table from an earlier time says: it may have been measured while
     something else kept the device busy. What is in the verifier's cache is lost.
     """
-    now = verifier.time_pass(0, prompt_rows=prompt_rows)
-    return now <= ALIKE * costs.first[0] and costs.first[0] <= ALIKE * now
+    last = costs.rows[-1]
+    now = (
+        verifier.time_pass(0, prompt_rows=prompt_rows),
+        verifier.time_pass(last, prompt_rows=prompt_rows),
+        verifier.time_pass(0),
+        verifier.time_pass(last),
+    )
+    then = (costs.first[0], costs.first[-1], costs.later[0], costs.later[-1])
+    return all(a <= ALIKE * b and b <= ALIKE * a for a, b in zip(now, then, strict=True))
 
 
 def time_drafting(

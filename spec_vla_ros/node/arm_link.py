@@ -185,8 +185,10 @@ class ArmLink:
         )
 
     def command_gripper(self, command: float) -> Fault | None:
-        """Send a gripper command, 1.0 or 0.0; a fault if nobody can take it."""
-        return self._gripper.command(command)
+        """Send a gripper command, 1.0 or 0.0; a fault if nobody can take it, or if this node has stood still: what is
+        said on its return, of a step from before, comes after the safety loop has given it up.
+        """
+        return self.stalled(time.monotonic(), read_limits(self._node)) or self._gripper.command(command)
 
     def rival_fault(self) -> Fault | None:
         """A fault if somebody else publishes velocities."""

@@ -110,7 +110,7 @@ PARAMETERS: tuple[Spec, ...] = (
     Spec(
         "preset",
         DECODING.preset,
-        "Way to decode; auto = fastest where its head is installed, else training_free; custom = as the next four say",
+        "Way to decode; auto = whatever is quickest on this device; custom = as the next four say",
         choices=PRESETS,
     ),
     Spec("decoder", DECODING.decoder, "With preset custom: how tokens are decoded", choices=DECODERS),

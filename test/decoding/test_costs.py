@@ -31,7 +31,7 @@ def test_where_passes_are_filled_up_rows_are_free_up_to_the_next_size():
 def test_more_rows_never_seem_cheaper():
     """While the first sizes were timed something else was running."""
     odd = replace(TABLE, later=(0.5, 0.2, 0.9))
-    assert odd.later_by_rows[8] == 0.5
+    assert (odd.later_by_rows[0], odd.later_by_rows[8]) == (0.2, 0.2), "what disturbs only ever adds"
 
 
 def test_asking_for_a_part_of_the_branches_costs_a_part():
@@ -51,6 +51,7 @@ def test_asking_for_a_part_of_the_branches_costs_a_part():
         {"first": (1.0, 1.2)},
         {"later": (0.1, 0.2, float("nan"))},
         {"later": (0.1, -0.2, 0.9)},
+        {"later": (0.0, 0.2, 0.9)},
         {"first": (1.0, 1.2, 1e4)},
         {"drafting": {"hold": (0.1, float("inf"))}},
     ],
@@ -77,7 +78,13 @@ def test_a_damaged_table_is_measured_anew(tmp_path, damage):
     assert costs.load(ABOUT, tmp_path) == TABLE
 
 
-@pytest.mark.parametrize("change", [{"first": None}, {"drafting": {"hold": 3}}, {"rows": "abc"}, {"later": [1]}])
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"first": None}, {"drafting": {"hold": 3}}, {"rows": "abc"}, {"later": [1]}, {"rows": [0, float("inf")]},
+        {"first": [10**400, 1, 1]}, {"first": "111"}, {"steps": "no"},
+    ],
+)  # fmt: skip
 def test_a_table_with_other_content_is_measured_anew(tmp_path, change):
     costs.save(ABOUT, TABLE, tmp_path)
     (path,) = tmp_path.iterdir()
@@ -90,6 +97,16 @@ def test_a_table_with_other_content_is_measured_anew(tmp_path, change):
 def test_where_nothing_can_be_kept_nothing_breaks(tmp_path):
     (tmp_path / "file").write_text("")
     assert not costs.save(ABOUT, TABLE, tmp_path / "file")
+
+
+def test_a_user_without_a_home_measures_each_time(monkeypatch):
+    """A container that runs as some number has none, and the node did not configure."""
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    monkeypatch.setattr(costs.Path, "home", lambda: (_ for _ in ()).throw(RuntimeError("no home")))
+    assert costs.load(ABOUT) is None
+    assert not costs.save(ABOUT, TABLE)
+    monkeypatch.setenv("XDG_CACHE_HOME", "relative/folder")
+    assert not costs.save(ABOUT, TABLE), "which folder that is depends on where the node was started"
 
 
 def test_tables_belong_to_the_user(monkeypatch, tmp_path):

@@ -10,6 +10,7 @@ pytest.importorskip("torch")
 from spec_vla_ros.decoding.costs import PassCosts
 from spec_vla_ros.decoding.drafters import DraftContext, Drafter
 from spec_vla_ros.decoding.planner import FOLLOWING, OPENING, REVIEW, REVIEW_DEAR, Planner
+from spec_vla_ros.decoding.tree import TREE_ROWS, DraftTree
 from spec_vla_ros.openvla.action_tokens import ActionTokens
 from spec_vla_ros.tolerance import Tolerance
 
@@ -251,6 +252,45 @@ def test_a_second_look_teaches_nothing():
         planner.chains([drafter], context(), learn=False)
         planner.end(ACTION, TOKENS)
     assert planner.plan(OPENING, [drafter], A - 1, A) == before
+
+
+def test_what_is_planned_fits_whatever_the_passes_before_were_like():
+    """Rows were counted in a pass of one dimension, and then a branch of five had no room: no drafts at all."""
+    planner, drafter = Planner(CPU), Right("refine", 0, from_verifier=True)
+    for first in (5, 1, 4, 2, 5, 1):
+        planner.begin(EXACT, A - 1)
+        chains, _, _ = planner.chains([drafter], context(first))
+        assert len(DraftTree.of(chains, TREE_ROWS, whole=True)) >= A - 1 - first
+        planner.end(ACTION, TOKENS)
+
+
+def test_whoever_has_nothing_to_say_in_later_passes_does_not_hide_how_others_fare_there():
+    class Early(Right):
+        opening_only = True
+
+        def propose(self, context):
+            return [] if context.emitted else super().propose(context)
+
+    refine = Right("refine", 0, from_verifier=True)
+    alone, beside = Planner(CPU), Planner(CPU)
+    drafters = [refine, Early("early", None)]
+    for _ in range(60):
+        act(alone, [refine])
+        act(beside, drafters)
+    assert beside.plan(FOLLOWING, drafters, A - 2, A) == alone.plan(FOLLOWING, [refine], A - 2, A)
+
+
+def test_passes_that_follow_a_miss_are_counted():
+    planner, never = Planner(CPU), Right("never", None, widest=1)
+    before = planner.plan(FOLLOWING, [never], A - 2, A).seconds
+    for _ in range(100):
+        planner.begin(EXACT, A - 1)
+        for _ in range(A):
+            planner.passed()
+        planner.end(ACTION, TOKENS)
+        planner.plan(OPENING, [never], A - 1, A)
+    planner._plans.clear()
+    assert planner.plan(FOLLOWING, [never], A - 2, A).seconds > before + 3 * CPU.later[0]
 
 
 def test_a_plan_never_has_more_rows_than_a_pass():

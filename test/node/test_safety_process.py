@@ -160,6 +160,22 @@ def test_a_report_from_before_the_stop_does_not_confirm_the_last_zero(rig, monke
     assert not any_motion(one, one.heard_before_sentinel()[-20:]), "zeros for as long as an arm waits for a velocity"
 
 
+def test_a_node_that_stood_still_commands_no_gripper_on_its_return(rig, monkeypatch):
+    """It was suspended between a step and the gripper command that belongs to it, and sent that when it came back."""
+    from rig import DRIVING
+
+    one, sent = rig(**DRIVING).activate(), []
+    one.until_moving()
+    arm = one.node._arm
+    monkeypatch.setattr(arm._gripper, "command", sent.append)
+    arm._told_at = time.monotonic() - 1.0
+    assert arm.command_gripper(1.0).name == "NODE_SILENT"
+    assert sent == []
+    arm._told_at = time.monotonic()
+    assert arm.command_gripper(1.0) is None
+    assert sent == [1.0]
+
+
 def test_the_safety_node_comes_and_goes_with_the_first_and_serves_nobody(rig):
     from rig import DRIVING, SUCCESS
 

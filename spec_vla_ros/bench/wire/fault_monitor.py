@@ -140,7 +140,7 @@ class Monitor:
         self._judge_interval(twist)
         values, self._last = np.array(twist.values), twist
         if not values.any():  # NaN counts as motion
-            self._motions.stand(twist.since, any(0.0 in (limits.linear, limits.angular) for limits in self._limits))
+            self._motions.stand(twist.certain, any(0.0 in (limits.linear, limits.angular) for limits in self._limits))
             return
         self.moving_commands += 1
         resumed, self._resumed = self._resumed, -math.inf
@@ -148,7 +148,7 @@ class Monitor:
             return
         self._judge_velocity(twist, values)
         self._judge_moment(twist, f"velocity {text_of(values)}")
-        self._motions.move(twist.at, twist.since, values)
+        self._motions.move(twist.at, twist.certain, values)
 
     def _judge_interval(self, twist: Twist) -> None:
         last = self._last

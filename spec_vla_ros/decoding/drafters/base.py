@@ -106,6 +106,7 @@ class Drafter:
     ``propose`` gives, a branch is cut before the first that is no action token. What it raises ends the inference.
 
     ``from_verifier``: builds on what the verifier said during this very action, so its branches come first.
+    ``opening_only``: has nothing to say once a pass of this action has run.
     ``widest``: branches that are worth asking for. ``one_width``: asking for fewer of them does not cost less.
     ``expected``: how often the first branch, and any of all, is the rest of the action within the usual radius; what
     :mod:`..planner` assumes until it has seen some actions.
@@ -113,6 +114,7 @@ class Drafter:
 
     name: ClassVar[str]
     from_verifier: ClassVar[bool] = False
+    opening_only: ClassVar[bool] = False
     widest: ClassVar[int] = 1
     one_width: bool = False
     expected: ClassVar[tuple[float, float]] = (0.05, 0.05)

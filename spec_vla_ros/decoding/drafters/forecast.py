@@ -38,6 +38,7 @@ class Forecast(Drafter):
     """
 
     name: ClassVar[str] = "forecast"
+    opening_only: ClassVar[bool] = True
     widest: ClassVar[int] = 64
     expected: ClassVar[tuple[float, float]] = (0.06, 0.3)
 

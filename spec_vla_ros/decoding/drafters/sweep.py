@@ -18,6 +18,7 @@ class Sweep(Drafter):
     """
 
     name: ClassVar[str] = "sweep"
+    opening_only: ClassVar[bool] = True
     widest: ClassVar[int] = 64
     expected: ClassVar[tuple[float, float]] = (0.03, 0.06)
 
