@@ -35,7 +35,7 @@ def test_hold_repeats_the_newest_action():
 
 def test_velocity_extrapolates_and_holds_the_gripper():
     (velocity,) = make_drafters(["velocity"])
-    assert velocity.propose(context(count=4)) == [[31970, 31880, 31872, 31745]]
+    assert velocity.propose(context(count=4)) == [[31970, 31880, 31872, 31744]]
 
 
 def test_velocity_stays_within_the_action_tokens():
@@ -120,11 +120,57 @@ def test_refine_moves_one_dimension_at_a_time_and_the_last_one_everywhere():
         ((place, token),) = [(i, a) for i, (a, b) in enumerate(zip(branch, base, strict=True)) if a != b]
         assert abs(token - base[place]) in (19, 38)
     assert len(moved) == 2 * 4
-    usual = {NEWEST[2], *TOKENS.to_ids([0, 127, 254]).tolist()}
+    usual = {NEWEST[2], 31999, 31872, 31744}
     for branch in moved:
         tipped = {other[2] for other in branches[len(ends) :] if other[:2] == branch[:2]}
         assert tipped == {base[2]} | usual, "a moved dimension may tip the last one: as before, none, or all the way"
     assert refine.propose(context(rejected=base, width=1)) == [list(base)]
+
+
+# -- full motions: two ids share the topmost bin, and a model says only one of them
+
+SATURATED = int(TOKENS.encode(1.0))
+
+
+def drafted_at_the_top(name, history, **changes):
+    """Ids that a drafter gives for the topmost bin, by dimension."""
+    (drafter,) = make_drafters([name])
+    told = context(history=history, radii=(0,) * 4, width=999, **changes)
+    columns = zip(*drafter.propose(told), strict=True)
+    return [{token for token in column if TOKENS.to_bins(token) == 254} for column in columns]
+
+
+@pytest.mark.parametrize("said", [SATURATED, SATURATED + 1])
+@pytest.mark.parametrize("name", ["hold", "velocity", "sweep", "forecast"])
+def test_a_saturated_stream_is_drafted_with_the_id_that_the_model_said(name, said):
+    """At radius 0 the other id of the bin cost a pass, and at any other the rows behind it stood on what no training
+    has seen.
+    """
+    history = ((said, 31900, said, said),) * 3
+    assert drafted_at_the_top(name, history) == [{said}, set(), {said}]
+
+
+@pytest.mark.parametrize("said", [SATURATED, SATURATED + 1])
+def test_the_id_said_last_counts(said):
+    other = 2 * SATURATED + 1 - said
+    slower = (31850, 31900, 31850, 31850)
+    history = ((other,) * 4, (said,) * 4, slower)
+    assert drafted_at_the_top("sweep", history)[0] == {said}
+    assert drafted_at_the_top("refine", history, rejected=slower[:3])[2] == {said}
+
+
+def test_before_a_full_motion_was_said_it_has_the_id_of_data():
+    rising = ((31800, 31900, 31900, 31872), (31770, 31900, 31900, 31872))
+    assert drafted_at_the_top("velocity", rising)[0] == {SATURATED}
+    assert drafted_at_the_top("sweep", rising)[0] == {SATURATED}
+    assert drafted_at_the_top("sweep", ())[0] == {SATURATED}
+    assert drafted_at_the_top("refine", rising, rejected=(31801, 31802, 31803)) == [set(), set(), {SATURATED}]
+
+
+@pytest.mark.parametrize("said", [SATURATED, SATURATED + 1])
+def test_what_the_verifier_said_of_this_action_keeps_its_id(said):
+    (refine,) = make_drafters(["refine"])
+    assert refine.propose(context(rejected=(said,) * 3, radii=(0,) * 4, width=1)) == [[said] * 3]
 
 
 # -- ids that are no actions: a model may say any word after a prefix that makes no sense

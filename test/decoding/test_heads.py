@@ -153,6 +153,18 @@ def test_vision_drafts_for_its_image_alone_and_goes_on_from_what_was_emitted(ver
     assert rest == best[2:], "its own beginning leads to its own end"
 
 
+@pytest.mark.parametrize("said", [TOKENS.first, TOKENS.first + 1])
+def test_a_full_motion_is_drafted_with_the_id_that_the_model_says(verifier, said):
+    """A head learns bins, and the topmost one has two ids."""
+    head = VisionHead(SIZES).eval().requires_grad_(False)
+    head.out.bias.view(-1, SIZES.bins)[..., -1] = 1000.0
+    (drafter,) = make_drafters(["vision"], {"vision": Vision(head)})
+    drafter.begin(observe(verifier, 1))
+    exact = {"radii": (0,) * A, "width": 1}
+    assert drafter.propose(context(**exact)) == [[TOKENS.first] * 6], "as data have it"
+    assert drafter.propose(context(**exact, history=((said,) * A,))) == [[said] * 6]
+
+
 def test_fixed_shapes_draft_what_exact_ones_do(verifier, heads):
     """What a GPU records runs here unrecorded, one drafter for all actions, as buffers are."""
     exact, fixed = heads["vision"], Vision(heads["vision"].head, fixed_shapes=True)

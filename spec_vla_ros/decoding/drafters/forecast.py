@@ -8,9 +8,8 @@ from typing import ClassVar
 
 import numpy as np
 
-from spec_vla_ros.openvla.action_tokens import ActionTokens
-
 from .base import DraftContext, Drafter
+from .windows import ids_of
 
 SPREADS = np.array([2.0, 6.0, 18.0, 50.0])  # bins; how far off a guess may be, from sure to hardly a guess
 MEMORY = 0.85  # per action; what was right long ago says less of now
@@ -52,7 +51,7 @@ class Forecast(Drafter):
         history = np.array([action[:count] for action in context.history], dtype=int).reshape(-1, count)
         density = forecast(tokens.to_bins(history), tokens.bins)
         bins, mass = windows(density, np.array(context.radii[:count]), _windows_of(count))
-        ids = _ids(bins, history, tokens).tolist()
+        ids = ids_of(bins, context.first, context).tolist()
         return [
             [of_dimension[place] for of_dimension, place in zip(ids, places, strict=True)]
             for places in branches(mass, TREE_ROWS)[: context.width]
@@ -150,15 +149,3 @@ def _windows_of(dimensions: int) -> int:
 def _laplace(bins: int) -> np.ndarray:
     """(spreads, 2 bins - 1), the middle at ``bins - 1``."""
     return np.exp(-np.abs(np.arange(1 - bins, bins)) / SPREADS[:, None])
-
-
-def _ids(bins: np.ndarray, history: np.ndarray, tokens: ActionTokens) -> np.ndarray:
-    """Ids of ``bins`` (D, W). Two ids share the topmost bin: of them the one that was said last in that dimension of
-    ``history`` (N, D), or that saturated data have.
-    """
-    ids, top = tokens.to_ids(bins), tokens.bins - 1
-    for dimension, place in np.argwhere(bins == top):
-        said = history[:, dimension]
-        highest = said[tokens.to_bins(said) == top]
-        ids[dimension, place] = highest[-1] if len(highest) else tokens.first
-    return ids

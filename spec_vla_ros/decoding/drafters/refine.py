@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from typing import ClassVar
 
 from .base import DraftContext, Drafter
-from .windows import spaced
+from .windows import ids_of, spaced
 
 NEAREST = 4  # other windows of a dimension that are tried
 
@@ -49,6 +49,6 @@ def _variations(base: list[int], held: list[int], context: DraftContext) -> Iter
             moved.append([*base[:i], other, *base[i + 1 :]])
             yield moved[-1]
     top = context.tokens.bins - 1
-    usual = [held[last], *context.tokens.to_ids([top // 2, 0, top]).tolist()]
+    usual = [held[last], *ids_of([[top // 2, 0, top]], context.first + last, context)[0].tolist()]
     for branch in moved:
         yield from ([*branch[:last], end] for end in usual)

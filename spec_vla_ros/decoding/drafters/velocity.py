@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import ClassVar
 
 from .base import DraftContext, Drafter
+from .windows import ids_of
 
 
 class Velocity(Drafter):
@@ -20,4 +21,5 @@ class Velocity(Drafter):
         before, newest = (context.tokens.to_bins(action) for action in context.history[-2:])
         ahead = (2 * newest - before).clip(0, context.tokens.bins - 1)
         ahead[-1] = newest[-1]
-        return [context.tokens.to_ids(ahead)[context.first : context.first + context.count].tolist()]
+        drafted = ahead[context.first : context.first + context.count]
+        return [ids_of(drafted, context.first, context).tolist()]

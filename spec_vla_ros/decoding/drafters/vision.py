@@ -14,6 +14,7 @@ from spec_vla_ros.decoding.graphs import Pool, Replay
 from spec_vla_ros.decoding.heads.vision_head import NO_ACTION, VisionHead
 
 from .base import DraftContext, Drafter, Observation
+from .windows import ids_of
 
 MODES = 4  # distinct guesses of one dimension that a beam may branch into
 
@@ -78,7 +79,7 @@ class Vision(Drafter):
         if self._fixed:
             count = self.head.config.action_dim - 1 - first
         bins = self._drafting(first, count, context.width)()[:, : context.count]
-        return context.tokens.to_ids(bins.cpu().numpy()).tolist()
+        return ids_of(bins.cpu().numpy().T, first, context).T.tolist()
 
     def _tell(self, context: DraftContext) -> None:
         """The action before, what is emitted of this one, and the radii, in one transfer."""

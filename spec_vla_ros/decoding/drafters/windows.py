@@ -1,8 +1,24 @@
-"""Acceptance windows laid side by side."""
+"""Bins as the ids that the model would say, and acceptance windows laid side by side."""
 
 from __future__ import annotations
 
+import numpy as np
+from numpy.typing import ArrayLike
+
 from .base import DraftContext
+
+
+def ids_of(bins: ArrayLike, first: int, context: DraftContext) -> np.ndarray:
+    """Ids of ``bins`` (D, ...), whose rows are the dimensions from ``first`` on.
+
+    Two ids share the topmost bin, and only one of them is what the model says and what its later tokens expect to
+    stand before them: the one that it said last in that dimension of this episode, or that saturated data have.
+    """
+    ids = context.tokens.to_ids(bins)
+    topmost = ids == context.tokens.first + 1  # which is how the bin is converted, whatever is said of it
+    for row in np.flatnonzero(topmost.reshape(len(ids), -1).any(1)):
+        ids[row : row + 1][topmost[row : row + 1]] = _topmost(first + int(row), context)
+    return ids
 
 
 def spaced(token: int, dimension: int, context: DraftContext) -> list[int]:
@@ -15,4 +31,11 @@ def spaced(token: int, dimension: int, context: DraftContext) -> list[int]:
     bins = list(range(centre % step, top + 1, step))
     # The outermost windows may end before the range does, and full motions lie at its ends.
     bins += [0] * (bins[0] > radius) + [top] * (top - bins[-1] > radius)
-    return context.tokens.to_ids(sorted(bins, key=lambda place: abs(place - centre))).tolist()
+    others = sorted(bins, key=lambda place: abs(place - centre))[1:]
+    return [token, *ids_of([others], dimension, context)[0].tolist()]
+
+
+def _topmost(dimension: int, context: DraftContext) -> int:
+    lowest = context.tokens.first
+    said = (int(action[dimension]) for action in reversed(context.history))
+    return next((token for token in said if token <= lowest + 1), lowest)
