@@ -32,9 +32,10 @@ class Eagle(Drafter):
     that (what is not among its best cannot be among the best of all), and growth ends where the cache of ``slots`` rows
     is full, which within the ranges of the node's parameters (:func:`eagle_slots`) it never is.
 
-    Needs the verifier's states, so it has nothing to say before the first pass. Only action tokens are drafted. Rows
-    stand at their true positions; the public implementation starts its levels at 0, which heads trained by it have
-    never seen in training: ``published_positions`` repeats that for comparison.
+    Costs a layer of the verifier's size per level. Needs the verifier's states, so it has nothing to say before the
+    first pass. Only action tokens are drafted. Rows stand at their true positions; the public implementation starts its
+    levels at 0, which heads trained by it have never seen in training: ``published_positions`` repeats that for
+    comparison.
     """
 
     name: ClassVar[str] = "eagle"

