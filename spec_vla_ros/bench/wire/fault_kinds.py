@@ -177,8 +177,9 @@ KINDS: tuple[Kind, ...] = (
     # The machine.
     Kind("memory pressure", lambda world, rng: world.helpers.take_memory(), (GOES_ON,), lasts=(1.5, 2.0), late=1.0,
          else_=STARVED),
+    # The last of the busy loops starts beside the others, and so ends up to a second after the first.
     Kind("processors starved", lambda world, rng: world.helpers.starve(1.5), (GOES_ON, *STARVED), lasts=(0.8, 1.2),
-         late=2.0),
+         late=3.5),
     # rclpy's C code waits for the reader of its log, the embedded runtime does not.
     Kind("log that nobody reads", make.block_log, OR_SILENT, lasts=(0.6, 0.9), late=4.0, mute=True, speaks=True),
     Kind("shared memory full", lambda world, rng: world.helpers.fill_shared_memory(), (GOES_ON,), lasts=(0.5, 1.0),
