@@ -196,8 +196,12 @@ class Timer(Entity):
 
     @property
     def timer_period_ns(self) -> int:
-        """Period in nanoseconds."""
+        """Period in nanoseconds; setting it takes effect with the next call or :meth:`reset`."""
         return self._period
+
+    @timer_period_ns.setter
+    def timer_period_ns(self, value: int) -> None:
+        self._period = max(0, int(value))
 
     def seconds_left(self) -> float:
         """Until the next call; a long time for simulated clocks and cancelled timers."""

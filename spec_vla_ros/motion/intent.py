@@ -53,7 +53,8 @@ class Intent:
     """The node to the loop.
 
     ``at``: when it was sent, which makes it the heartbeat. ``run``: number of the activation, 0 while not active.
-    ``commanding``: the arm shall hear it; false in a dry run. ``step``: None = stand still. ``steps``: number of the
+    ``commanding``: the arm shall hear it; false in a dry run. ``step``: None = stand still, and nothing follows.
+    ``following``: begins where ``step`` ends, without a gap, or at once if that is over. ``steps``: number of the
     newest step that was decided, also if it was taken back since. ``fault``: latched by the node. ``captured_at``: of
     the newest image, None before the first. ``busy_since``: start of the inference under way. ``limits``: of ages and
     speeds. ``box``: corners (3,) (3,) of the workspace in m; None = none. ``pose``: needed while moving if
@@ -74,6 +75,7 @@ class Intent:
     needs_pose: bool = False
     simulated: bool = False
     leave: bool = False
+    following: Step | None = None
 
     def to_bytes(self) -> bytes:
         """At most :data:`LARGEST` bytes; texts of the fault are shortened."""
@@ -84,9 +86,10 @@ class Intent:
         """The reverse; :class:`IntentError` for anything else, numbers that are not finite included."""
         raw = _unpack(data, Intent)
         try:
-            if raw["step"] is not None:
-                step = Step(**raw["step"])
-                raw["step"] = Step(step.number, _vector(step.twist, 6), step.seconds, step.made_at)
+            for name in ("step", "following"):
+                if raw[name] is not None:
+                    step = Step(**raw[name])
+                    raw[name] = Step(step.number, _vector(step.twist, 6), step.seconds, step.made_at)
             if raw["fault"] is not None:
                 raw["fault"] = Fault(**raw["fault"])
             raw["limits"] = Limits(**raw["limits"])
@@ -112,12 +115,12 @@ class Report:
     ``at``: when. ``heard``: ``at`` of the newest intent that was taken; a report with a smaller one was under way when
     that intent was sent, and confirms nothing. ``run``: as last heard. ``on_wire``: velocities are being published, the
     last zeros included. ``step``: number of the newest step that was looked at, ``accepted``: whether it was begun,
-    ``commanded``: and an arm was told so (these stay known when the run is over), ``moving``: whether it is under way.
-    ``zero_at``: when the first zero after it was sent. ``fault``: latched by the loop. ``listeners``: matched
-    subscriptions. ``newcomers``: how often one more came while driving. ``at_wall``: meetings with the box.
-    ``intervals``: ms between two velocities during the last second or so: median, p99, largest; empty if there were
-    none. ``ready``: the publisher exists; ``gid``: its identifier in the graph, hexadecimal, if known. ``priority``:
-    how the process is scheduled.
+    ``commanded``: and an arm was told so (these stay known when the run is over), ``moving``: whether it is under way,
+    ``began_at``: when its first velocity was due, 0.0 before. ``zero_at``: when the first zero after it was sent.
+    ``fault``: latched by the loop. ``listeners``: matched subscriptions. ``newcomers``: how often one more came while
+    driving. ``at_wall``: meetings with the box. ``intervals``: ms between two velocities during the last second or so:
+    median, p99, largest; empty if there were none. ``ready``: the publisher exists; ``gid``: its identifier in the
+    graph, hexadecimal, if known. ``priority``: how the process is scheduled.
     """
 
     at: float
@@ -137,6 +140,7 @@ class Report:
     ready: bool = False
     gid: str = ""
     priority: str = ""
+    began_at: float = 0.0
 
     def to_bytes(self) -> bytes:
         """At most :data:`LARGEST` bytes."""

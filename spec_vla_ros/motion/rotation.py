@@ -30,6 +30,37 @@ def rotation_vector(roll: float, pitch: float, yaw: float) -> np.ndarray:
             sy * cp * cr - cy * sp * sr,
         ]
     )
+    return _vector_of(w, xyz)
+
+
+def composed(first: np.ndarray, second: np.ndarray) -> np.ndarray:
+    """(6,) displacement of ``first`` and then ``second``, each (6,): m, and a rotation vector in rad, base axes.
+
+    Positions add up, because rotations are about the tool; rotations are premultiplied: R = R(second) R(first).
+    """
+    return np.concatenate([first[:3] + second[:3], _product(second[3:], first[3:])])
+
+
+def remainder(whole: np.ndarray, part: np.ndarray) -> np.ndarray:
+    """(6,) displacement that is left of ``whole`` after ``part``; :func:`composed` with that it is ``whole``."""
+    return np.concatenate([whole[:3] - part[:3], _product(whole[3:], -part[3:])])
+
+
+def _product(left: np.ndarray, right: np.ndarray) -> np.ndarray:
+    """(3,) rotation vector of R(left) R(right)."""
+    (a, u), (b, v) = _quaternion(left), _quaternion(right)
+    return _vector_of(a * b - float(u @ v), a * v + b * u + np.cross(u, v))
+
+
+def _quaternion(vector: np.ndarray) -> tuple[float, np.ndarray]:
+    """Scalar and (3,) vector part, of a rotation vector."""
+    angle = float(np.linalg.norm(vector))
+    share = 0.5 if angle < 1e-12 else math.sin(angle / 2) / angle
+    return math.cos(angle / 2), np.asarray(vector, dtype=np.float64) * share
+
+
+def _vector_of(w: float, xyz: np.ndarray) -> np.ndarray:
+    """(3,) rotation vector of a unit quaternion; its length is at most pi."""
     if w < 0:  # q and -q are the same rotation; take the short way round
         w, xyz = -w, -xyz
     half_sine = float(np.linalg.norm(xyz))
@@ -38,8 +69,8 @@ def rotation_vector(roll: float, pitch: float, yaw: float) -> np.ndarray:
     return xyz * (2 * math.atan2(half_sine, w) / half_sine)
 
 
-def step_twist(delta: np.ndarray, action_scale: float, step_dt: float) -> np.ndarray:
-    """(6,) twist (m/s, rad/s, base axes) that, held for ``step_dt`` seconds, executes ``action_scale`` of one action.
+def displacement(delta: np.ndarray, action_scale: float) -> np.ndarray:
+    """(6,) motion, m and rotation vector in rad, base axes: ``action_scale`` of one action.
 
     ``delta``: (6,) dx dy dz (m) and droll dpitch dyaw (rad) of one step. The rotation is scaled along its geodesic,
     so half an action turns about the same axis. Raises :class:`NonFiniteError` for NaN or infinite values.
@@ -49,5 +80,9 @@ def step_twist(delta: np.ndarray, action_scale: float, step_dt: float) -> np.nda
         raise ValueError(f"an action moves in 6 dimensions (dx dy dz droll dpitch dyaw), got shape {delta.shape}")
     if not np.isfinite(delta).all():
         raise NonFiniteError(f"the action is not finite: {delta.tolist()}")
-    motion = np.concatenate([delta[:3], rotation_vector(*delta[3:])])
-    return motion * (action_scale / step_dt)
+    return np.concatenate([delta[:3], rotation_vector(*delta[3:])]) * action_scale
+
+
+def step_twist(delta: np.ndarray, action_scale: float, step_dt: float) -> np.ndarray:
+    """(6,) twist (m/s, rad/s, base axes) that, held for ``step_dt`` seconds, is :func:`displacement`."""
+    return displacement(delta, action_scale) / step_dt

@@ -55,7 +55,10 @@ class SafetyLoop:
         self._silent_at = 0.0  # when the last words are said
         self._leaving = False
         self._step, self._accepted, self._commanded, self._zero_at = 0, False, False, 0.0
+        self._began_at = 0.0
         self._moving = False  # whether the step's first zero has still to be said
+        self._following: Step | None = None  # begins where the step under way ends
+        self._following_until = 0.0  # when it may begin at the latest
         self._listeners: int | None = None  # at the last tick
         self._newcomers, self._zero_until = 0, -math.inf
 
@@ -70,7 +73,7 @@ class SafetyLoop:
             self._moving = False
             self._watchdog.arm(now)
             if intent.run:
-                self._step, self._accepted, self._commanded = 0, False, False
+                self._step, self._accepted, self._commanded, self._began_at = 0, False, False, 0.0
         if intent.run and intent.commanding and not self._leaving:
             if self.wire is Wire.SILENT or self.wire is Wire.LAST_WORDS:
                 self._stream.stop()  # of a dry run
@@ -83,11 +86,16 @@ class SafetyLoop:
             self._stream.stop()
         if intent.step is None:
             self._stream.stop()
+            self._following = None
             if intent.steps > self._step:  # taken back before it came here
-                self._step, self._accepted, self._commanded, self._zero_at = intent.steps, False, False, now
-        elif intent.step.number > self._step:
-            return self._begin(intent.step, now) or moved
-        return moved and not self._stream.live
+                self._step, self._accepted, self._commanded = intent.steps, False, False
+                self._began_at, self._zero_at = 0.0, now
+            return moved
+        begun = intent.step.number > self._step and self._begin(intent.step, now)
+        self._take_following(intent.following, now)
+        if self._following is not None and not self._stream.live:  # the other one is over already
+            begun |= self._begin_following(now)
+        return begun or (moved and not self._stream.live)
 
     def leave(self, now: float) -> None:
         """The node is gone or wants to go, or a signal asks for the end: zeros, then :attr:`Wire.OVER`."""
@@ -117,7 +125,11 @@ class SafetyLoop:
                 self._stream.stop()
         if self.wire is Wire.DRIVING:
             self._greet(listeners, now)
+        if self._following is not None and self._stream.left(now) < 1.0:
+            self._begin_following(now)
         twist = self._shaped(self._stream.tick(now), now)
+        if self._moving and not self._began_at:
+            self._began_at = self._stream.started or now
         if self._moving and not self._stream.live:
             self._moving, self._zero_at = False, now
         if self.wire is Wire.SILENT:
@@ -135,6 +147,7 @@ class SafetyLoop:
             accepted=self._accepted,
             commanded=self._commanded,
             moving=self._moving,
+            began_at=self._began_at,
             zero_at=self._zero_at,
             fault=self._watchdog.fault,
             listeners=self._listeners or 0,
@@ -146,21 +159,39 @@ class SafetyLoop:
         self._stream.stop()
         self.wire, self._silent_at = Wire.LAST_WORDS, now + LAST_WORDS
 
-    def _begin(self, step: Step, now: float) -> bool:
-        """Look at a new step, once; a step that may not be is over at once."""
-        self._step, self._zero_at = step.number, now
+    def _take_following(self, step: Step | None, now: float) -> None:
+        """What begins where the step under way ends; whoever says none any more takes it back."""
+        if step is None or step.number <= self._step:
+            self._following = None
+        elif self._following is None or step.number != self._following.number:
+            self._following = step
+            self._following_until = step.made_at + STALE_STEP + self._stream.left(now) * self._stream.period
+
+    def _begin_following(self, now: float) -> bool:
+        step, self._following = self._following, None
+        return self._begin(step, now, self._following_until)
+
+    def _begin(self, step: Step, now: float, until: float | None = None) -> bool:
+        """Look at a new step, once; a step that may not be is over at once, and so is what it was to replace.
+
+        ``until``: when it may begin at the latest, otherwise :data:`STALE_STEP` after its decision.
+        """
+        self._step, self._zero_at, self._began_at, self._following = step.number, now, 0.0, None
         self._accepted = (
             self._intent.run > 0
             and not self._leaving
             and self._watchdog.fault is None
-            and now - step.made_at <= STALE_STEP
+            and now <= (step.made_at + STALE_STEP if until is None else until)
             and now >= self._zero_until
         )
         self._commanded = self._accepted and self.wire is Wire.DRIVING
         if not self._accepted:
             self._stream.stop()
             return False
-        self._stream.start(np.array(step.twist), step.seconds)
+        if until is None:
+            self._stream.start(np.array(step.twist), step.seconds)
+        else:
+            self._stream.succeed(np.array(step.twist), step.seconds, now)
         self._moving = True
         return True
 

@@ -40,11 +40,12 @@ from spec_vla_ros.policy_types import Policy
 from spec_vla_ros.ros import process
 
 from . import conversions, diagnostics, loading, parameters
+from .alarm import Alarm
 from .arm_link import ArmLink
 from .camera import Camera
 from .cycle import Action, Cycle
 from .guarded import guarded, log_traceback
-from .instructions import Instructions
+from .instructions import Instructions, tell
 from .label_guard import guard_labels
 from .policy_factory import make_policy
 from .reporter import Part, Reporter
@@ -91,6 +92,7 @@ class ActNode(LifecycleNode):
         self._answered = self.create_guard_condition(self._on_answer)
         self._heard = self.create_guard_condition(self._on_news)
         self._rates = diagnostics.Rates()
+        self._alarm = Alarm(self, self._steady, self._infer_if_due)
         self._reporter = Reporter(self, self._parts, ("control", "decoding"), self._steady, self._report)
         self._camera = Camera(self, self.get_parameter("image_transport").value, self._on_image, self._steady)
         self._instructions = Instructions(self, self._on_instruction)
@@ -140,7 +142,7 @@ class ActNode(LifecycleNode):
         self._instruction_set = None
         if initial := self.get_parameter("instruction").value:
             self._cycle.instruct(initial, time.monotonic())
-            self._tell_instruction()
+            tell(self._cycle, self.get_logger())
         self._beat_timer = self.create_timer(HEARTBEAT, self._beat, clock=self._steady)
         self._look_timer = self.create_timer(LOOK_AROUND, self._look_around, clock=self._steady)
         return self._enter("active", result)
@@ -221,6 +223,7 @@ class ActNode(LifecycleNode):
 
     def _halt(self) -> None:
         """Stop the heartbeat, then the arm, in this order: a late heartbeat must not set it going again."""
+        self._alarm.cancel()
         for timer in (self._beat_timer, self._look_timer):
             if timer is not None:
                 timer.cancel()
@@ -278,17 +281,9 @@ class ActNode(LifecycleNode):
             self._report_new_fault()
             return
         self._arm.tell(self._cycle, self._simulated())  # the old step ends now
-        self._tell_instruction()
+        tell(self._cycle, self.get_logger())
         self._report()
         self._infer_if_due()
-
-    def _tell_instruction(self) -> None:
-        if self._cycle.hold is not None:
-            self.get_logger().error(f"instruction refused, holding: {self._cycle.hold}")
-        elif not self._cycle.instruction:
-            self.get_logger().info("instruction: none, holding")
-        else:
-            self.get_logger().info(f"instruction: {self._cycle.instruction!r}")
 
     # -- the cycle ---------------------------------------------------------------------------------------------------
 
@@ -301,6 +296,7 @@ class ActNode(LifecycleNode):
         if self._instruction_set is not None and self._instruction_set == self.get_parameter("instruction").value:
             text, self._instruction_set = self._instruction_set, None
             self._instruct(text)
+        self._cycle.steady = self.get_parameter("pacing").value == "steady"
         limits = parameters.read_limits(self)
         if fault := self._arm.stalled(now, limits) or self._arm.safety.trouble(now):
             self._cycle.trip(fault)
@@ -333,14 +329,14 @@ class ActNode(LifecycleNode):
         if self._state != "active":
             return
         report = self._arm.report
-        ended = self._cycle.hear(report)
+        due = self._cycle.hear(report)
         if report.run == self._cycle.run:
             self._announce(report)
         if report.newcomers != self._newcomers:
             self._newcomers = report.newcomers
             self._look_around()
         self._report_new_fault()
-        if ended:
+        if due:
             self._infer_if_due()
 
     @guarded
@@ -349,12 +345,16 @@ class ActNode(LifecycleNode):
         if self._state == "active" and self._arm.commanding and (fault := self._arm.look_around()):
             self._fail(fault)
 
+    @guarded
     def _infer_if_due(self) -> None:
-        if not (self._arm.ready or self._dry_run()):
+        if self._state != "active" or not (self._arm.ready or self._dry_run()):
             return  # an action that the arm ignores would be lost
-        request = self._cycle.next_request(time.monotonic(), functools.partial(parameters.read_tunables, self))
+        now = time.monotonic()
+        request = self._cycle.next_request(now, functools.partial(parameters.read_tunables, self))
         if request is not None:
             self._worker.submit(request)
+        elif (look_at := self._cycle.look_at) is not None and look_at > now:
+            self._alarm.set(look_at - now)
 
     def _wake(self, condition: Any) -> None:
         """Called by the worker's thread, and by that which listens to the safety loop."""
@@ -375,7 +375,7 @@ class ActNode(LifecycleNode):
             log_traceback(self, outcome.error)
         self._report_new_fault()
         if self._cycle.hold is not None:
-            self.get_logger().error(f"instruction refused, holding: {self._cycle.hold}")
+            tell(self._cycle, self.get_logger())
             self._report()
         self._infer_if_due()
 
@@ -390,11 +390,10 @@ class ActNode(LifecycleNode):
             command = self._cycle.gripper.command(action.outcome.request.tunables.gripper_invert)
             if command is not None and (fault := self._arm.command_gripper(command)):
                 self._fail(fault)
-        age = action.step.made_at - action.outcome.request.captured_at
-        frame, width = self._fixed.base_frame, self._worker.bin_width
+        frame, about = self._fixed.base_frame, (self._cycle.begun(action), self._worker.bin_width)
         message = conversions.action_message(DeltaAction, action, report.commanded, frame)
         self._publishers_["action"].publish(message)
-        self._publishers_["stats"].publish(conversions.stats_message(DecodeStats, action, frame, age, width))
+        self._publishers_["stats"].publish(conversions.stats_message(DecodeStats, action, frame, *about))
         self._window.add(action.outcome)
 
     def _dry_run(self) -> bool:

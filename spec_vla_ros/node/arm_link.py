@@ -159,6 +159,7 @@ class ArmLink:
                 run=cycle.run,
                 commanding=self.commanding,
                 step=cycle.step,
+                following=cycle.following,
                 steps=cycle.steps,
                 fault=cycle.fault,
                 captured_at=cycle.captured_at,

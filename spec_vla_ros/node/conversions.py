@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
+import math
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+
+if TYPE_CHECKING:
+    from .cycle import Begun
 
 
 def stamp_seconds(stamp: Any) -> float:
@@ -36,13 +40,14 @@ def action_message(message_type: type, action: Any, commanded: bool, frame_id: s
     message.instruction = request.instruction
     message.tokens = [int(token) for token in result.tokens]
     message.bins = [int(index) for index in result.bins]
+    message.step = np.asarray(action.step.twist, dtype=np.float32) * np.float32(action.step.seconds)
+    message.unseen = np.asarray(action.unseen, dtype=np.float32)
+    message.compensation = action.compensation
     return message
 
 
-def stats_message(
-    message_type: type, action: Any, frame_id: str, image_age: float, bin_width: tuple[float, ...]
-) -> Any:
-    """A spec_vla_ros/DecodeStats of a :class:`.cycle.Action`. ``image_age`` in s; ``bin_width`` may be empty."""
+def stats_message(message_type: type, action: Any, frame_id: str, begun: Begun, bin_width: tuple[float, ...]) -> Any:
+    """A spec_vla_ros/DecodeStats of a :class:`.cycle.Action`; ``bin_width`` may be empty."""
     request, report = action.outcome.request, action.outcome.result.report
     message = message_type()
     message.header.stamp, message.header.frame_id = request.header.stamp, frame_id
@@ -62,6 +67,9 @@ def stats_message(
     for name in ("preprocess_ms", "vision_ms", "prefill_ms", "decode_ms", "total_ms"):
         setattr(message, name, float(getattr(report, name)))
     message.inference_ms = 1e3 * action.outcome.seconds
-    message.image_age_ms = 1e3 * image_age
+    message.image_age_ms = 1e3 * begun.image_age
     message.frames_skipped = int(request.frames_skipped)
+    message.pacing = action.pacing
+    message.late_ms = math.nan if begun.late is None else 1e3 * begun.late
+    message.standstill_share = math.nan if begun.standstill is None else begun.standstill
     return message

@@ -1,9 +1,13 @@
 """Observe, act, observe: what the node decides, without ROS.
 
-An action is streamed for exactly one step; the first image captured after its end starts the next inference; the arm
-stands still meanwhile. That is how the training data were recorded, and it leaves no doubt which image an action
-belongs to. The streaming itself is the safety loop's (:mod:`spec_vla_ros.motion.safety`): this cycle asks for a step
-and hears when its first zero has gone. Times are seconds on the steady clock.
+An action is streamed for exactly one step. With ``blocking`` pacing the first image captured after its end starts the
+next inference, and the arm stands still meanwhile: that is how the training data were recorded, and it leaves no doubt
+which image an action belongs to. With ``steady`` pacing the next inference starts while the step runs, as late as it
+may to be ready at its end, and the next step begins exactly there; what the arm travels between the image and the step
+is accounted for (:mod:`spec_vla_ros.motion.pacing`).
+
+The streaming itself is the safety loop's (:mod:`spec_vla_ros.motion.safety`): this cycle asks for a step and hears when
+it began and when its first zero has gone. Times are seconds on the steady clock.
 """
 
 from __future__ import annotations
@@ -21,7 +25,9 @@ from spec_vla_ros.instruction import clean_instruction
 from spec_vla_ros.motion.gripper import GripperSwitch
 from spec_vla_ros.motion.intent import Report, Step
 from spec_vla_ros.motion.limits import SpeedLimit
-from spec_vla_ros.motion.rotation import step_twist
+from spec_vla_ros.motion.pacing import PACINGS, Lead, Waits, compensated
+from spec_vla_ros.motion.rotation import displacement
+from spec_vla_ros.motion.travel import Travel
 from spec_vla_ros.motion.watchdog import Fault
 
 from .parameters import Tunables
@@ -29,6 +35,7 @@ from .worker import Outcome, Request
 
 FLOOD = 20  # changes of the instruction within a second that no operator makes
 SEEN = np.array([0.001, 0.01])  # m and rad; a shorter motion may leave the picture as it is
+HANDOVER = 0.01  # s from an answer to the safety loop, at most
 ACTION_DIM = 7  # dx dy dz droll dpitch dyaw gripper
 
 
@@ -41,6 +48,9 @@ class State(Enum):
     OUTDATED = "outdated"  # the worker has a request of an instruction that is history
     ABANDONED = "abandoned"  # the worker has a request of an earlier run, whose faults are over
     MOVING = "moving"  # from the action until the first zero after its step, or after it was broken off
+    AHEAD = "thinking ahead"  # moving, and the worker has a request for the step that follows
+    OUTDATED_AHEAD = "outdated ahead"  # the step was broken off, and the worker's request with it
+    FOLLOWED = "followed"  # moving, and the step that follows is decided
 
 
 class Event(Enum):
@@ -54,6 +64,7 @@ class Event(Enum):
     ACTION = "the worker's answer is an action"
     NOTHING = "the worker has answered, and there is nothing to act on"
     STANDSTILL = "the safety loop has sent the first zero after the step"
+    NEXT = "the safety loop has looked at the step that follows"
 
 
 S, E = State, Event
@@ -64,7 +75,15 @@ TRANSITIONS: dict[State, dict[Event, State]] = {
     S.THINKING: {E.INSTRUCT: S.OUTDATED, E.ACTION: S.MOVING, E.NOTHING: S.LOOKING},
     S.OUTDATED: {E.INSTRUCT: S.OUTDATED, E.NOTHING: S.LOOKING},
     S.ABANDONED: {E.INSTRUCT: S.ABANDONED, E.NOTHING: S.LOOKING},
-    S.MOVING: {E.INSTRUCT: S.MOVING, E.STANDSTILL: S.LOOKING},
+    S.MOVING: {E.INSTRUCT: S.MOVING, E.STANDSTILL: S.LOOKING, E.REQUEST: S.AHEAD},
+    S.AHEAD: {
+        E.INSTRUCT: S.OUTDATED_AHEAD,
+        E.ACTION: S.FOLLOWED,
+        E.NOTHING: S.MOVING,
+        E.STANDSTILL: S.THINKING,
+    },
+    S.OUTDATED_AHEAD: {E.INSTRUCT: S.OUTDATED_AHEAD, E.NOTHING: S.MOVING, E.STANDSTILL: S.OUTDATED},
+    S.FOLLOWED: {E.INSTRUCT: S.MOVING, E.NEXT: S.MOVING},
 }
 for _state in State:
     TRANSITIONS[_state] |= {E.START_FREE: S.LOOKING, E.START_BUSY: S.ABANDONED, E.STOP: S.STOPPED}
@@ -81,16 +100,35 @@ class Frame:
 
 @dataclass(frozen=True)
 class Action:
-    """An accepted outcome. ``limit_factor`` 0..1 as applied by the speed limit. ``step``: its motion."""
+    """An accepted outcome. ``limit_factor`` 0..1 as applied by the speed limit. ``step``: its motion. ``unseen``: (6,)
+    m and rad that the arm was told to travel between the image and the step, ``compensation``: what became of that.
+    ``pacing``: in force.
+    """
 
     outcome: Outcome
     limit_factor: float
     step: Step
+    unseen: np.ndarray
+    compensation: str
+    pacing: str
+
+
+@dataclass(frozen=True)
+class Begun:
+    """The step of an action has begun, or was refused. ``image_age``: of its image then, s. ``late``: s that the arm
+    had stood still before, None if nothing came before. ``standstill``: share of the time in this run, None if unknown.
+    """
+
+    image_age: float
+    late: float | None
+    standstill: float | None
 
 
 @dataclass
 class Counters:
-    """Since configure. ``early``: captured before the end of the step. ``overwritten``: a newer one came first."""
+    """Since configure. ``early``: of no use, because captured before the end of the step. ``overwritten``: a newer one
+    came first.
+    """
 
     frames: int = 0
     early: int = 0
@@ -112,7 +150,10 @@ class Cycle:
         self.busy_since: float | None = None  # when the worker was given its request
         self._request: Request | None = None  # what the worker has, even if nobody wants the answer
         self._fresh = True  # whether the instruction has changed since the last request
-        self._standstill_at = 0.0  # images captured from here on count
+        self._started_at = 0.0  # no image captured before it counts
+        self._standstill_at = 0.0  # and with blocking pacing, none from before this
+        self.steady = False  # pacing
+        self.lead = Lead()
         self._restart_stillness()
         self._forget()
 
@@ -122,18 +163,25 @@ class Cycle:
         self.instruction = ""
         self.hold: Fault | None = None  # why the last instruction was refused; the arm holds until a good one
         self.step: Step | None = None  # what the arm shall do; None = stand still
+        self.following: Step | None = None  # and what then
+        self.began_at: float | None = None  # the newest step that the safety loop has begun
+        self.late: float | None = None  # s that the arm had stood still before it; None if it was the first
+        self.image_age: float | None = None  # s, of the image of the newest step when that began
+        self.waits = Waits()
+        self._travel = Travel()
         self.steps = 0  # decided since the start
         self.captured_at: float | None = None  # of the newest image
         self._frame: Frame | None = None
         self._skipped = 0
         self._fingerprint: int | None = None  # of the image of the last action that the arm was told to carry out
+        self._looked_at = 0.0  # when that image was captured
         self._changes: deque[float] = deque(maxlen=FLOOD)  # when the instruction changed
 
     def start(self, now: float) -> None:
         """Forget everything of an earlier run, faults included. Images captured from ``now`` on count."""
         self._forget()
         self.gripper.reset()
-        self._standstill_at = now
+        self._standstill_at = self._started_at = now
         self.run += 1
         busy = self._request is not None  # deactivated during an inference that still runs: it may be hanging
         self.busy_since = now if busy else None
@@ -141,7 +189,7 @@ class Cycle:
 
     def stop(self) -> None:
         """Stand still, and use no answer that is still on its way."""
-        self.step = self._frame = None
+        self.step = self.following = self._frame = None
         self._go(Event.STOP)
 
     def trip(self, fault: Fault) -> bool:
@@ -177,16 +225,19 @@ class Cycle:
             )
         self._changes.append(now)
         self.instruction, self.hold = cleaned, refused
-        self._fresh, self.step = True, None
+        self._fresh, self.step, self.following = True, None, None
+        self.waits.pause()
         self._go(Event.INSTRUCT)
         return True
 
     def observe(self, frame: Frame) -> None:
-        """An image has arrived. Only one captured after the end of the step may start an inference."""
+        """An image has arrived. Where pacing is not steady, only one captured after the end of the step may start an
+        inference.
+        """
         self.counters.frames += 1
         newest = self.captured_at
         self.captured_at = frame.captured_at if newest is None else max(newest, frame.captured_at)
-        if self.state is not State.LOOKING or frame.captured_at < self._standstill_at:
+        if not self._usable(frame):
             self.counters.early += 1
             self._skipped += 1
             return
@@ -197,9 +248,20 @@ class Cycle:
             self.counters.overwritten += 1
         self._frame = frame
 
+    @property
+    def look_at(self) -> float | None:
+        """When the inference for the step that follows is due; None where the arm has to stand still first."""
+        if not self.steady or self.state is not State.MOVING or self.step is None or self.began_at is None:
+            return None
+        return self.began_at + max(0.0, self.step.seconds - self.lead.seconds - HANDOVER)
+
     def next_request(self, now: float, tunables: Callable[[], Tunables]) -> Request | None:
-        """The inference that is due now, if any: standing still, a usable image and an instruction."""
-        if self.state is not State.LOOKING or self._frame is None or not self.instruction:
+        """The inference that is due now, if any: a usable image, an instruction, and standstill or the end in sight."""
+        due = self.state is State.LOOKING or (self.look_at is not None and now >= self.look_at)
+        if not due or self._frame is None or not self.instruction:
+            return None
+        if not self._usable(self._frame):  # the pacing has changed
+            self._frame = None
             return None
         frame, self._frame = self._frame, None
         self.counters.inferences += 1
@@ -223,30 +285,55 @@ class Cycle:
         What failed is a fault even where nobody wants the answer, because it fails again; not after a new start.
         ``commanding``: the arm hears the step, so that the next image must differ.
         """
+        took = now - (self.busy_since or now)
         self._request = self.busy_since = None
         error, action = outcome.error, None
         if error is not None and not isinstance(error, InstructionError) and self.state is not State.ABANDONED:
             self.trip(Fault.of(error))
-        elif self.state is not State.THINKING:
+        elif self.state not in (State.THINKING, State.AHEAD):
             self.counters.dropped += 1
         elif error is not None:
-            self.instruction, self.hold = "", Fault.of(error)
+            self.instruction, self.hold, self.step = "", Fault.of(error), None
         else:
+            self.lead.add(took)
             action = self._act(outcome, now, commanding)
         self._go(Event.NOTHING if action is None else Event.ACTION)
         return action
 
     def hear(self, report: Report) -> bool:
-        """Take what the safety loop says; returns whether the step has ended."""
+        """Take what the safety loop says; returns whether an inference may be due: a step has begun or ended."""
         if report.run != self.run:
             return False
         if report.fault is not None:
             self.trip(report.fault)
-        if self.state is not State.MOVING or report.step != self.steps or report.moving:
+        began = ended = False
+        if self.state is State.FOLLOWED and report.step == self.steps:
+            self.step, self.following, self.began_at = self.following, None, None
+            self._go(Event.NEXT)
+        if report.step == self.steps and self.state in (State.MOVING, State.AHEAD, State.OUTDATED_AHEAD):
+            began = self._begin(report)
+            ended = not report.moving
+        if ended:
+            self.step, self._standstill_at = None, report.zero_at
+            self._travel.end(report.zero_at)
+            self.waits.end(report.zero_at)
+            self._go(Event.STANDSTILL)
+        return ended or (began and self.steady)
+
+    def _begin(self, report: Report) -> bool:
+        """Note that the step has begun, once."""
+        if self.step is None or self.began_at is not None or not report.began_at:
             return False
-        self.step, self._standstill_at = None, report.zero_at
-        self._go(Event.STANDSTILL)
+        self.began_at = report.began_at
+        self.late = self.waits.begin(report.began_at, self.step.seconds)
+        if report.commanded:
+            self._travel.begin(report.began_at, np.array(self.step.twist), self.step.seconds)
         return True
+
+    def _usable(self, frame: Frame) -> bool:
+        if self.steady:
+            return self.state is not State.STOPPED and frame.captured_at >= self._started_at
+        return self.state is State.LOOKING and frame.captured_at >= self._standstill_at
 
     def _go(self, event: Event) -> None:
         self.state = TRANSITIONS[self.state][event]
@@ -279,18 +366,37 @@ class Cycle:
         return True
 
     def _act(self, outcome: Outcome, now: float, commanding: bool) -> Action | None:
+        tunables, captured_at = outcome.request.tunables, outcome.request.captured_at
         try:
+            if self._fingerprint is not None:
+                self._travelled += self._travel.length(self._looked_at, captured_at)
             if self._frozen(outcome):
                 return None
-            tunables, values = outcome.request.tunables, np.asarray(outcome.result.values, dtype=np.float64)
-            twist = step_twist(values[:-1], tunables.action_scale, self.step_dt)
-            twist, factor = self.limit.apply(twist, tunables.max_linear_speed, tunables.max_angular_speed)
+            begins = now if self.step is None or self.began_at is None else self.began_at + self.step.seconds
+            begins = max(now, begins)
+            unseen, gone = self._travel.between(captured_at, begins), begins - captured_at
+            values = np.asarray(outcome.result.values, dtype=np.float64)
+            said, how = displacement(values[:-1], tunables.action_scale), tunables.compensation
+            how = how if self.steady else "none"
+            motion, seconds = compensated(said, unseen, how, self.step_dt, gone, self.lead.seconds + HANDOVER)
+            limits = tunables.max_linear_speed, tunables.max_angular_speed
+            twist, factor = self.limit.apply(motion / seconds, *limits)
             self.gripper.decide(float(values[-1]), tunables.gripper_threshold, tunables.gripper_hysteresis)
         except BaseException as error:  # noqa: BLE001 - what the policy said cannot be carried out
             self.trip(Fault.of(error))
             return None
-        self._fingerprint = outcome.fingerprint if commanding else None
-        self._travelled += self.step_dt * np.linalg.norm(twist.reshape(2, 3), axis=1)
+        self._fingerprint, self._looked_at = outcome.fingerprint if commanding else None, captured_at
         self.steps += 1
-        self.step = Step(self.steps, tuple(twist.tolist()), self.step_dt, now)
-        return Action(outcome, factor, self.step)
+        step = Step(self.steps, tuple(twist.tolist()), seconds, now)
+        if self.state is State.AHEAD:
+            self.following = step
+        else:
+            self.step, self.began_at = step, None
+        return Action(outcome, factor, step, unseen, how, PACINGS[self.steady])
+
+    def begun(self, action: Action) -> Begun:
+        """What there is to say of ``action`` when the safety loop has looked at its step."""
+        began = self.began_at is not None and action.step is self.step
+        age = (self.began_at if began else action.step.made_at) - action.outcome.request.captured_at
+        self.image_age = age
+        return Begun(age, self.late if began else None, self.waits.standstill)

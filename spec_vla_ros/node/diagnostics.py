@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from spec_vla_ros.foreign_text import printable
+from spec_vla_ros.motion.pacing import PACINGS
 
 from .cycle import Cycle
 from .worker import Outcome, Worker
@@ -130,8 +131,16 @@ def control_summary(
         "command subscribers": str(listeners),
         "other command publishers": str(rivals),
         "cycle": cycle.state.value,
+        "pacing": PACINGS[cycle.steady],
         "safety process": f"{arm.safety.pid}, {report.priority}",
     }
+    if (late := cycle.waits.late) is not None:
+        values["standstill before steps_ms median"], values["standstill before steps_ms p99"] = (
+            f"{1e3 * seconds:.1f}" for seconds in late
+        )
+        values["standstill share"] = f"{cycle.waits.standstill:.3f}"
+    if cycle.image_age is not None:
+        values["image_age at begin of step s"] = f"{cycle.image_age:.3f}"
     if report.intervals:
         names = ("median", "p99", "max")
         values |= {f"publish interval_ms {name}": f"{v:.2f}" for name, v in zip(names, report.intervals, strict=True)}

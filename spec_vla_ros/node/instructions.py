@@ -10,10 +10,13 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rclpy.qos import QoSProfile, ReliabilityPolicy
 from std_msgs.msg import String
+
+if TYPE_CHECKING:
+    from .cycle import Cycle
 
 DEPTH = 10
 ECHO = 1.0  # s within which the second copy of a message is expected
@@ -77,3 +80,13 @@ def _take(waiting: deque[tuple[int, float]], text: str) -> bool:
     while waiting.popleft()[0] != key:
         pass
     return True
+
+
+def tell(cycle: Cycle, logger: Any) -> None:
+    """Log what the arm is to do now, or why it holds."""
+    if cycle.hold is not None:
+        logger.error(f"instruction refused, holding: {cycle.hold}")
+    elif not cycle.instruction:
+        logger.info("instruction: none, holding")
+    else:
+        logger.info(f"instruction: {cycle.instruction!r}")

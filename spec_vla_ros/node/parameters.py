@@ -17,6 +17,7 @@ from spec_vla_ros.decoding.presets import decided_by
 from spec_vla_ros.errors import InstructionError
 from spec_vla_ros.foreign_text import shortened
 from spec_vla_ros.instruction import clean_instruction
+from spec_vla_ros.motion.pacing import COMPENSATIONS, PACINGS
 from spec_vla_ros.motion.watchdog import Limits
 from spec_vla_ros.openvla.picture import AUTO, IMAGE_RESIZES
 from spec_vla_ros.policy_types import DecodeSettings
@@ -160,6 +161,21 @@ PARAMETERS: tuple[Spec, ...] = (
         "tokens of a drafted branch at most; 0 = none; 7 tokens leave 6 to draft",
         range=(0, 6),
     ),
+    # When to look and when to move.
+    Spec(
+        "pacing",
+        PACINGS[0],
+        "blocking = stand still after each step until an image from then has been answered; steady = think while the "
+        "step runs, and let the next one begin where it ends",
+        choices=PACINGS,
+    ),
+    Spec(
+        "compensation",
+        "catch_up",
+        "With steady pacing: what becomes of the motion between the image and its step; none = it is ignored, subtract "
+        "= taken off the step, catch_up = the same, and the rest takes no longer than the model would have taken",
+        choices=COMPENSATIONS,
+    ),
     # From action to velocity. Read once per inference.
     Spec("action_scale", 0.5, "Share of each motion that is executed; start low on a new robot", range=(0.0, 1.0)),
     Spec("max_linear_speed", 0.10, "m/s; faster steps are slowed as a whole and keep direction", range=(0.0, 0.5)),
@@ -259,6 +275,7 @@ class Tunables:
     gripper_threshold: float
     gripper_hysteresis: float
     gripper_invert: bool
+    compensation: str = "catch_up"
     frozen_image_steps: int = 3
 
 

@@ -6,12 +6,14 @@ recorded at the stamps of their images, so that a player or a plot shows them be
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from spec_vla_ros.motion.rotation import rotation_vector
 from spec_vla_ros.recordings.writer import new_typestore, whole_bag
 from spec_vla_ros.tolerance import Tolerance
 
@@ -52,11 +54,12 @@ def _header(store: Any, row: Mapping[str, Any]) -> Any:
 
 
 def _action(store: Any, row: Mapping[str, Any], entry: Mapping[str, Any], period: float) -> Any:
+    values = entry["values"]
     return store.types[ACTION](
         header=_header(store, row),
         sequence=row["index"] + 1,
-        delta=np.array(entry["values"][:6], dtype=np.float32),
-        gripper=entry["values"][-1],
+        delta=np.array(values[:6], dtype=np.float32),
+        gripper=values[-1],
         step_dt=period,
         action_scale=1.0,
         limit_factor=1.0,
@@ -64,6 +67,9 @@ def _action(store: Any, row: Mapping[str, Any], entry: Mapping[str, Any], period
         instruction=row["instruction"],
         tokens=np.array(entry["tokens"], dtype=np.int32),
         bins=np.array(entry["bins"], dtype=np.int32),
+        step=np.array([*values[:3], *rotation_vector(*values[3:6])], dtype=np.float32),
+        unseen=np.zeros(6, dtype=np.float32),
+        compensation="none",
     )
 
 
@@ -91,4 +97,7 @@ def _stats(store: Any, row: Mapping[str, Any], entry: Mapping[str, Any], bin_wid
         inference_ms=entry["ms"]["total"],
         image_age_ms=0.0,
         frames_skipped=0,
+        pacing="blocking",
+        late_ms=math.nan,
+        standstill_share=math.nan,
     )

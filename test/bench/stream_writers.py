@@ -40,6 +40,9 @@ def delta_actions(path, rows, topic="/act/action", topics=1, with_tokens=True, w
                 instruction=instruction,
                 tokens=(31999 - np.array(bins, np.int32)) if with_tokens else np.zeros(0, np.int32),
                 bins=np.array(bins, np.int32) if with_bins else np.zeros(0, np.int32),
+                step=np.zeros(6, np.float32),
+                unseen=np.zeros(6, np.float32),
+                compensation="none",
             )
             for connection in connections:
                 writer.write(connection, stamp, store.serialize_cdr(message, ACTION))

@@ -74,7 +74,7 @@ class BagWriter:
         message = self.make(
             "spec_vla_ros/msg/DeltaAction", header=self.header(at), sequence=1, delta=np.float32(delta), gripper=1.0,
             step_dt=0.2, action_scale=1.0, limit_factor=1.0, commanded=True, instruction="", tokens=np.int32([0] * 7),
-            bins=np.int32(bins),
+            bins=np.int32(bins), step=np.zeros(6, np.float32), unseen=np.zeros(6, np.float32), compensation="none",
         )  # fmt: skip
         self.add("/act/action", "spec_vla_ros/msg/DeltaAction", at, message)
 

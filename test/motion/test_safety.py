@@ -558,3 +558,115 @@ def test_a_second_signal_does_not_prolong_the_last_words():
     bench.ticks(20)
     bench.loop.leave(bench.now)
     assert bench.ticks(10)[-1] is None
+
+
+def following(bench, number=2, twist=TWIST, seconds=STEP_DT, age=0.0, **changes):
+    """The step under way, and what shall begin where it ends."""
+    return bench.tell(following=Step(number, twist, seconds, bench.now - age), steps=number, **changes)
+
+
+OTHER = (-0.05, 0.1, 0.0, 0.0, 0.2, 0.0)
+
+
+def test_a_step_begins_where_the_one_before_it_ends():
+    bench = moving()
+    following(bench, twist=OTHER)
+    said = np.array(bench.ticks(45))
+    np.testing.assert_allclose(said[:15], np.tile(TWIST, (15, 1)))
+    np.testing.assert_allclose(said[15:35], np.tile(OTHER, (20, 1)))
+    assert not said[35:].any()
+    assert (bench.report.step, bench.report.accepted, bench.report.moving) == (2, True, False)
+
+
+def test_when_a_step_began_is_reported():
+    bench = moving()
+    assert bench.report.began_at == pytest.approx(bench.now - 5 * PERIOD)
+    following(bench)
+    bench.ticks(16)
+    assert bench.report.began_at == pytest.approx(bench.now - PERIOD)
+    bench.tell(step=None, following=None, steps=3)
+    assert bench.report.began_at == 0.0, "of a step that never began"
+
+
+def test_what_should_follow_a_step_that_is_over_begins_at_once():
+    bench = moving()
+    bench.ticks(20)
+    assert following(bench, twist=OTHER), "a velocity is due now"
+    np.testing.assert_allclose(bench.ticks(1)[0], OTHER)
+
+
+def test_a_stale_intent_does_not_bring_back_a_step_that_has_been_followed():
+    bench = moving()
+    following(bench, twist=OTHER)
+    bench.ticks(17)
+    bench.tell()  # the node has not heard of it yet
+    np.testing.assert_allclose(bench.ticks(1)[0], OTHER)
+    assert bench.report.step == 2
+
+
+def test_what_was_to_follow_may_be_taken_back():
+    bench = moving()
+    following(bench, twist=OTHER)
+    bench.ticks(3)
+    bench.tell(following=None)
+    said = bench.ticks(30)
+    assert is_moving(said[:12])
+    assert is_zero(said[12:])
+    assert bench.report.step == 1
+
+
+@pytest.mark.parametrize("what", ["step", "fault", "leave", "run", "hold"])
+def test_nothing_follows_what_was_stopped(what):
+    bench = moving()
+    following(bench, twist=OTHER)
+    bench.ticks(3)
+    if what == "step":
+        bench.tell(step=None, following=None)
+    elif what == "fault":
+        bench.tell(fault=Fault("X", "y", "z"))
+    elif what == "leave":
+        bench.loop.leave(bench.now)
+        bench.beating = False
+    elif what == "run":
+        bench.tell(run=0)
+    else:
+        bench.loop.hold(bench.now)
+    assert not np.any([twist for twist in bench.ticks(20) if twist is not None])
+
+
+def test_nothing_follows_once_the_node_is_silent():
+    bench = moving()
+    following(bench, twist=OTHER)
+    bench.beating = False
+    said = bench.ticks(60)
+    assert is_zero(said[26:])
+    assert bench.report.fault.name == "NODE_SILENT"
+
+
+def test_what_follows_was_decided_lately():
+    """The time for which it waits for the end of the other one aside."""
+    bench = moving()
+    following(bench, twist=OTHER, age=STALE_STEP - 0.01)
+    assert is_moving(bench.ticks(20))
+    bench = moving()
+    following(bench, twist=OTHER, age=STALE_STEP + 0.01)
+    assert is_zero(bench.ticks(20)[15:])
+    assert (bench.report.step, bench.report.accepted, bench.report.moving) == (2, False, False)
+
+
+def test_a_loop_that_stood_still_begins_nothing_on_its_return():
+    bench = moving()
+    following(bench, twist=OTHER)
+    bench.now += 2.0
+    bench.captured_at = bench.now
+    bench.tell()
+    assert is_zero(bench.ticks(5))
+
+
+def test_a_listener_that_comes_hears_zero_and_nothing_follows():
+    bench = moving()
+    following(bench, twist=OTHER)
+    bench.ticks(3)
+    bench.listeners = 2
+    assert is_zero(bench.ticks(25))
+    assert bench.report.newcomers == 1

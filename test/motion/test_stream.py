@@ -144,3 +144,73 @@ def test_a_step_that_replaces_another_begins_at_its_own_first_tick():
 def test_a_period_that_is_not_positive_is_refused(period):
     with pytest.raises(ValueError, match="period"):
         StepStream(period)
+
+
+def test_a_step_that_follows_shares_the_last_tick_in_the_measure_of_their_times():
+    """Cut to whole ticks, a step would fall short or be stretched, and a rest of a tick would be a jolt."""
+    stream, said = StepStream(0.01), []
+    stream.start(np.full(6, 0.1), 0.205)
+    for number in range(60):
+        now = 5.0 + 0.01 * number
+        if number == 20:
+            stream.succeed(np.full(6, 0.3), 0.1, now)
+        said.append(stream.tick(now)[0])
+    assert said[19:22] == pytest.approx([0.1, 0.2, 0.3])
+    assert sum(said) * 0.01 == pytest.approx(0.1 * 0.205 + 0.3 * 0.1)
+    assert not any(said[32:])
+
+
+@pytest.mark.parametrize("phase", [-0.0099, -0.003, 0.0, 0.0004, 0.004])
+def test_ticks_that_come_early_or_late_leave_no_gap_between_two_steps(phase):
+    stream, said = StepStream(0.01), []
+    stream.start(np.full(6, 0.1), 0.2)
+    for number in range(50):
+        now = 5.0 + 0.01 * number + (phase if number >= 20 else 0.0)
+        if number >= 20 and len(said) == number and stream.started == 5.0 and stream.left(now) < 1.0:
+            stream.succeed(np.full(6, 0.1), 0.2, now)
+        said.append(stream.tick(now)[0])
+    assert said[:39] == pytest.approx([0.1] * 39)
+
+
+def test_a_step_shorter_than_a_tick_may_follow():
+    stream = StepStream(0.05)
+    stream.start(np.full(6, 0.1), 0.1)
+    said = [stream.tick(5.0)[0], stream.tick(5.05)[0]]
+    stream.succeed(np.full(6, 0.2), 0.02, 5.1)
+    said += [stream.tick(5.1 + 0.05 * number)[0] for number in range(3)]
+    assert sum(said) * 0.05 == pytest.approx(0.1 * 0.1 + 0.2 * 0.02)
+
+
+def test_what_is_left_of_a_step():
+    stream = StepStream(0.01)
+    assert (stream.left(5.0), stream.started) == (0.0, None)
+    stream.start(np.full(6, 0.1), 0.2)
+    assert stream.left(5.0) == pytest.approx(20)
+    stream.tick(5.0)
+    assert stream.started == 5.0
+    assert stream.left(5.15) == pytest.approx(5)
+    assert stream.left(7.0) == 0.0
+
+
+def test_a_late_first_tick_does_not_make_the_velocities_add_up_to_more_than_the_action():
+    """The ones behind it keep their times, so that one more begins before the step's time is over."""
+    stream, said = StepStream(0.01), []
+    stream.start(np.full(6, 0.1), 0.2)
+    for number in range(25):
+        said.append(stream.tick(5.003 if number == 0 else 5.0 + 0.01 * number)[0])
+    assert sum(said) * 0.01 == pytest.approx(0.1 * 0.2)
+
+
+@pytest.mark.parametrize("seed", range(50))
+def test_whatever_the_ticks_do_no_sum_goes_beyond_the_action(seed):
+    """Neither velocity times period nor velocity times the time until the next tick."""
+    rng = np.random.default_rng(seed)
+    period, step_dt = float(rng.choice([0.002, 0.01, 0.05])), float(rng.uniform(0.02, 0.4))
+    stream = StepStream(period)
+    times = np.sort(5.0 + period * (np.arange(300) + rng.choice([0.0, 0.3, 3.0]) * rng.random(300)))
+    stream.start(np.full(6, 0.1), step_dt)
+    said = np.array([stream.tick(now)[0] for now in times])
+    assert said.sum() * period <= 0.1 * step_dt * (1 + 1e-9)
+    held = float((said[:-1] * np.diff(times)).sum())
+    gaps = np.diff(times)[said[:-1] > 0]
+    assert held <= 0.1 * (step_dt + max(0.0, gaps.max() - period)) * (1 + 1e-9)

@@ -101,6 +101,7 @@ def action(ns, x, commanded, topic="/act/action", text="go", late=10_000_000):
             header=header(store, ns), sequence=1, delta=np.array([x, 0, 0, 0, 0, 0], np.float32), gripper=1.0,
             step_dt=0.2, action_scale=0.5, limit_factor=0.5, commanded=commanded, instruction=text,
             tokens=np.zeros(7, np.int32), bins=np.zeros(7, np.int32),
+            step=np.zeros(6, np.float32), unseen=np.zeros(6, np.float32), compensation="none",
         )  # fmt: skip
 
     return (topic, ACTION, ns + late, build)

@@ -1,0 +1,104 @@
+"""When to look, so that the next step is ready when this one ends; and what the wait between steps amounts to.
+
+Times are seconds on the steady clock.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+
+import numpy as np
+
+from .rotation import remainder
+
+PACINGS = ("blocking", "steady")
+COMPENSATIONS = ("none", "subtract", "catch_up")
+STILL = 1e-6  # m or rad; what is less is no motion
+SHORTEST = 0.02  # s of a step
+LONGEST = 2.0  # of its period, that a step is stretched to while its successor is awaited
+ANSWERS = 200  # that the estimate looks back on
+STEPS = 100  # that lateness and standstill look back on
+SHARE = 0.99
+
+
+class Lead:
+    """How long before the end of a step its successor must be asked for."""
+
+    def __init__(self) -> None:
+        self._seconds: deque[float] = deque(maxlen=ANSWERS)
+
+    def add(self, seconds: float) -> None:
+        """An answer took so long, from the request until its step was decided."""
+        self._seconds.append(seconds)
+
+    @property
+    def seconds(self) -> float:
+        """99 of 100 answers took no longer; infinite before the first, which must not be waited for."""
+        if not self._seconds:
+            return math.inf
+        ordered = sorted(self._seconds)
+        return ordered[math.ceil(SHARE * len(ordered)) - 1]
+
+
+class Waits:
+    """How long the arm stood still between two steps of one motion."""
+
+    def __init__(self) -> None:
+        self._waits: deque[tuple[float, float]] = deque(maxlen=STEPS)  # s of waiting, and of the step before it
+        self._step: tuple[float, float] | None = None  # begin and end of the newest
+
+    def begin(self, at: float, seconds: float) -> float | None:
+        """A step of ``seconds`` has begun ``at``; s that its predecessor had been over, None if it is the first."""
+        late = None
+        if self._step is not None:
+            begin, end = self._step
+            late = max(0.0, at - end)
+            self._waits.append((late, end - begin))
+        self._step = (at, at + seconds)
+        return late
+
+    def end(self, at: float) -> None:
+        """It ended ``at``, which may be before its time."""
+        if self._step is not None:
+            self._step = (self._step[0], max(self._step[0], at))
+
+    def pause(self) -> None:
+        """The next step begins another motion: the wait for it is nobody's fault."""
+        self._step = None
+
+    @property
+    def late(self) -> tuple[float, float] | None:
+        """Median and p99 of the waits, s; None before the second step."""
+        if not self._waits:
+            return None
+        waits = [wait for wait, _ in self._waits]
+        return float(np.median(waits)), float(np.percentile(waits, 100 * SHARE))
+
+    @property
+    def standstill(self) -> float | None:
+        """Share of the time in which the arm stood still, 0..1."""
+        waited, moved = (sum(column) for column in zip(*self._waits, strict=True)) if self._waits else (0.0, 0.0)
+        return waited / (waited + moved) if moved else None
+
+
+def compensated(
+    motion: np.ndarray, unseen: np.ndarray, compensation: str, step_dt: float, gone: float, lead: float
+) -> tuple[np.ndarray, float]:
+    """(6,) displacement that shall be carried out, and in how many s: ``motion`` as it was said of an image, for
+    ``step_dt`` s, where the step begins ``gone`` s after the capture, and the arm is told to travel ``unseen`` (6,) in
+    that time. Displacements in m and rotation vectors in rad, base axes. ``lead``: s that the next answer takes.
+
+    ``none``: the motion as it was said. ``subtract``: what is left of it, in the time of a whole step: the arm comes to
+    where the model wanted it, but later. ``catch_up``: what is left of it in the time that is left, or slower: no
+    faster than the model would have moved, and not before the next answer can be there, so that the arm need not wait.
+    """
+    if compensation == "none":
+        return motion, step_dt
+    left = remainder(motion, unseen)
+    if compensation == "subtract":
+        return left, step_dt
+    wanted, rest = (np.linalg.norm(one.reshape(2, 3), axis=1) for one in (motion, left))
+    slower = [float(r / w) if r < w else 1.0 for r, w in zip(rest, wanted, strict=True) if r > STILL]
+    longest = max(step_dt, min(lead, LONGEST * step_dt))
+    return left, min(max([step_dt - gone, lead, SHORTEST, *(step_dt * share for share in slower)]), longest)

@@ -1,0 +1,103 @@
+"""When to look for the next step, and what becomes of what the arm travels meanwhile."""
+
+import math
+
+import numpy as np
+import pytest
+
+from spec_vla_ros.motion.pacing import COMPENSATIONS, Lead, Waits, compensated
+
+AHEAD = np.array([0.02, 0, 0, 0, 0, 0.1])
+
+
+def test_the_estimate_is_what_99_of_100_answers_keep():
+    lead = Lead()
+    assert lead.seconds == math.inf, "nothing is known: do not wait"
+    for _ in range(198):
+        lead.add(0.05)
+    lead.add(0.09)
+    assert lead.seconds == 0.05, "one outlier of 199"
+    lead.add(0.3)
+    lead.add(0.2)
+    assert lead.seconds == 0.09, "the two slowest of 200 are left out"
+    for _ in range(200):
+        lead.add(0.02)
+    assert lead.seconds == 0.02, "what was long ago says nothing"
+
+
+def test_the_first_answers_count_in_full():
+    lead = Lead()
+    for seconds in (0.05, 0.2, 0.06):
+        lead.add(seconds)
+    assert lead.seconds == 0.2
+
+
+def test_lateness_and_standstill():
+    waits = Waits()
+    assert (waits.late, waits.standstill) == (None, None)
+    assert waits.begin(1.0, 0.2) is None
+    assert waits.begin(1.25, 0.2) == pytest.approx(0.05)
+    assert waits.begin(1.45, 0.2) == pytest.approx(0.0)
+    assert waits.late == pytest.approx((0.025, 0.0495))
+    assert waits.standstill == pytest.approx(0.05 / 0.45)
+
+
+def test_a_wait_for_the_operator_is_no_lateness():
+    waits = Waits()
+    waits.begin(1.0, 0.2)
+    waits.pause()
+    assert waits.begin(9.0, 0.2) is None
+    assert waits.late is None
+
+
+def test_a_step_that_was_broken_off_ended_then():
+    waits = Waits()
+    waits.begin(1.0, 0.2)
+    waits.end(1.1)
+    assert waits.begin(1.15, 0.2) == pytest.approx(0.05)
+    assert waits.standstill == pytest.approx(0.05 / 0.15)
+
+
+@pytest.mark.parametrize("how", COMPENSATIONS)
+def test_where_nothing_was_missed_the_motion_is_carried_out_as_it_was_said(how):
+    motion, seconds = compensated(AHEAD, np.zeros(6), how, 0.2, 0.0, 0.05)
+    np.testing.assert_allclose(motion, AHEAD)
+    assert seconds == pytest.approx(0.2)
+
+
+def test_what_was_missed_is_taken_off():
+    unseen = 0.4 * AHEAD
+    motion, seconds = compensated(AHEAD, unseen, "none", 0.2, 0.08, 0.05)
+    np.testing.assert_allclose((*motion, seconds), (*AHEAD, 0.2))
+    motion, seconds = compensated(AHEAD, unseen, "subtract", 0.2, 0.08, 0.05)
+    np.testing.assert_allclose((*motion, seconds), (*0.6 * AHEAD, 0.2))
+
+
+def test_catching_up_keeps_the_speed_that_the_model_wanted():
+    """Who takes off what was missed and spends a whole step on the rest gets slower with every step."""
+    motion, seconds = compensated(AHEAD, 0.4 * AHEAD, "catch_up", 0.2, 0.08, 0.05)
+    np.testing.assert_allclose(motion, 0.6 * AHEAD)
+    assert seconds == pytest.approx(0.12)
+
+
+@pytest.mark.parametrize("share", [-0.5, 0.0, 0.4, 0.9, 1.0, 1.3, 3.0])
+@pytest.mark.parametrize(("gone", "lead"), [(0.02, 0.01), (0.1, 0.05), (0.19, 0.16), (0.4, 0.3)])
+def test_catching_up_is_never_faster_than_what_the_model_said_or_the_arm_did(share, gone, lead):
+    motion, seconds = compensated(AHEAD, share * AHEAD, "catch_up", 0.2, gone, lead)
+    np.testing.assert_allclose(motion, (1 - share) * AHEAD, atol=1e-12)
+    assert seconds >= min(lead, 0.4), "the next answer could not be there"
+    assert 0.02 <= seconds <= 0.4
+    fastest = np.abs(AHEAD) / 0.2 * max(1.0, abs(1 - share))
+    assert (np.abs(motion) / seconds <= fastest + 1e-9).all()
+
+
+def test_a_motion_that_turns_back_takes_its_whole_time():
+    _, seconds = compensated(np.zeros(6), AHEAD, "catch_up", 0.2, 0.1, 0.05)
+    assert seconds == pytest.approx(0.2)
+    _, seconds = compensated(np.zeros(6), np.zeros(6), "catch_up", 0.2, 0.1, 0.05)
+    assert seconds == pytest.approx(0.1), "nothing is left to be done: look again soon"
+
+
+def test_nobody_waits_for_an_answer_that_never_came():
+    _, seconds = compensated(AHEAD, np.zeros(6), "catch_up", 0.2, 0.0, math.inf)
+    assert seconds == pytest.approx(0.4)
