@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import platform
 from importlib.metadata import PackageNotFoundError, version
@@ -9,11 +10,18 @@ from pathlib import Path
 from typing import Any
 
 import spec_vla_ros
+from spec_vla_ros.outputs import write_text
 
 LIBRARIES = (
     *("torch", "numpy", "pillow", "safetensors", "tokenizers", "mujoco", "cyclonedds", "rosbags", "mcap"),
     *("opencv-python-headless", "matplotlib"),
 )
+
+
+def write_rows(path: Path | None, rows: list[dict[str, Any]]) -> None:
+    """Write the figures of a bench to ``path``, with what they were measured on; None: nowhere."""
+    if path is not None:
+        write_text(path, json.dumps({"machine": machine(), "versions": versions(), "rows": rows}, indent=2) + "\n")
 
 
 def machine() -> dict[str, Any]:

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import argparse
 import importlib
-import json
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
 
 from spec_vla_ros import outermost
 from spec_vla_ros.arguments import (
@@ -27,14 +25,15 @@ from spec_vla_ros.arguments import (
     whole,
 )
 from spec_vla_ros.bench.decoding.floor import WEIGHT_BYTES
+from spec_vla_ros.bench.pace import cli as pace
 from spec_vla_ros.bench.wire.two_hosts import ROWS
 from spec_vla_ros.decoding.drafters import TRAINING_FREE
 from spec_vla_ros.decoding.presets import AUTO, PRESETS
 from spec_vla_ros.errors import CommandError, UsageError
 from spec_vla_ros.installed import TABLETOP, model_folder
 from spec_vla_ros.libero.protocol import STATES, SUITES, TASKS
-from spec_vla_ros.machine import machine, versions
-from spec_vla_ros.outputs import require, write_text
+from spec_vla_ros.machine import write_rows
+from spec_vla_ros.outputs import require
 from spec_vla_ros.policy_types import DecodeSettings
 
 TWO_HOSTS = list(ROWS)
@@ -216,6 +215,7 @@ def _parser() -> Parser:
     libero.add_argument("--heads", type=Path, help="folder of draft heads (drafters/ in the model's folder)")
     libero.add_argument("--assets", type=Path, help="folder of LIBERO's meshes and textures (looked for)")
     libero.set_defaults(run=_libero)
+    pace.add(benches)
     for bench in (passes, latency):
         bench.add_argument("--plot", type=Path, metavar="PATH", help="draw the figures into this PNG")
     for bench in (wire, hosts, passes, latency, soak, libero, pictures):
@@ -233,7 +233,7 @@ def _over_dds(module: str) -> Callable[[argparse.Namespace], int]:
         names = bench.Options.__dataclass_fields__
         result = bench.measure(bench.Options(**{name: getattr(arguments, name) for name in names}), _say)
         _say(bench.report(result))
-        _write(arguments.json, result if isinstance(result, list) else [result])
+        write_rows(arguments.json, result if isinstance(result, list) else [result])
         return 0
 
     return run
@@ -246,7 +246,7 @@ def _two_hosts(arguments: argparse.Namespace) -> int:
     if why := missing():
         raise CommandError(why)
     rows = measure(arguments.rows or TWO_HOSTS, arguments.seconds, _say, arguments.model, arguments.base_model)
-    _write(arguments.json, rows)
+    write_rows(arguments.json, rows)
     return 0
 
 
@@ -263,7 +263,7 @@ def _passes(arguments: argparse.Namespace) -> int:
         grid += [DecodeSettings(preset=preset, acceptance_radius=radius, **more) for radius in radii]
     more = {"one_shape": arguments.one_shape, "base_model": arguments.base_model, "free_rows": arguments.free_rows}
     rows = measure(arguments.model, grid, arguments.episodes, _say, arguments.heads, **more)
-    _write(arguments.json, rows)
+    write_rows(arguments.json, rows)
     if arguments.plot and rows:
         from spec_vla_ros.bench.decoding.plot import plot_passes
 
@@ -291,7 +291,7 @@ def _streams(arguments: argparse.Namespace) -> int:
         stream = encoded(read_stream(path, arguments.action_topic), statistics, arguments.rate)
         streams += [stream, *(at_rate(stream, hz) for hz in arguments.at)]
     rows = measure(streams, todo, arguments.tip, _say)
-    _write(arguments.json, rows)
+    write_rows(arguments.json, rows)
     return 0 if rows else 1
 
 
@@ -301,7 +301,7 @@ def _pictures(arguments: argparse.Namespace) -> int:
     from spec_vla_ros.bench.decoding.pictures import measure
 
     torch.set_num_threads(1)
-    _write(
+    write_rows(
         arguments.json,
         measure(model_folder(arguments.model), arguments.sizes, arguments.frames, _say, arguments.base_model),
     )
@@ -353,7 +353,7 @@ def _latency(arguments: argparse.Namespace) -> int:
             "shapes": shapes, "layers": config.llama.num_hidden_layers, "threads": torch.get_num_threads(),
             "acceptance_from": trace.about,
         }  # fmt: skip
-    _write(arguments.json, rows)
+    write_rows(arguments.json, rows)
     if arguments.plot:
         from spec_vla_ros.bench.decoding.plot import plot_latency
 
@@ -371,7 +371,7 @@ def _faults(arguments: argparse.Namespace) -> int:
     names = ("faults", "seed", "seconds_per_fault", "width", "height", "kinds", "pairs")
     rows = measure(Options(**{name: getattr(arguments, name) for name in names}), _say)
     _say(report(rows))
-    _write(arguments.json, rows)
+    write_rows(arguments.json, rows)
     return 0 if safe(rows) else 1
 
 
@@ -395,13 +395,8 @@ def _libero(arguments: argparse.Namespace) -> int:
     if not rows:
         return 1
     _say(report(rows))
-    _write(arguments.json, [row | {"packages": packages()} for row in rows])
+    write_rows(arguments.json, [row | {"packages": packages()} for row in rows])
     return 0
-
-
-def _write(path: Path | None, rows: list[dict[str, Any]]) -> None:
-    if path is not None:
-        write_text(path, json.dumps({"machine": machine(), "versions": versions(), "rows": rows}, indent=2) + "\n")
 
 
 def _say(line: str) -> None:

@@ -148,11 +148,11 @@ class TabletopArm:
         index = np.concatenate([self._arm_qpos, self._finger_qpos])
         return [*scene.ARM_JOINTS, *scene.FINGER_JOINTS], self.data.qpos[index].copy(), self.data.qvel[index].copy()
 
-    def render(self) -> np.ndarray:
-        """Camera image (H, W, 3) uint8 RGB. Must always be called from the same thread."""
+    def render(self, data: mujoco.MjData | None = None) -> np.ndarray:
+        """Camera image (H, W, 3) uint8 RGB, now or of ``data``. Must always be called from the same thread."""
         if self._renderer is None:
             self._renderer = mujoco.Renderer(self.model, *self._image_size)
-        self._renderer.update_scene(self.data, camera="front")
+        self._renderer.update_scene(self.data if data is None else data, camera="front")
         return self._renderer.render()
 
     def close(self) -> None:

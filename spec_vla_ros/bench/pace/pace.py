@@ -1,0 +1,192 @@
+"""How long a task takes: presets, pacings and compensations at the speed of known hardware, on the table top.
+
+Everything here is emulated: a small model decodes, and each action is held back until the time has gone by that a 7B
+model would have taken for such passes on that hardware. Every row says so.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from spec_vla_ros.figures import median_p99, wilson_interval
+from spec_vla_ros.motion.pacing import COMPENSATIONS, PACINGS
+from spec_vla_ros.policy_types import DecodeSettings
+from spec_vla_ros.tabletop.expert import STEP
+from spec_vla_ros.tabletop.tasks import TASKS
+from spec_vla_ros.tabletop.training.data import CAMERA_SIZE
+from spec_vla_ros.tabletop.training.rollout import EVALUATION_SEED
+
+from .drive import Drive, Driven, Table
+from .hardware import Hardware, known
+
+CHUNK = 9  # episodes, one of each task, that a worker drives at a time
+BLOCKING, STEADY = PACINGS
+
+
+@dataclass(frozen=True)
+class Row:
+    """What is compared. ``latency_of``: a name that :func:`.hardware.known` knows."""
+
+    preset: str
+    pacing: str
+    compensation: str
+    latency_of: str
+    step_dt: float = STEP
+
+
+@dataclass(frozen=True)
+class Options:
+    """``model``: checkpoint folder; ``heads``: of draft heads, None = beside it. ``workers``: processes."""
+
+    model: Path | str
+    heads: Path | None = None
+    base_model: str = ""
+    episodes: int = 300
+    workers: int = 1
+    first_seed: int = EVALUATION_SEED
+
+
+def rows_of(
+    presets: Sequence[str],
+    pacings: Sequence[str],
+    compensations: Sequence[str],
+    hardware: Sequence[str],
+    periods: Sequence[float],
+) -> list[Row]:
+    """All combinations; nothing has to be compensated for where the arm stands still."""
+    return [
+        Row(preset, pacing, how, name, period)
+        for name in hardware
+        for period in periods
+        for preset in presets
+        for pacing in pacings
+        for how in (compensations if pacing == STEADY else COMPENSATIONS[:1])
+    ]  # fmt: skip
+
+
+def measure(todo: Sequence[Row], options: Options, say: Callable[[str], None]) -> list[dict[str, Any]]:
+    """One dictionary per row, in their order; ``ValueError`` for hardware or presets that are not there."""
+    hardware = {row.latency_of: known(row.latency_of) for row in todo}
+    found = []
+    for row, episodes in zip(todo, _driven(todo, options), strict=True):
+        found.append(figures(row, hardware[row.latency_of], episodes))
+        say(line(found[-1]))
+    plain = next((row for row in found if row["preset"] == "autoregressive" and row["pacing"] == BLOCKING), None)
+    for row in found:
+        same = plain is not None and row["latency_of"] == plain["latency_of"] and row["step_dt"] == plain["step_dt"]
+        row["task_time_ratio"] = round(row["task_time_mean"] / plain["task_time_mean"], 3) if same else None
+    return found
+
+
+def figures(row: Row, hardware: Hardware, episodes: Sequence[Driven]) -> dict[str, Any]:
+    """Of one row. Times of tasks in s: ``task_time_mean`` of the successful episodes, ``task_time_all`` of all of them,
+    a failure counting as its time limit. Peaks are means over the episodes of each one's largest.
+    """
+    won = [episode for episode in episodes if episode.success]
+    peaks = np.array([episode.peaks() for episode in episodes])
+    late = np.concatenate([episode.late for episode in episodes])
+    return {
+        "emulated": f"a 7B model on {hardware.name}",
+        "latency_of": hardware.name,
+        "latency_kind": hardware.kind,
+        "latency_source": hardware.source,
+        "preset": row.preset,
+        "pacing": row.pacing,
+        "compensation": row.compensation,
+        "step_dt": row.step_dt,
+        "episodes": len(episodes),
+        "success_rate": len(won) / len(episodes),
+        "success_interval": wilson_interval(len(won), len(episodes)),
+        "task_time_mean": round(float(np.mean([e.seconds for e in won])), 3) if won else None,
+        "task_time_all": round(float(np.mean([e.seconds for e in episodes])), 3),
+        "actions_per_second": round(sum(e.actions for e in episodes) / sum(e.seconds for e in episodes), 2),
+        "standstill_share": round(float(np.mean([e.standstill for e in episodes])), 4),
+        "late_ms": median_p99([1e3 * seconds for seconds in late]),
+        "image_age_ms": median_p99([1e3 * seconds for e in episodes for seconds in e.ages]),
+        "inference_ms_mean": round(1e3 * float(np.mean([s for e in episodes for s in e.inferences])), 2),
+        "passes_mean": round(float(np.mean([p for e in episodes for p in e.passes])), 3),
+        "acceleration_peak": round(float(peaks[:, 0].mean()), 3),
+        "jerk_peak": round(float(peaks[:, 1].mean()), 2),
+    }
+
+
+def line(row: dict[str, Any]) -> str:
+    """One row for people."""
+    low, high = row["success_interval"]
+    how = row["pacing"] + (f", {row['compensation']}" if row["pacing"] == STEADY else "")
+    time = "no success" if row["task_time_mean"] is None else f"{row['task_time_mean']:.2f} s"
+    return (
+        f"emulated {row['latency_of']:<9} {1e3 * row['step_dt']:3.0f} ms steps {row['preset']:<15} {how:<18} {time}  "
+        f"{100 * row['success_rate']:5.1f} % ({100 * low:.1f}-{100 * high:.1f})  "
+        f"{row['actions_per_second']:4.1f} actions/s of {row['inference_ms_mean']:.0f} ms, "
+        f"{100 * row['standstill_share']:2.0f} % at rest, late p99 {row['late_ms']['p99']:.0f} ms, "
+        f"image {row['image_age_ms']['median']:.0f} ms, jerk {row['jerk_peak']:.0f} m/s3"
+    )
+
+
+def _driven(todo: Sequence[Row], options: Options) -> Iterator[list[Driven]]:
+    """The episodes of each row."""
+    jobs = [
+        (row, list(range(first, min(first + CHUNK, options.episodes))))
+        for row in todo
+        for first in range(0, options.episodes, CHUNK)
+    ]
+    per_row = -(-options.episodes // CHUNK)
+    if options.workers <= 1:
+        _begin(options)
+        results = map(_drive, jobs)
+        for _ in todo:
+            yield [episode for _ in range(per_row) for episode in next(results)]
+        return
+    context = multiprocessing.get_context("spawn")  # torch's threads do not survive a fork
+    with ProcessPoolExecutor(options.workers, context, _begin, (options,)) as pool:
+        results = pool.map(_drive, jobs)
+        for _ in todo:
+            yield [episode for _ in range(per_row) for episode in next(results)]
+
+
+_OWN: dict[str, Any] = {}  # of this process: what takes long to make
+
+
+def _begin(options: Options) -> None:
+    import torch
+
+    from spec_vla_ros.decoding.heads.store import heads_folder, trained_drafters
+    from spec_vla_ros.openvla.loader import load_model
+    from spec_vla_ros.policy import OpenVLAPolicy
+
+    torch.set_num_threads(1)  # small matrices
+    loaded = load_model(options.model, device="cpu", base_model=options.base_model)
+    trained, _ = trained_drafters(loaded, heads_folder(loaded, options.heads or ""))
+    _OWN.update(options=options, loaded=loaded, trained=trained, table=Table(CAMERA_SIZE), make=OpenVLAPolicy)
+
+
+def _drive(job: tuple[Row, Sequence[int]]) -> list[Driven]:
+    from spec_vla_ros.decoding.costs import PassCosts
+    from spec_vla_ros.decoding.planner import Planner
+    from spec_vla_ros.decoding.presets import resolve
+
+    row, numbers = job
+    options, hardware = _OWN["options"], known(row.latency_of)
+    settings = DecodeSettings(preset=row.preset)
+    if resolve(settings, _OWN["trained"]).preset != row.preset:
+        raise ValueError(f"{row.preset} needs a head that is not there")
+    if _OWN.get("preset") != row.preset:  # on a GPU drafted rows are nearly free
+        policy = _OWN["make"](_OWN["loaded"], _OWN["trained"], planner=Planner(PassCosts.free()))
+        policy.warm_up(TASKS[0].instruction)
+        _OWN.update(policy=policy, preset=row.preset)
+    drive = Drive(
+        row.pacing == STEADY, row.compensation, row.step_dt, settings,
+        lambda report: hardware.seconds(report, row.preset),
+    )  # fmt: skip
+    return [
+        _OWN["table"].run(_OWN["policy"], drive, TASKS[number % len(TASKS)], options.first_seed + number)
+        for number in numbers
+    ]
