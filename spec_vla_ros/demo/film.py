@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import bisect
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -44,18 +45,24 @@ class Clip:
         return (self.episode.ended_ns - self.episode.began_ns) * 1e-9
 
 
+def fonts() -> tuple[Any, Any, Any]:
+    """A large, a usual and a small one."""
+    from matplotlib import get_data_path
+    from PIL import ImageFont
+
+    folder = Path(get_data_path()) / "fonts" / "ttf"
+    names = (("DejaVuSans-Bold.ttf", 22), ("DejaVuSans.ttf", 16), ("DejaVuSans.ttf", 12))
+    return tuple(ImageFont.truetype(folder / name, size) for name, size in names)
+
+
 class Painter:
     """Draws frames of ``columns`` clips beside each other."""
 
     def __init__(self, columns: int) -> None:
-        from matplotlib import get_data_path
-        from PIL import Image, ImageDraw, ImageFont
+        from PIL import Image, ImageDraw
 
-        fonts = Path(get_data_path()) / "fonts" / "ttf"
         self._image, self._draw = Image, ImageDraw
-        self._big = ImageFont.truetype(fonts / "DejaVuSans-Bold.ttf", 22)
-        self._text = ImageFont.truetype(fonts / "DejaVuSans.ttf", 16)
-        self._small = ImageFont.truetype(fonts / "DejaVuSans.ttf", 12)
+        self._big, self._text, self._small = fonts()
         self.size = (columns * (SIDE + MARGIN) + MARGIN, HEAD + SIDE + FOOT)  # both even, as encoders want
 
     def frame(self, clips: Sequence[Clip], seconds: float) -> np.ndarray:
@@ -120,10 +127,7 @@ def frames(scenes: Sequence[Sequence[Clip]]) -> Iterator[np.ndarray]:
 
 
 def write_film(scenes: Sequence[Sequence[Clip]], folder: Path) -> Path | None:
-    """Write ``folder/demo.mp4`` (or ``demo.gif`` where OpenCV has no encoder that works) and ``frame.png``.
-
-    A file counts only if it reads back with every frame. Returns the film, None without scenes.
-    """
+    """Write ``folder/demo.mp4`` (see :func:`encode`) and ``frame.png``; returns the film, None without scenes."""
     from PIL import Image
 
     if not scenes:
@@ -131,28 +135,41 @@ def write_film(scenes: Sequence[Sequence[Clip]], folder: Path) -> Path | None:
     painter = Painter(max(len(clips) for clips in scenes))
     clips = next((clips for clips in scenes if all(clip.episode.success for clip in clips)), scenes[0])
     Image.fromarray(painter.frame(clips, 0.6 * min(clip.seconds for clip in clips))).save(folder / "frame.png")
+    return encode(lambda: frames(scenes), folder, "demo", painter.size, FPS)
+
+
+def encode(
+    pictures: Callable[[], Iterable[np.ndarray]], folder: Path, name: str, size: tuple[int, int], fps: int
+) -> Path:
+    """Write ``folder/name.mp4`` of frames (H, W, 3) RGB, or a gif where OpenCV has no encoder that works.
+
+    ``pictures`` is called once per attempt; a file counts only if it reads back with every frame. ``size``: width,
+    height, px, both even.
+    """
+    from PIL import Image
+
     for codec in ("avc1", "vp09", "mp4v"):  # what browsers play first, what every OpenCV writes last
-        path = folder / "demo.mp4"
-        if _encode(scenes, path, codec, painter.size):
+        path = folder / f"{name}.mp4"
+        if _encode(pictures(), path, codec, size, fps):
             return path
         path.unlink(missing_ok=True)
-    pictures = [Image.fromarray(frame).quantize(64) for i, frame in enumerate(frames(scenes)) if i % 2 == 0]
-    path = folder / "demo.gif"
-    pictures[0].save(path, save_all=True, append_images=pictures[1:], duration=2000 // FPS, loop=0)
+    few = [Image.fromarray(frame).quantize(64) for i, frame in enumerate(pictures()) if i % 2 == 0]
+    path = folder / f"{name}.gif"
+    few[0].save(path, save_all=True, append_images=few[1:], duration=2000 // fps, loop=0)
     return path
 
 
-def _encode(scenes: Sequence[Sequence[Clip]], path: Path, codec: str, size: tuple[int, int]) -> bool:
+def _encode(pictures: Iterable[np.ndarray], path: Path, codec: str, size: tuple[int, int], fps: int) -> bool:
     os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")  # an encoder that is missing is no news
     import cv2
 
     cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
-    writer = cv2.VideoWriter(str(path), cv2.VideoWriter_fourcc(*codec), FPS, size)
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter_fourcc(*codec), fps, size)
     try:
         if not writer.isOpened():
             return False
         written = 0
-        for frame in frames(scenes):
+        for frame in pictures:
             writer.write(np.ascontiguousarray(frame[..., ::-1]))
             written += 1
     finally:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import signal
 import time
 from collections.abc import Callable, Sequence
@@ -14,10 +15,11 @@ from spec_vla_ros.ros.children import Child, DemoError, act_arguments, end_all, 
 
 from ..errors import CheckpointError
 from ..openvla.sources import local_folder
-from ..outputs import require, writing
+from ..outputs import require, write_text, writing
 from .summary import EpisodeRecord, Setting
 
 FIRST_SEED = 7_000_000  # layouts that no training and no evaluation has drawn from
+RACED = ("training_free", "fastest")
 PRESETS = ("autoregressive", "training_free", "fastest")  # the last one where the model has a vision head
 
 
@@ -80,6 +82,13 @@ def run(options: Options, say: Callable[[str], None] = print) -> dict[str, Any]:
 
     about = {"runtime": runtime, "model": model or options.policy, "seed": options.seed}
     summary = write_results(options.out, recording, rows, episodes, about, options.filmed, say)
+    if model and Path(model).is_dir() and any(row.preset in RACED for row in rows):
+        from .race import race
+
+        presets, todo = [row.preset for row in rows if row.preset in RACED], plan(options.episodes, options.seed)
+        with writing(options.out):
+            summary["emulated"] = race(model, presets, todo, options.filmed, options.base_model, options.out, say)
+        write_text(options.out / "summary.json", json.dumps(summary, indent=2) + "\n")
     say(f"done in {time.monotonic() - began:.0f} s")
     return summary
 

@@ -62,7 +62,7 @@ def stats(ns, setting, passes, inference_ms):
         drafted_per_pass=np.zeros(passes, dtype=np.uint32), accepted_per_pass=np.zeros(passes, dtype=np.uint32),
         drafter_per_pass=[""] * passes, token_source=source, max_accepted_distance=3, preprocess_ms=0.1, vision_ms=2.0,
         prefill_ms=3.0, decode_ms=4.0, total_ms=inference_ms - 0.5, inference_ms=inference_ms, image_age_ms=30.0,
-        frames_skipped=2,
+        frames_skipped=2, pacing="blocking", late_ms=100.0, standstill_share=0.3,
     )  # fmt: skip
 
 

@@ -6,6 +6,7 @@ episode is as exact as the events in it and takes no longer than the arithmetic.
 
 from __future__ import annotations
 
+import functools
 import math
 from collections import deque
 from collections.abc import Callable
@@ -80,22 +81,33 @@ class Driven:
         return float(np.linalg.norm(acceleration, axis=1).max()), float(np.linalg.norm(jerk, axis=1).max())
 
 
-class Snapshots:
-    """Images of moments that have passed: an arm's joints are kept, and rendered once somebody looks."""
+@dataclass(frozen=True)
+class Moment:
+    """What there is to see: ``seconds`` since the beginning, ``moving`` and ``thinking`` at that time, ``actions`` so
+    far, and where everything stands (``joints``, ``mocap``), to be rendered by a :class:`Camera`.
+    """
 
-    def __init__(self, arm: TabletopArm) -> None:
-        self._arm, self._data = arm, mujoco.MjData(arm.model)
+    seconds: float
+    moving: bool
+    thinking: bool
+    actions: int
+    joints: np.ndarray
+    mocap: np.ndarray
 
-    def take(self) -> Callable[[], np.ndarray]:
-        """The present moment, to be rendered later."""
-        joints, mocap = self._arm.data.qpos.copy(), self._arm.data.mocap_pos.copy()
 
-        def render() -> np.ndarray:
-            self._data.qpos[:], self._data.mocap_pos[:] = joints, mocap
-            mujoco.mj_forward(self._arm.model, self._data)
-            return self._arm.render(self._data)
+class Camera:
+    """Renders moments that have passed, so that only those are rendered which somebody looks at."""
 
-        return render
+    def __init__(self, size: int) -> None:
+        """``size``: of the images, px."""
+        self.arm = TabletopArm((size, size))
+        self._data = mujoco.MjData(self.arm.model)
+
+    def see(self, joints: np.ndarray, mocap: np.ndarray) -> np.ndarray:
+        """(size, size, 3) uint8 RGB."""
+        self._data.qpos[:], self._data.mocap_pos[:] = joints, mocap
+        mujoco.mj_forward(self.arm.model, self._data)
+        return self.arm.render(self._data)
 
 
 class Table:
@@ -103,22 +115,19 @@ class Table:
 
     def __init__(self, size: int) -> None:
         """``size``: of the camera's images, px."""
-        self.arm = TabletopArm((size, size))
-        self._snapshots = Snapshots(self.arm)
+        self._camera = Camera(size)
 
     def run(
-        self, policy: Policy, drive: Drive, task: Task, seed: int, watch: Callable[..., None] | None = None
+        self, policy: Policy, drive: Drive, task: Task, seed: int, watch: Callable[[Moment], None] | None = None
     ) -> Driven:
-        """Until the task is done or its time is up. ``watch`` is called with (s, twist, inference under way)."""
-        return _Episode(self.arm, self._snapshots, policy, drive, task, seed).run(watch)
+        """Until the task is done or its time is up. ``watch`` is told whenever something has happened."""
+        return _Episode(self._camera, policy, drive, task, seed).run(watch)
 
 
 class _Episode:
-    def __init__(
-        self, arm: TabletopArm, snapshots: Snapshots, policy: Policy, drive: Drive, task: Task, seed: int
-    ) -> None:
+    def __init__(self, camera: Camera, policy: Policy, drive: Drive, task: Task, seed: int) -> None:
         self.policy, self.drive, self.task = policy, drive, task
-        self.snapshots, self.runner = snapshots, EpisodeRunner(arm)
+        self.camera, self.runner = camera, EpisodeRunner(camera.arm)
         self.runner.request(1, seed, task.instruction)
         self.runner.set_gripper(1.0)
         policy.reset()
@@ -134,9 +143,9 @@ class _Episode:
         self.twist = np.zeros(6)
         self.driven = Driven(task)
         self.first_motion: float | None = None
-        self.tool = [arm.tool_position]
+        self.tool = [camera.arm.tool_position]
 
-    def run(self, watch: Callable[..., None] | None) -> Driven:
+    def run(self, watch: Callable[[Moment], None] | None) -> Driven:
         self.cycle.start(self.now)
         self.cycle.instruct(self.task.instruction, self.now)
         while self.runner.state == EpisodeState.RUNNING:
@@ -147,7 +156,7 @@ class _Episode:
                 due = min(self.tick_at, self.capture_at, self.answer_at, delivery)
             self._pass(due)
             if self.capture_at <= self.now:
-                self.on_the_way.append(Frame(self.snapshots.take(), self.now, None))
+                self.on_the_way.append(Frame(functools.partial(self.camera.see, *self._state()), self.now, None))
                 self.capture_at += CAMERA
             if self.on_the_way and self.on_the_way[0].captured_at + DELIVERY <= self.now:
                 self.cycle.observe(self.on_the_way.popleft())
@@ -157,8 +166,13 @@ class _Episode:
                 self._tick()
             self._look()
             if watch is not None:
-                watch(self.now, self.twist, self.answer_at < NEVER)
+                done, moving, thinking = self.driven.actions, bool(self.twist.any()), self.answer_at < NEVER
+                watch(Moment(self.now, moving, thinking, done, *self._state()))
         return self._finish()
+
+    def _state(self) -> tuple[np.ndarray, np.ndarray]:
+        data = self.camera.arm.data
+        return data.qpos.copy(), data.mocap_pos.copy()
 
     def _pass(self, until: float) -> None:
         """Let the arm move on to ``until``."""

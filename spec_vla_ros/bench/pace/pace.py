@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -19,12 +19,15 @@ from spec_vla_ros.figures import median_p99, wilson_interval
 from spec_vla_ros.motion.pacing import COMPENSATIONS, PACINGS
 from spec_vla_ros.policy_types import DecodeSettings
 from spec_vla_ros.tabletop.expert import STEP
-from spec_vla_ros.tabletop.tasks import TASKS
+from spec_vla_ros.tabletop.tasks import BY_INSTRUCTION, TASKS
 from spec_vla_ros.tabletop.training.data import CAMERA_SIZE
 from spec_vla_ros.tabletop.training.rollout import EVALUATION_SEED
 
-from .drive import Drive, Driven, Table
+from .drive import Drive, Driven, Moment, Table
 from .hardware import Hardware, known
+
+if TYPE_CHECKING:
+    from spec_vla_ros.policy import OpenVLAPolicy
 
 CHUNK = 9  # episodes, one of each task, that a worker drives at a time
 BLOCKING, STEADY = PACINGS
@@ -140,8 +143,7 @@ def _driven(todo: Sequence[Row], options: Options) -> Iterator[list[Driven]]:
     ]
     per_row = -(-options.episodes // CHUNK)
     if options.workers <= 1:
-        _begin(options)
-        results = map(_drive, jobs)
+        results = map(Runner(options).drive, jobs)
         for _ in todo:
             yield [episode for _ in range(per_row) for episode in next(results)]
         return
@@ -152,41 +154,60 @@ def _driven(todo: Sequence[Row], options: Options) -> Iterator[list[Driven]]:
             yield [episode for _ in range(per_row) for episode in next(results)]
 
 
-_OWN: dict[str, Any] = {}  # of this process: what takes long to make
+_OWN: list[Runner] = []  # of a worker process
 
 
 def _begin(options: Options) -> None:
-    import torch
-
-    from spec_vla_ros.decoding.heads.store import heads_folder, trained_drafters
-    from spec_vla_ros.openvla.loader import load_model
-    from spec_vla_ros.policy import OpenVLAPolicy
-
-    torch.set_num_threads(1)  # small matrices
-    loaded = load_model(options.model, device="cpu", base_model=options.base_model)
-    trained, _ = trained_drafters(loaded, heads_folder(loaded, options.heads or ""))
-    _OWN.update(options=options, loaded=loaded, trained=trained, table=Table(CAMERA_SIZE), make=OpenVLAPolicy)
+    _OWN.append(Runner(options))
 
 
 def _drive(job: tuple[Row, Sequence[int]]) -> list[Driven]:
-    from spec_vla_ros.decoding.costs import PassCosts
-    from spec_vla_ros.decoding.planner import Planner
-    from spec_vla_ros.decoding.presets import resolve
+    return _OWN[0].drive(job)
 
-    row, numbers = job
-    options, hardware = _OWN["options"], known(row.latency_of)
-    settings = DecodeSettings(preset=row.preset)
-    if resolve(settings, _OWN["trained"]).preset != row.preset:
-        raise ValueError(f"{row.preset} needs a head that is not there")
-    if _OWN.get("preset") != row.preset:  # on a GPU drafted rows are nearly free
-        policy = _OWN["make"](_OWN["loaded"], _OWN["trained"], planner=Planner(PassCosts.free()))
-        policy.warm_up(TASKS[0].instruction)
-        _OWN.update(policy=policy, preset=row.preset)
-    drive = Drive(
-        row.pacing == STEADY, row.compensation, row.step_dt, settings,
-        lambda report: hardware.seconds(report, row.preset),
-    )  # fmt: skip
-    return [
-        _OWN["table"].run(_OWN["policy"], drive, TASKS[number % len(TASKS)], options.first_seed + number)
-        for number in numbers
-    ]
+
+class Runner:
+    """A model and an arm; drives episodes of any row."""
+
+    def __init__(self, options: Options) -> None:
+        """Loads the model; ``CheckpointError`` if it cannot be read."""
+        import torch
+
+        from spec_vla_ros.decoding.heads.store import heads_folder, trained_drafters
+        from spec_vla_ros.openvla.loader import load_model
+
+        torch.set_num_threads(1)  # small matrices
+        self._options, self._loaded = options, load_model(options.model, "cpu", base_model=options.base_model)
+        self._heads, _ = trained_drafters(self._loaded, heads_folder(self._loaded, options.heads or ""))
+        self._table, self._policies = Table(CAMERA_SIZE), {}
+
+    def drive(self, job: tuple[Row, Sequence[int]]) -> list[Driven]:
+        """The episodes of these numbers, of one row."""
+        row, numbers = job
+        tasks = [TASKS[number % len(TASKS)].instruction for number in numbers]
+        return [
+            self.run(row, instruction, self._options.first_seed + number)
+            for instruction, number in zip(tasks, numbers, strict=True)
+        ]
+
+    def run(self, row: Row, instruction: str, seed: int, watch: Callable[[Moment], None] | None = None) -> Driven:
+        """One episode; ``ValueError`` for a preset whose head is not there."""
+        hardware = known(row.latency_of)
+        drive = Drive(
+            row.pacing == STEADY, row.compensation, row.step_dt, DecodeSettings(preset=row.preset),
+            lambda report: hardware.seconds(report, row.preset),
+        )  # fmt: skip
+        return self._table.run(self._policy(row.preset), drive, BY_INSTRUCTION[instruction], seed, watch)
+
+    def _policy(self, preset: str) -> OpenVLAPolicy:
+        from spec_vla_ros.decoding.costs import PassCosts
+        from spec_vla_ros.decoding.planner import Planner
+        from spec_vla_ros.decoding.presets import resolve
+        from spec_vla_ros.policy import OpenVLAPolicy
+
+        if resolve(DecodeSettings(preset=preset), self._heads).preset != preset:
+            raise ValueError(f"{preset} needs a head that is not there")
+        if preset not in self._policies:  # on a GPU drafted rows are nearly free
+            policy = OpenVLAPolicy(self._loaded, self._heads, planner=Planner(PassCosts.free()))
+            policy.warm_up(TASKS[0].instruction)
+            self._policies[preset] = policy
+        return self._policies[preset]
