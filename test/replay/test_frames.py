@@ -5,7 +5,7 @@ import pytest
 
 pytest.importorskip("mcap")
 
-from recordings import PERIOD, START, header
+from recordings import PERIOD, START, header, image_message
 
 from spec_vla_ros.recordings.frames import ACTION, Frames, action_topics
 from spec_vla_ros.recordings.reader import Bag, BagError
@@ -117,6 +117,35 @@ def test_recorded_actions_are_compared_as_the_model_said_them_and_only_those_tha
     np.testing.assert_allclose(some.commands.at(first, 0.2), [0.02, 0, 0, 0, 0, 0], rtol=1e-6)
     assert some.commands.at(second, 0.2) is None
     assert some.commands.not_commanded == 1
+
+
+@pytest.mark.parametrize("plugin", ["MCAP", "SQLITE3"])
+def test_actions_of_an_earlier_definition_are_read_as_they_were_defined(tmp_path, plugin):
+    """Fields were added to DeltaAction; a recording says itself what it holds."""
+    from rosbags.rosbag2 import StoragePlugin, Writer
+    from rosbags.typesys import Stores, get_types_from_msg, get_typestore
+
+    from spec_vla_ros.installed import share_path
+
+    lines = (share_path("msg") / "DeltaAction.msg").read_text().splitlines()
+    older = [line for line in lines if line.split()[1:2] not in (["step"], ["unseen"], ["compensation"])]
+    assert len(older) == len(lines) - 3
+    store, stamp = get_typestore(Stores.ROS2_JAZZY), START + 1000
+    store.register(get_types_from_msg("\n".join(older), ACTION))
+    message = store.types[ACTION](
+        header=header(store, stamp), sequence=1, delta=np.array([0.02, 0, 0, 0, 0, 0], np.float32), gripper=1.0,
+        step_dt=0.2, action_scale=0.5, limit_factor=1.0, commanded=True, instruction="go",
+        tokens=np.zeros(7, np.int32), bins=np.zeros(7, np.int32),
+    )  # fmt: skip
+    with Writer(tmp_path / "bag", version=9, storage_plugin=StoragePlugin[plugin]) as writer:
+        images = writer.add_connection("/camera", "sensor_msgs/msg/Image", typestore=store)
+        actions = writer.add_connection("/act/action", ACTION, typestore=store)
+        picture = image_message(store, stamp, np.zeros((8, 8, 3), np.uint8))
+        writer.write(images, stamp, store.serialize_cdr(picture, "sensor_msgs/msg/Image"))
+        writer.write(actions, stamp, store.serialize_cdr(message, ACTION))
+    some = frames(tmp_path / "bag", period=0.0, command_topic="/act/action")
+    assert len(list(some)) == 1
+    np.testing.assert_allclose(some.commands.at(stamp, 0.2), [0.02, 0, 0, 0, 0, 0], rtol=1e-6)
 
 
 def test_a_topic_that_says_nothing_of_motion_is_no_command_topic(make_bag):
