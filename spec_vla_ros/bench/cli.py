@@ -33,6 +33,7 @@ from spec_vla_ros.errors import CommandError, UsageError
 from spec_vla_ros.installed import TABLETOP, model_folder
 from spec_vla_ros.libero.protocol import STATES, SUITES, TASKS
 from spec_vla_ros.machine import write_rows
+from spec_vla_ros.motion.pacing import PACINGS
 from spec_vla_ros.outputs import require
 from spec_vla_ros.policy_types import DecodeSettings
 
@@ -195,6 +196,7 @@ def _parser() -> Parser:
         help="of faults with a second one soon after (%(default)s)",
     )
     faults.add_argument("--kinds", nargs="+", default=[], metavar="NAME", help="only these, as the table names them")
+    faults.add_argument("--pacing", choices=PACINGS, default=PACINGS[0], help="of the node (%(default)s)")
     faults.set_defaults(run=_faults)
     text = "success on the suites of LIBERO by the protocol of OpenVLA's evaluation"
     libero = benches.add_parser("libero", help=text, description=f"Measures {text}: docs/libero.md.")
@@ -368,7 +370,7 @@ def _faults(arguments: argparse.Namespace) -> int:
     if unknown := set(arguments.kinds) - {kind.name for kind in KINDS}:
         names = ", ".join(kind.name for kind in KINDS)
         raise UsageError(f"no kind {', '.join(sorted(unknown))}; there are: {names}")
-    names = ("faults", "seed", "seconds_per_fault", "width", "height", "kinds", "pairs")
+    names = ("faults", "seed", "seconds_per_fault", "width", "height", "kinds", "pairs", "pacing")
     rows = measure(Options(**{name: getattr(arguments, name) for name in names}), _say)
     _say(report(rows))
     write_rows(arguments.json, rows)

@@ -34,8 +34,8 @@ REFUSED = [Asked(0.15, "activate"), Answered(0.2, "activate", False)]
 class Log:
     """Writes a story in order of time, from a node that was activated at 0 s and hears a camera."""
 
-    def __init__(self, active=True):
-        self.monitor = Monitor("base_link", 0.01, STEP)
+    def __init__(self, active=True, steady=False):
+        self.monitor = Monitor("base_link", 0.01, STEP, steady)
         self.now = 0.0
         self.feed(Started(-1.0), Limits(-1.0, 0.04, 0.4, 0.4))
         if active:
@@ -575,3 +575,51 @@ def test_a_step_that_began_when_the_safety_process_was_killed_may_be_announced_b
     log.feed(Signalled(log.now, "SIGKILL", SAFETY))
     log.now += 0.05
     assert log.image().twist(ZERO).settled() == rules
+
+
+SIDEWAYS = (0.0, 0.03, 0.0, 0.0, 0.0, 0.2)
+
+
+def steady(*steps, announced=None):
+    """Steps without a zero between them, then zero; ``announced``: in the place of what they do."""
+    log = Log(steady=True)
+    for number, values in enumerate(steps):
+        said = values if announced is None else announced[number]
+        if said is not None:
+            log.action(said)
+        for _ in range(20):
+            log.image().twist(values)
+    return log.twist(ZERO)
+
+
+def test_steps_that_follow_each_other_are_judged_by_the_way_of_all_of_them():
+    assert steady(FAST, FAST, SIDEWAYS, FAST).settled() == []
+    assert steady(FAST).settled() == []
+    shorter = tuple(0.9 * value for value in FAST)
+    assert steady(FAST, FAST, announced=[FAST, None]).settled() == ["too far", "too far"]
+    assert steady(FAST, FAST, announced=[shorter, shorter]).settled() == ["too far"]
+    assert steady(FAST, FAST, announced=[None, None]).settled() == ["unannounced"]
+
+
+def test_a_way_back_does_not_make_up_for_a_way_too_far():
+    back = tuple(-value for value in FAST)
+    assert "too far" in steady(FAST, back, announced=[FAST, None]).settled()
+
+
+def test_a_steady_motion_of_a_dry_run():
+    log = Log(steady=True)
+    log.action(FAST, commanded=False)
+    for _ in range(20):
+        log.image().twist()
+    assert log.twist(ZERO).settled() == ["uncommanded"]
+
+
+def test_a_velocity_that_stays_in_force_after_steady_steps_is_too_far():
+    log = Log(steady=True)
+    for _ in range(2):
+        log.action()
+        for _ in range(20):
+            log.image().twist()
+    for _ in range(12):
+        log.image().twist()
+    assert "too far" in log.twist(ZERO).settled()

@@ -36,7 +36,7 @@ class Options:
     """``width``, ``height``: of the camera, px. ``kinds``: by name, all if empty. ``module``: has the node's ``main``.
 
     ``seconds_per_fault``: about how long a stopped node is watched, while the cause is there and after it is gone.
-    ``pairs``: share of the faults that get a second one, 0..1.
+    ``pairs``: share of the faults that get a second one, 0..1. ``pacing``: of the node.
     """
 
     faults: int = 1000
@@ -46,6 +46,7 @@ class Options:
     height: int = 64
     kinds: Sequence[str] = ()
     pairs: float = 0.25
+    pacing: str = "blocking"
     module: str = "spec_vla_ros.node.act_node"
 
 
@@ -78,7 +79,7 @@ class Campaign:
         self.trials: list[Trial] = []
         self.disturbed = 0
         self.impossible: dict[str, str] = {}  # kinds that cannot be made here, and why
-        self.operator = Operator(options.module, world, folder, env)
+        self.operator = Operator(options.module, world, folder, env, options.pacing)
         self._options, self._world, self._monitor, self._say = options, world, world.monitor, say
         self._told = 0  # unsafe commands that were told of
 

@@ -32,7 +32,8 @@ Gripper commands move something, too: the last four rules hold for them as well.
   stamps, whatever becomes of the act node. Only a safety process that was itself suspended or killed is excused;
 * ``no zero at the end``: silence of :data:`SILENCE` s, or the end of the processes, after a velocity that is not zero.
   A killed safety process has a successor, which must say zero within :data:`SUCCESSOR` s;
-* ``too far``: the velocities of one action times the publish period add up to more than its displacement; or more than
+* ``too far``: the velocities of one action (with steady pacing: the way of a motion without a zero in it, of all its
+  actions) times the publish period add up to more than its displacement; or more than
   the sink's timeout beyond it as a sink integrates them, each velocity in force until the next one arrives (and a
   period more where the safety process was suspended, and the sink stopped by itself);
 * ``unannounced``: a motion without an action of its direction that was published when it began;
@@ -99,8 +100,10 @@ class Unsafe:
 class Monitor:
     """Takes events one by one and keeps what was unsafe in ``unsafe``."""
 
-    def __init__(self, frame: str, period: float, step: float) -> None:
-        """``frame``: of the commands. ``period``: s between two velocities. ``step``: s of an action."""
+    def __init__(self, frame: str, period: float, step: float, steady: bool = False) -> None:
+        """``frame``: of the commands. ``period``: s between two velocities. ``step``: s of an action. ``steady``: the
+        node's pacing.
+        """
         self.unsafe: list[Unsafe] = []
         self.moving_commands = 0  # velocities that were not zero
         self.commands = 0
@@ -121,7 +124,7 @@ class Monitor:
         self._stopped_at, self._stands = -math.inf, False  # when the act node was suspended, and whether it still is
         self._killed_at: float | None = None
         self._hold_lifted = -math.inf
-        self._motions = Motions(period, step, self._report, self._kind_at)
+        self._motions = Motions(period, step, self._report, self._kind_at, steady)
 
     @property
     def overshoot(self) -> dict[str, float]:

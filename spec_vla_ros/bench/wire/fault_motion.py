@@ -13,6 +13,7 @@ from .fault_events import Action
 
 PAIRED = 0.15  # s between a motion's first velocity and the message of its action
 TOLERANCE = 1e-3  # of speeds and displacements
+STEADY_TOLERANCE = 1e-2  # of ways over several steps: the tick that two of them share counts by its time
 UNTOLD = 0.03  # s before its end within which whoever sends velocities may not have told the node of a new step yet
 SHOWN = 3  # actions that a report lists
 SINK_TIMEOUT = 0.1  # s after which MoveIt Servo stops for want of commands
@@ -28,6 +29,9 @@ class Motion:
     late: float = 0.0
     sum: np.ndarray = field(default_factory=lambda: np.zeros(6))  # velocity times period
     sunk: np.ndarray = field(default_factory=lambda: np.zeros(6))  # velocity times the time that it was in force
+    way: np.ndarray = field(default_factory=lambda: np.zeros(2))  # m and rad: the same two, whatever the direction
+    sunk_way: np.ndarray = field(default_factory=lambda: np.zeros(2))
+    fastest: np.ndarray = field(default_factory=lambda: np.zeros(2))  # m/s and rad/s
     last: float = 0.0
     counted: float = 0.0  # until when ``sunk`` goes
     values: np.ndarray = field(default_factory=lambda: np.zeros(6))
@@ -40,6 +44,8 @@ class Motion:
         """
         self.end(since)
         self.sum += values * period
+        self.way += _lengths(values) * period
+        self.fastest = np.maximum(self.fastest, _lengths(values))
         self.counted = max(self.counted, since) if self.values.any() else at
         self.last, self.values, self.paused = at, values, False
 
@@ -53,17 +59,23 @@ class Motion:
 
     def end(self, since: float) -> None:
         """The newest velocity was in force until ``since`` for certain, or until the sink gave up."""
-        self.sunk += self.values * min(max(since - self.counted, 0.0), SINK_TIMEOUT)
+        seconds = min(max(since - self.counted, 0.0), SINK_TIMEOUT)
+        self.sunk += self.values * seconds
+        self.sunk_way += _lengths(self.values) * seconds
 
 
 class Motions:
     """Takes velocities and actions, and reports motions that nobody announced or that went too far."""
 
-    def __init__(self, period: float, step: float, report: Report, kind_at: Callable[[float], str]) -> None:
+    def __init__(
+        self, period: float, step: float, report: Report, kind_at: Callable[[float], str], steady: bool = False
+    ) -> None:
         """``period``: s between two velocities. ``step``: s of an action's motion.
 
-        ``kind_at``: name of the fault that was injected last before a time.
+        ``kind_at``: name of the fault that was injected last before a time. ``steady``: steps follow each other without
+        a zero between them, so that a motion belongs to all the actions that were announced during it.
         """
+        self._steady = steady
         self.overshoot: dict[str, float] = {}  # by kind: of a displacement as a sink integrates it, the largest
         self.late = 0.0  # s, of motions from now on and of the one under way
         self.killed = -math.inf  # when whoever sends the velocities was killed last
@@ -94,7 +106,8 @@ class Motions:
     def _goes_on(self, at: float, values: np.ndarray) -> bool:
         """Whether this is still the motion that has paused."""
         lengths = float(np.linalg.norm(values) * np.linalg.norm(self._motion.sum))
-        return at < self._motion.first + self._step and float(values @ self._motion.sum) > (1 - TOLERANCE) * lengths
+        in_time = self._steady or at < self._motion.first + self._step
+        return in_time and float(values @ self._motion.sum) > (1 - TOLERANCE) * lengths
 
     def _close(self) -> None:
         self._over.append(self._motion)
@@ -121,10 +134,14 @@ class Motions:
 
     def settle(self, now: float, dead_since: float | None = None) -> None:
         """Compare what is over with the actions. ``dead_since``: who announces actions does not live any more."""
-        if self._motion is not None and self._motion.paused and now > self._motion.first + self._step:
+        waits_since = None if self._motion is None else self._motion.last if self._steady else self._motion.first
+        if waits_since is not None and self._motion.paused and now > waits_since + self._step:
             self._close()
         while self._over and self._over[0].last + self._over[0].late < now - 2 * PAIRED:
             motion = self._over.popleft()
+            if self._steady:
+                self._compare_all(motion, dead_since)
+                continue
             while self._actions and self._actions[0].at < motion.first - self._actions[0].step_dt - PAIRED:
                 self._actions.popleft()
             action = next((action for action in self._actions if motion.belongs_to(action)), None)
@@ -137,6 +154,28 @@ class Motions:
                 )
                 detail = f"motion {text_of(motion.sum)} within {motion.last - motion.first:.3f} s without an action"
                 self._report(motion.last, "unannounced", f"{detail}; announced were: {near or 'none'}")
+
+    def _compare_all(self, motion: Motion, dead_since: float | None) -> None:
+        """The way of a motion against those of all actions that were announced from its beginning to its end."""
+        begin, end = motion.first - PAIRED, motion.last + PAIRED + motion.late
+        while self._actions and self._actions[0].at < begin - self._step:
+            self._actions.popleft()
+        mine = [action for action in self._actions if begin - self._step <= action.at and action.since <= end]
+        commanded = [action for action in mine if action.commanded]
+        if mine and not commanded:
+            self._report(motion.last, "uncommanded", f"motion {text_of(motion.sum)} of actions of a dry run")
+        if not mine and (dead_since is None or motion.last < dead_since - PAIRED) and not self._untold(motion):
+            self._report(motion.last, "unannounced", f"motion {text_of(motion.sum)} without an action")
+        if not commanded:
+            return
+        allowed = sum(_lengths(np.array(action.motion)) for action in commanded)
+        beyond = motion.fastest * (SINK_TIMEOUT + (self._period if motion.suspended else 0.0))
+        pairs = ((motion.way, allowed, "sent"), (motion.sunk_way, allowed + beyond, "integrated"))
+        for part, unit in enumerate(("m", "rad")):
+            for way, limit, how in pairs:
+                if way[part] > limit[part] * (1 + STEADY_TOLERANCE) + 1e-9:
+                    detail = f"{way[part]:.6f} {unit} {how}, {len(commanded)} actions have {allowed[part]:.6f}"
+                    self._report(motion.last, "too far", detail)
 
     def _untold(self, motion: Motion) -> bool:
         """Whether it began with the last words of a process that was killed then: nobody could announce it."""
@@ -157,6 +196,11 @@ class Motions:
             for value, limit, how in ((nominal, allowed, "sent"), (sunk, late, "integrated")):
                 if value > limit * (1 + TOLERANCE) + 1e-9:
                     self._report(motion.last, "too far", f"{value:.6f} {unit} {how}, the action has {allowed:.6f}")
+
+
+def _lengths(vector: np.ndarray) -> np.ndarray:
+    """(2,) of the two halves of a (6,) vector."""
+    return np.linalg.norm(np.reshape(vector, (2, 3)), axis=1)
 
 
 def text_of(values: Sequence[float] | np.ndarray) -> str:

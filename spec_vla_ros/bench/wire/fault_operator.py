@@ -34,7 +34,8 @@ APART = [word for rule in ("__ns:=" + NAMESPACE, *REMAPPED) for word in ("-r", r
 class Operator:
     """One node after the other. ``lost``: the state of the node is unknown, so that the next one is new."""
 
-    def __init__(self, module: str, world: Any, folder: Path, env: dict[str, str]) -> None:
+    def __init__(self, module: str, world: Any, folder: Path, env: dict[str, str], pacing: str = "blocking") -> None:
+        self._pacing = pacing
         self.starts, self.lost = 0, False
         self._module, self._world, self._folder, self._env = module, world, folder, env
         self._child: ActProcess | None = None
@@ -87,7 +88,7 @@ class Operator:
         world.camera.use_simulated_time(self._sim_time)
         world.begin()
         self.starts += 1
-        values = {**settings.NODE, "use_sim_time": str(self._sim_time).lower()}
+        values = {**settings.NODE, "pacing": self._pacing, "use_sim_time": str(self._sim_time).lower()}
         arguments = act_arguments(values | (settings.SIMULATED if self._sim_time else {})) + APART
         self._child = ActProcess(self._module, arguments, self._folder, self._env, self.starts)
         state = world.state(START)

@@ -30,7 +30,7 @@ NODE = {
     "max_angular_speed": MAX_ANGULAR, "image_timeout": IMAGE_TIMEOUT, "first_image_timeout": FIRST_IMAGE_TIMEOUT,
     "inference_timeout": INFERENCE_TIMEOUT, "frozen_image_steps": 3, "publish_rate": PUBLISH_RATE,
     "command_frame": FRAME, "tool_frame": TOOL, "heartbeat_timeout": HEARTBEAT_TIMEOUT, "arm_timeout": ARM_TIMEOUT,
-    "pose_timeout": POSE_TIMEOUT,
+    "pose_timeout": POSE_TIMEOUT, "compensation": "none",
 }  # fmt: skip
 # Where time is simulated: transforms from before a jump of /clock would be another fault.
 SIMULATED = {"tool_frame": '""'}

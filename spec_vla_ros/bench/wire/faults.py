@@ -34,7 +34,7 @@ def measure(options: Options, say: Callable[[str], None]) -> list[dict[str, Any]
     from .fault_world_node import RUNTIME, FaultWorld, session  # joins the domain that was just chosen
 
     began = time.monotonic()
-    monitor = judge.Monitor(settings.FRAME, 1.0 / settings.PUBLISH_RATE, settings.STEP_DT)
+    monitor = judge.Monitor(settings.FRAME, 1.0 / settings.PUBLISH_RATE, settings.STEP_DT, options.pacing == "steady")
     with tempfile.TemporaryDirectory() as folder, session():
         world = FaultWorld(monitor, NAMESPACE, (options.height, options.width))
         try:
