@@ -19,6 +19,7 @@ from .policy_types import DecodeReport, DecodeSettings, PolicyResult
 if TYPE_CHECKING:
     from .decoding.costs import PassCosts
     from .decoding.drafters import Drafter
+    from .decoding.drafters.habits import Habits
     from .decoding.planner import Planner
     from .decoding.verifier import Verifier
     from .openvla.loader import LoadedModel
@@ -37,11 +38,14 @@ class OpenVLAPolicy:
         problems: Sequence[str] = (),
         verifier: Verifier | None = None,
         planner: Planner | None = None,
+        habits: Habits | None = None,
+        at_end: Callable[[], None] | None = None,
     ) -> None:
         """``trained``: drafters with a head for this model; ``problems``: what is wrong with heads that are not among
         them (:func:`.decoding.heads.store.trained_drafters`). ``verifier``: one of this model that is set up otherwise
         than usual. ``planner``: of the automatic tree; without one what passes take here is measured when it is first
-        needed (:meth:`warm_up` does), or known from an earlier time.
+        needed (:meth:`warm_up` does), or known from an earlier time. ``habits``: are told of every action and stay over
+        episodes; without them an action depends on its own episode only. ``at_end``: what :meth:`close` does.
         """
         import torch
 
@@ -58,6 +62,7 @@ class OpenVLAPolicy:
         self._see = Replay(lambda: loaded.model.embed_image(self._pixels), self._verifier.pool)
         self._planner, self._own_planner = planner, False
         self._history: deque[tuple[int, ...]] = deque(maxlen=HISTORY)
+        self._habits, self._at_end = habits, at_end
         self._read: tuple[str, str, list[int]] = ("", "", [])  # instruction, prompt, ids
 
     def infer(self, image: np.ndarray, instruction: str, settings: DecodeSettings) -> PolicyResult:
@@ -94,13 +99,13 @@ class OpenVLAPolicy:
             else:
                 decoded = decode_speculative(
                     self._verifier, prompt, tolerance, drafters, settings,
-                    Looked(self._history), Observation(patches, text, prompt), planner,
+                    Looked(self._history), Observation(patches, text, prompt), planner, self._habits,
                 )  # fmt: skip
         bins = self.loaded.tokens.to_bins(decoded.tokens)
         values = self.loaded.statistics.unnormalise(self.loaded.tokens.centres[bins])
         if not np.isfinite(values).all():
             raise NonFiniteError(f"the action is not finite: {values}")
-        self._history.append(decoded.tokens)
+        self._note(decoded.tokens)
         ended, vision_ms = time.perf_counter(), watch.milliseconds()
         report = replace(
             decoded.report,
@@ -128,7 +133,9 @@ class OpenVLAPolicy:
         self.planner(instruction)
         size = self.loaded.config.image_size
         grey = np.full((size, size, 3), 128, dtype=np.uint8)
+        habits, self._habits = self._habits, None  # what was said of a grey picture is none
         self.infer(grey, instruction, settings)
+        self._habits = habits
         self.reset()
         if self._own_planner:  # what was right for a grey picture says nothing
             self._planner = Planner(self._planner.costs)
@@ -165,8 +172,15 @@ class OpenVLAPolicy:
         return measured
 
     def reset(self) -> None:
-        """Forget the earlier actions."""
+        """Forget the earlier actions; habits stay."""
         self._history.clear()
+        if self._habits is not None:
+            self._habits.begin()
+
+    def close(self) -> None:
+        """No more is asked."""
+        if self._at_end is not None:
+            self._at_end()
 
     def remember(self, tokens: Sequence[int]) -> None:
         """Take (A,) token ids for the action before the next one, as if they had just been inferred.
@@ -174,7 +188,7 @@ class OpenVLAPolicy:
         Raises :class:`.errors.NonActionTokenError`.
         """
         self.loaded.tokens.to_bins(tokens)
-        self._history.append(tuple(int(token) for token in tokens))
+        self._note(tuple(int(token) for token in tokens))
 
     @property
     def verifier(self) -> Verifier:
@@ -200,6 +214,11 @@ class OpenVLAPolicy:
             "draft_head_problems": "; ".join(self._problems),
             "cuda_graphs": self._verifier.pool.problem or ("on" if self._verifier.pool.records else "off"),
         }
+
+    def _note(self, tokens: tuple[int, ...]) -> None:
+        self._history.append(tokens)
+        if self._habits is not None:
+            self._habits.learn(self.loaded.tokens.to_bins(tokens))
 
     def _prompt(self, instruction: str) -> tuple[str, list[int]]:
         """Prompt in words and as ids; an instruction usually stays the same for a whole episode."""

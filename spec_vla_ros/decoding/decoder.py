@@ -18,6 +18,7 @@ from spec_vla_ros.tolerance import Tolerance
 
 from .acceptance import UNLIMITED
 from .drafters import DraftContext, Drafter, Observation, Refine, SecondLook
+from .drafters.habits import Habits
 from .planner import Planner
 from .tree import ROOT, DraftTree
 from .verifier import TREE_ROWS, Verdict, Verifier
@@ -67,6 +68,7 @@ def decode_speculative(
     history: Sequence[Sequence[int]] = (),
     observation: Observation | None = None,
     planner: Planner | None = None,
+    habits: Habits | None = None,
 ) -> Decoded:
     """Decode ``prompt`` (1, P, hidden), checking drafted tokens already in the pass over the prompt.
 
@@ -90,6 +92,7 @@ def decode_speculative(
     ``drafters`` in the order in which their branches enter the tree; ``history``: tokens of earlier actions, newest
     last; ``observation``: what drafters that look at the image need; ``planner``: chooses the branches where
     ``settings.draft_width`` is 0; without one all that drafters give are verified, as far as there are rows.
+    ``habits``: that were told of ``history``.
     Where the model, after a prefix of drafts that is only nearly its own, chooses a word, the action is decoded once
     more without any tolerance.
 
@@ -111,7 +114,7 @@ def decode_speculative(
         count = min(settings.draft_depth, action_dim - 1 - first)
         context = DraftContext(
             first, count, settings.draft_width or TREE_ROWS, radii, tokens, history, tuple(emitted), rejected,
-            passes[-1] if passes else None, tuple(kept),
+            passes[-1] if passes else None, tuple(kept), habits,
         )  # fmt: skip
         history = context.history  # which need not be looked through again
         tree = _grow(drafters, context, planner, not looked, settings.draft_width > 0)

@@ -7,6 +7,7 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import torch
 
 import spec_vla_ros
@@ -15,6 +16,7 @@ from spec_vla_ros.openvla.loader import LoadedModel
 
 from .costs import LONGEST, ROWS, PassCosts
 from .drafters import TRAINING_FREE, DraftContext, Drafter, Observation
+from .drafters.habits import CAPACITY, LOOK_BACK, Habits
 from .fixed_shapes import TREE_SIZES
 from .verifier import Verifier
 
@@ -105,6 +107,7 @@ def time_drafting(
         history=history,
         emitted=said[:first],
         rejected=said[first:-1] if first else (),
+        habits=_usual(action_dim, tokens.bins),
     )
     widths = (drafter.widest,) if drafter.one_width else (1, drafter.widest)
     times = []
@@ -113,8 +116,15 @@ def time_drafting(
         for _ in range(TIMED + 1):
             began = time.perf_counter()
             drafter.begin(observation)
+            context.habits.begin()
             drafter.propose(context.with_width(width))
             taken.append(time.perf_counter() - began)
         times.append(min(taken[1:]))  # the first one builds what is missing
     drafter.begin(None)
     return times[0], times[-1]
+
+
+def _usual(action_dim: int, bins: int) -> Habits:
+    """A full memory."""
+    moments = np.arange(CAPACITY * (LOOK_BACK + 1) * action_dim) % bins
+    return Habits.of(moments.reshape(CAPACITY, LOOK_BACK + 1, action_dim), bins)

@@ -12,6 +12,8 @@ from spec_vla_ros.openvla.action_tokens import ActionTokens
 if TYPE_CHECKING:  # names of drafters are wanted where torch is not loaded
     from torch import Tensor
 
+    from .habits import Habits
+
 
 @dataclass(frozen=True)
 class Observation:
@@ -53,6 +55,7 @@ class DraftContext:
     while drafting; None before the first pass.
     ``rows``: the ids behind the prompt that the verifier has read or is about to read: the accepted drafts, each
     pass closed by the token emitted after them.
+    ``habits``: what the model said in earlier episodes as well, told of all of this one; None where nothing is kept.
     """
 
     first: int
@@ -65,6 +68,7 @@ class DraftContext:
     rejected: Sequence[int] = ()
     states: HasHidden | None = None
     rows: Sequence[int] = ()
+    habits: Habits | None = None
 
     def __post_init__(self) -> None:
         """Drafters compute with bins, so none of them may meet an id that has no bin."""

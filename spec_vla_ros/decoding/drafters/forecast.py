@@ -9,14 +9,12 @@ from typing import ClassVar
 import numpy as np
 
 from .base import DraftContext, Drafter
+from .habits import MEMORY, NEVER, SPREADS, Habits
 from .windows import ids_of
 
-SPREADS = np.array([2.0, 6.0, 18.0, 50.0])  # bins; how far off a guess may be, from sure to hardly a guess
-MEMORY = 0.85  # per action; what was right long ago says less of now
 TRUST = 0.5  # of what was seen: guesses of neighbouring actions fail together, so they are not as many as they seem
 HABIT = 0.1  # of the probability, for what was said in this episode before, wherever the motion seems to go
 ANYTHING = 0.02  # of the probability, for every bin alike
-NEVER = 1e-5  # probability of what a guess excludes
 COMBINATIONS = 4096  # of windows that are compared
 CANDIDATES = 96  # of them, the likeliest, that compete for rows
 WINDOWS = 4  # of one dimension
@@ -29,9 +27,10 @@ class Forecast(Drafter):
 
     For each dimension the next bin is guessed in several ways: as before, further by the last difference or by half of
     it, the mean of the last two, no motion. Each guess counts as a Laplace distribution of several widths, with the
-    weight that its success in this episode gives it (Bayes' rule with forgetting); a little is left for what was said
-    before and for anything. Windows as wide as relaxed acceptance are laid where most probability lies, and combined
-    over the dimensions. A branch is worth its probability per row that it adds to the tree.
+    weight that its success in this episode gives it (Bayes' rule with forgetting), and so do the guesses of
+    :class:`.habits.Habits`, where there are some. A little is left for what was said before and for anything. Windows
+    as wide as relaxed acceptance are laid where most probability lies, and combined over the dimensions. A branch is
+    worth its probability per row that it adds to the tree.
 
     Of the drafters without a head the dearest: more than a millisecond of a processor, before the first pass only.
     """
@@ -49,7 +48,7 @@ class Forecast(Drafter):
 
         tokens, count = context.tokens, context.count
         history = np.array([action[:count] for action in context.history], dtype=int).reshape(-1, count)
-        density = forecast(tokens.to_bins(history), tokens.bins)
+        density = forecast(tokens.to_bins(history), tokens.bins, context.habits)
         bins, mass = windows(density, np.array(context.radii[:count]), _windows_of(count))
         ids = ids_of(bins, context.first, context).tolist()
         return [
@@ -58,8 +57,10 @@ class Forecast(Drafter):
         ]
 
 
-def forecast(said: np.ndarray, bins: int) -> np.ndarray:
-    """(D, ``bins``) probabilities of the next bin of each dimension, after the actions ``said`` (N, D) bins."""
+def forecast(said: np.ndarray, bins: int, habits: Habits | None = None) -> np.ndarray:
+    """(D, ``bins``) probabilities of the next bin of each dimension, after the actions ``said`` (N, D) bins, of which
+    ``habits`` have been told.
+    """
     still = np.full((3, said.shape[1]), (bins - 1) // 2)
     padded = np.concatenate([still, said]).astype(np.float64)
     newest, before = padded[2:], padded[1:-1]
@@ -79,13 +80,19 @@ def forecast(said: np.ndarray, bins: int) -> np.ndarray:
         likely = np.log(np.exp(-missed / spread) / (2 * spread) + NEVER)
         ages = MEMORY ** np.arange(len(said) - 1, -1, -1)
         weight = TRUST * (likely * ages[:, None]).sum(2)
-    weight = np.exp(weight - weight.max((0, 1)))
-    weight /= weight.sum((0, 1))
+    weight = weight.reshape(-1, said.shape[1])
     ahead = np.rint(guesses[:, -1]).astype(int)  # [guess, D]
     columns = np.arange(bins)
     shapes = _laplace(bins)[:, bins - 1 + columns - ahead[:, :, None]]  # [spread, guess, D, bins]
     shapes /= shapes.sum(-1, keepdims=True)
-    density = np.einsum("gsd,sgdb->db", weight, shapes)
+    shapes = shapes.swapaxes(0, 1).reshape(-1, *shapes.shape[2:])  # [guess and spread, D, bins]
+    if habits is not None:
+        recalled, evidence = habits.ahead()
+        shapes = np.concatenate([shapes, recalled[:, : said.shape[1]]])
+        weight = np.concatenate([weight, TRUST * evidence[:, : said.shape[1]]])
+    weight = np.exp(weight - weight.max(0))
+    weight /= weight.sum(0)
+    density = np.einsum("gd,gdb->db", weight, shapes)
     habit = HABIT * len(said) / (len(said) + 10)
     density *= 1 - ANYTHING - habit
     density += ANYTHING / bins
