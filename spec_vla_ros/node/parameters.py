@@ -48,6 +48,7 @@ PARAMETERS: tuple[Spec, ...] = (
     fixed(
         "draft_heads", "", "Folder with trained draft heads (vision/, eagle/); empty = drafters/ of the model's folder"
     ),
+    fixed("habits_file", "", "File that keeps over starts what the model said, to draft from; empty = it is not kept"),
     fixed("device", "auto", "auto = cuda where there is one, else cpu; or a torch device such as cuda:1"),
     fixed(
         "dtype",
@@ -242,6 +243,7 @@ class Fixed:
     base_model: str
     unnorm_key: str
     draft_heads: str
+    habits_file: str
     device: str
     dtype: str
     cpu_threads: int

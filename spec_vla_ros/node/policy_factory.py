@@ -2,18 +2,28 @@
 
 from __future__ import annotations
 
+import functools
+import logging
 import time
 from collections.abc import Callable
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from spec_vla_ros.errors import NonActionTokenError
+from spec_vla_ros.motion.data_sets import action_period
+from spec_vla_ros.outputs import OutputError, require
 from spec_vla_ros.policy import ScriptedPolicy
 from spec_vla_ros.policy_types import Policy
 
 from .parameters import Fixed
 
+if TYPE_CHECKING:
+    from spec_vla_ros.decoding.drafters.habits import Habits
+    from spec_vla_ros.openvla.loader import LoadedModel
+
+_log = logging.getLogger(__name__)
 HANG = 3.0  # s that a rehearsed hang lasts
 CENTIMETRE = 0.01  # m; the canned moves are small enough to watch and large enough to see
 WARM_UP_INSTRUCTION = "pick up the block"
@@ -96,6 +106,31 @@ def load_openvla(fixed: Fixed) -> Policy:
         image_resize=fixed.image_resize,
     )
     heads, problems = trained_drafters(loaded, heads_folder(loaded, fixed.draft_heads))
-    policy = OpenVLAPolicy(loaded, heads, problems)
+    habits, save = _habits(loaded, fixed)
+    policy = OpenVLAPolicy(loaded, heads, problems, habits=habits, at_end=save)
     policy.warm_up(WARM_UP_INSTRUCTION)
     return policy
+
+
+def _habits(loaded: LoadedModel, fixed: Fixed) -> tuple[Habits, Callable[[], None] | None]:
+    """What the model said at earlier times, and how that is saved in the end; raises ``ValueError`` for a file that
+    could not be written.
+    """
+    from spec_vla_ros.decoding import habits_file
+    from spec_vla_ros.decoding.drafters.habits import Habits
+
+    habits = Habits(loaded.statistics.action_dim, loaded.tokens.bins)
+    if not fixed.habits_file:
+        return habits, None
+    path = Path(fixed.habits_file).expanduser()
+    try:
+        require(path)
+    except OutputError as error:
+        raise ValueError(f"habits_file: {error}") from error
+    seconds = fixed.step_dt or action_period(loaded.statistics.key)
+    about = habits_file.about(loaded, seconds)
+    try:
+        habits = habits_file.load(path, about)
+    except habits_file.HabitsError as error:
+        _log.warning(f"habits begin anew, and the file becomes {path.name}{habits_file.REFUSED}: {error}")
+    return habits, functools.partial(habits_file.save, path, about, habits)

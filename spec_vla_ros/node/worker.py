@@ -142,6 +142,12 @@ class Worker:
                     break
                 self._outcome = outcome
             self._notify()
+        if (close := getattr(policy, "close", None)) is not None:  # nobody moves the arm any more
+            try:
+                close()
+            except Exception as error:  # noqa: BLE001 - the memory is to be freed whatever it is
+                _log.warning(f"{type(error).__name__}: {error}")
+            del close
         del policy
         _free_memory()
 

@@ -88,6 +88,6 @@ def test_the_node_says_it_by_name(written, name, value):
 
     settings = {"cpu_threads": 0, "device": "cpu", "dtype": "auto", "model": str(written), "unnorm_key": ""}
     settings |= {"revision": "", "base_model": "", "centre_crop": False, "image_resize": "auto"}
-    settings |= {"draft_heads": "", name: value}
+    settings |= {"draft_heads": "", "habits_file": "", name: value}
     with pytest.raises(ConfigurationError):
         load_openvla(SimpleNamespace(**settings))
