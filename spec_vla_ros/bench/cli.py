@@ -157,6 +157,7 @@ def _parser() -> Parser:
         "--tip", type=SHARE, default=0.5, metavar="SHARE",
         help="of tokens that are changed after an inexact prefix, in rows of their own; 0 = no such rows (%(default)s)",
     )  # fmt: skip
+    streams.add_argument("--without-habits", action="store_true", help="draft from each episode alone")
     streams.add_argument(
         "--statistics", metavar="FILE[:KEY]",
         help="dataset_statistics.json, config.json or checkpoint folder that actions are encoded with (their own)",
@@ -292,7 +293,7 @@ def _streams(arguments: argparse.Namespace) -> int:
     for path in arguments.files:
         stream = encoded(read_stream(path, arguments.action_topic), statistics, arguments.rate)
         streams += [stream, *(at_rate(stream, hz) for hz in arguments.at)]
-    rows = measure(streams, todo, arguments.tip, _say)
+    rows = measure(streams, todo, arguments.tip, _say, not arguments.without_habits)
     write_rows(arguments.json, rows)
     return 0 if rows else 1
 

@@ -16,6 +16,7 @@ import numpy as np
 
 from spec_vla_ros.decoding.costs import PassCosts
 from spec_vla_ros.decoding.drafters import TRAINED
+from spec_vla_ros.decoding.drafters.habits import Habits
 from spec_vla_ros.decoding.planner import Planner
 from spec_vla_ros.decoding.presets import CUSTOM, PRESETS, resolve
 from spec_vla_ros.figures import histogram
@@ -82,9 +83,12 @@ def need_heads(presets: Iterable[str]) -> list[str]:
 
 
 def measure(
-    streams: Sequence[Stream], todo: Sequence[Case], tip: float, say: Callable[[str], None]
+    streams: Sequence[Stream], todo: Sequence[Case], tip: float, say: Callable[[str], None], keep: bool = True
 ) -> list[dict[str, Any]]:
-    """One row per stream, case and stub; ``tip``: probability of :class:`.stub_verifier.TippedVerifier`, 0 = not."""
+    """One row per stream, case and stub; ``tip``: probability of :class:`.stub_verifier.TippedVerifier`, 0 = not.
+
+    ``keep``: whether what was said in earlier episodes of the stream is drafted from, as the node does.
+    """
     rows = []
     for stream in streams:
         say(stream.words())
@@ -95,10 +99,10 @@ def measure(
         for case in todo:
             for stub in stubs:
                 began = time.monotonic()
-                results = play(
-                    OpenVLAPolicy(loaded, verifier=stub, planner=Planner(PassCosts.free())), stub, stream, case.settings
-                )
-                rows.append(row(stream, case, stub, results))
+                habits = Habits(stream.action_dim, TOKENS.bins) if keep else None
+                policy = OpenVLAPolicy(loaded, verifier=stub, planner=Planner(PassCosts.free()), habits=habits)
+                results = play(policy, stub, stream, case.settings)
+                rows.append(row(stream, case, stub, results) | {"habits": keep})
                 say(f"{line(rows[-1])}   {time.monotonic() - began:.0f} s")
     return rows
 
