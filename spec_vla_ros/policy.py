@@ -45,7 +45,8 @@ class OpenVLAPolicy:
         them (:func:`.decoding.heads.store.trained_drafters`). ``verifier``: one of this model that is set up otherwise
         than usual. ``planner``: of the automatic tree; without one what passes take here is measured when it is first
         needed (:meth:`warm_up` does), or known from an earlier time. ``habits``: are told of every action and stay over
-        episodes; without them an action depends on its own episode only. ``at_end``: what :meth:`close` does.
+        episodes; without them, and at radius 0, an action depends on its own episode only. ``at_end``: what
+        :meth:`close` does.
         """
         import torch
 
@@ -97,9 +98,11 @@ class OpenVLAPolicy:
             if settings.decoder == "autoregressive":
                 decoded = decode_autoregressive(self._verifier, prompt, self.action_dim, settings)
             else:
+                # Nearly right is not enough at radius 0, and habits are no more than that.
+                habits = self._habits if any(tolerance.bins) else None
                 decoded = decode_speculative(
                     self._verifier, prompt, tolerance, drafters, settings,
-                    Looked(self._history), Observation(patches, text, prompt), planner, self._habits,
+                    Looked(self._history), Observation(patches, text, prompt), planner, habits,
                 )  # fmt: skip
         bins = self.loaded.tokens.to_bins(decoded.tokens)
         values = self.loaded.statistics.unnormalise(self.loaded.tokens.centres[bins])

@@ -153,3 +153,18 @@ def test_the_worker_closes_its_policy_once_and_ends_whatever_that_raises(failing
     assert worker.close(WAIT)
     assert [thread.name for thread in closed] == ["policy"]
     assert ("No space left" in caplog.text) == failing
+
+
+def test_where_nearly_right_is_not_enough_habits_are_not_asked(loaded, monkeypatch):
+    """What followed nearly the same is hardly ever the very token, and costs the rows of what might be."""
+    policy = OpenVLAPolicy(loaded, planner=Planner.steady(), habits=Habits(7, loaded.tokens.bins))
+    drive(policy)
+    asked = []
+    monkeypatch.setattr(Habits, "_recall", lambda self, recall=Habits._recall: asked.append(1) or recall(self))
+    exact = DecodeSettings(drafters=("forecast", "refine"), acceptance_radius=0, draft_width=64)
+    told = len(asked)
+    policy._habits.learn = lambda action: None
+    policy.infer(frames(1)[0], TEXT, exact)
+    assert len(asked) == told
+    policy.infer(frames(1)[0], TEXT, SETTINGS)
+    assert len(asked) > told
