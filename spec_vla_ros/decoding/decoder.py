@@ -123,7 +123,7 @@ def decode_speculative(
         passes.append(verdict)
         trees.append(tree)
         if planner is not None and not looked:
-            planner.passed()
+            planner.passed(first + len(verdict.path) + 1)
 
         for node, before in zip(verdict.path, [ROOT, *verdict.path], strict=False):
             choice = verdict.after(before)

@@ -34,22 +34,21 @@ REPLAN = 32  # and every so many a plan is made anew, after the first of them mo
 DEAR = 0.02  # of the pass over the prompt: asking for more is dear
 BELIEF = 8.0  # actions that the assumption before the first of them counts for
 TIE = 1e-9  # s
-MISS, UNKNOWN = 10_000, -1
 OPENING, FOLLOWING = "opening", "following"  # the pass over the prompt, and those after it
 
 
 @dataclass(frozen=True)
 class Plan:
     """``widths``: branches of each drafter that are verified, in the order of the tree. ``rows``: that they make,
-    ``room``: so many take no longer. ``hit``: probability that one of the branches is all that is left of the action,
-    ``seconds``: expected until it is known.
+    ``room``: so many take no longer. ``hit``: probability that one of the branches is right to its end, which is the
+    last dimension but one, or as far as drafts may go. ``seconds``: expected until the whole action is known.
     """
 
     widths: dict[str, int]
     rows: int
     hit: float
     seconds: float
-    room: int = 0
+    room: int
 
 
 @dataclass
@@ -65,18 +64,18 @@ class _Asked:
 
 @dataclass
 class _Memory:
-    """Of one phase: by drafter the place of the right branch in each remembered action; by drafter and number of
-    dimensions the rows of its branches, by ``WIDTHS``.
+    """Of one phase: by drafter the place of the right branch in each remembered action, infinity where there was none
+    and NaN where nobody asked; by drafter and number of dimensions the rows of its branches, by ``WIDTHS``.
     """
 
     ranks: dict[str, np.ndarray] = field(default_factory=dict)
     rows: dict[tuple[str, int], np.ndarray] = field(default_factory=dict)
     next: int = 0
 
-    def add(self, found: dict[str, int]) -> None:
+    def add(self, found: dict[str, float]) -> None:
         for name in {*self.ranks, *found}:
-            ranks = self.ranks.setdefault(name, np.full(MEMORY, UNKNOWN))
-            ranks[self.next] = found.get(name, UNKNOWN)
+            ranks = self.ranks.setdefault(name, np.full(MEMORY, np.nan))
+            ranks[self.next] = found.get(name, np.nan)
         self.next = (self.next + 1) % MEMORY
 
 
@@ -89,13 +88,7 @@ class Planner:
 
     def __init__(self, costs: PassCosts, learns: bool = True) -> None:
         self.costs, self._learns = costs, learns
-        self._under: tuple[Tolerance | None, int] = (None, 0)
-        self._actions = -1
-        self._memory = {OPENING: _Memory(), FOLLOWING: _Memory()}
-        self._asked: list[_Asked] = []
-        self._plans: dict[tuple, Plan] = {}
-        self._passes = 0  # of this action so far, a second look aside
-        self._misses: deque[int] = deque(maxlen=MEMORY)
+        self._forget(None)
 
     @classmethod
     def steady(cls) -> Planner:
@@ -107,13 +100,10 @@ class Planner:
         right under others says nothing of it.
         """
         if (tolerance, depth) != self._under:
-            self._under, self._actions = (tolerance, depth), -1
-            self._memory = {OPENING: _Memory(), FOLLOWING: _Memory()}
-            self._plans.clear()
-            self._misses.clear()
+            self._forget((tolerance, depth))
         self._actions += 1
-        self._passes = 0
         self._asked.clear()
+        self._passes = self._missed = self._end = 0
         if self._actions % (REVIEW if self._actions < REPLAN else REPLAN) == 1:  # something has been learnt
             self._plans.clear()
 
@@ -126,7 +116,9 @@ class Planner:
         ``learn``: whether the answers say something of later actions; those to a second look do not.
         """
         phase = FOLLOWING if context.emitted else OPENING
-        plan = self.plan(phase, drafters, context.count, len(context.radii))
+        plan = self.plan(phase, drafters, context.count, len(context.radii) - context.first)
+        if learn and self._passes == 1:
+            self._end = context.first + context.count + 1
         found: dict[str, Sequence[Sequence[int]]] = {}
         for drafter in drafters:
             used = plan.widths.get(drafter.name, 0)
@@ -141,16 +133,17 @@ class Planner:
         more = [(name, list(chain)) for name, width in plan.widths.items() for chain in found[name][width:]]
         return planned, more, plan.room
 
-    def passed(self) -> None:
-        """A pass has run, of whatever kind but a second look."""
-        self._passes += 1
+    def passed(self, known: int) -> None:
+        """A pass has run, of whatever kind but a second look, and so many tokens of the action are known."""
+        self._missed += self._passes > 1 and self._known < self._end
+        self._passes, self._known = self._passes + 1, known
 
     def end(self, action: Sequence[int], tokens: ActionTokens) -> None:
         """The action is known, (A,) ids: remember which branches would have been right."""
         tolerance = self._under[0]
-        if self._learns and self._passes > 2:
-            self._misses.append(self._passes - 2)
-        places: dict[str, dict[str, int]] = {}
+        if self._learns and self._missed:
+            self._misses.append(self._missed)
+        places: dict[str, dict[str, float]] = {}
         for asked in self._asked:
             if asked.name in places.setdefault(asked.phase, {}):
                 continue  # of several passes the first
@@ -160,31 +153,27 @@ class Planner:
             right = (gaps <= radii).all(1)
             if tolerance.budget is not None:
                 right &= gaps @ np.array(tolerance.costs[asked.first : end]) <= tolerance.budget
-            places[asked.phase][asked.name] = int(right.argmax()) if right.any() else MISS
+            places[asked.phase][asked.name] = float(right.argmax()) if right.any() else np.inf
             rows, key = self._memory[asked.phase].rows, (asked.name, asked.count)
             if key not in rows or self._actions % COUNTED == 0:
                 rows[key] = _rows(asked.chains)
         for phase, found in places.items():
             self._memory[phase].add(found)
 
-    def plan(self, phase: str, drafters: Sequence[Drafter], count: int, action_dim: int) -> Plan:
-        """What is asked of ``drafters`` for ``count`` dimensions of ``action_dim``."""
-        key = (phase, tuple(drafter.name for drafter in drafters), count, action_dim)
+    def plan(self, phase: str, drafters: Sequence[Drafter], count: int, left: int) -> Plan:
+        """What is asked of ``drafters`` for the next ``count`` of ``left`` dimensions that are not known."""
+        key = (phase, tuple(drafter.name for drafter in drafters), count, left)
         if key not in self._plans:
-            rest = 0.0
-            if phase == OPENING:
-                rest = self.plan(FOLLOWING, drafters, count - 1, action_dim).seconds
-            self._plans[key] = self._best(phase, drafters, count, action_dim, rest)
+            self._plans[key] = self._best(phase, drafters, count, left, self._then(phase, drafters, count, left))
         return self._plans[key]
 
     def words(self, drafters: Sequence[Drafter], count: int, action_dim: int) -> str:
-        """What is planned for both kinds of passes, and what each drafter alone would take."""
+        """What is planned for both kinds of passes, and what each drafter alone would take in the first."""
         opening = self.plan(OPENING, drafters, count, action_dim)
-        following = self.plan(FOLLOWING, drafters, count - 1, action_dim)
+        following = self.plan(FOLLOWING, drafters, min(count, action_dim - 2), action_dim - 1)
+        then = self._then(OPENING, drafters, count, action_dim)
         alone = [
-            self._best(OPENING, [drafter], count, action_dim, following.seconds)
-            for drafter in drafters
-            if not drafter.from_verifier
+            self._best(OPENING, [drafter], count, action_dim, then) for drafter in drafters if not drafter.from_verifier
         ]
         return (
             f"first pass {_words(opening)}, {1e3 * opening.seconds:.1f} ms expected in all; "
@@ -192,23 +181,44 @@ class Planner:
             + ", ".join(f"{_words(one)} {1e3 * one.seconds:.1f} ms" for one in alone)
         )
 
+    def _forget(self, under: tuple[Tolerance, int] | None) -> None:
+        """Nothing has been seen ``under`` this tolerance with drafts of that length."""
+        self._under, self._actions = under, -1
+        self._memory = {OPENING: _Memory(), FOLLOWING: _Memory()}
+        self._plans: dict[tuple, Plan] = {}
+        self._misses: deque[int] = deque(maxlen=MEMORY)
+        self._asked: list[_Asked] = []
+        # Of this action: passes so far, a second look aside; tokens that they have made known, and that the second one
+        # would have with the right branch; passes after it until these were.
+        self._passes = self._known = self._end = self._missed = 0
+
+    def _then(self, phase: str, drafters: Sequence[Drafter], count: int, left: int) -> tuple[float, float]:
+        """Seconds that follow in the mean after a pass that drafted ``count`` dimensions of ``left``: where one of its
+        branches was right, and where none was.
+        """
+        hit = self._after(drafters, count, left - count - 1)
+        if phase == OPENING:
+            return hit, self._after(drafters, count, left - 1)
+        return hit, self.costs.later[0] * self._further() + hit
+
+    def _after(self, drafters: Sequence[Drafter], count: int, left: int) -> float:
+        return self.plan(FOLLOWING, drafters, min(count, left - 1), left).seconds if left > 0 else 0.0
+
     def _dear(self, drafter: Drafter) -> bool:
         return self.costs.ask(drafter.name, 1.0) > DEAR * self.costs.first[0]
 
-    def _best(self, phase: str, drafters: Sequence[Drafter], count: int, action_dim: int, rest: float) -> Plan:
+    def _best(self, phase: str, drafters: Sequence[Drafter], count: int, left: int, then: tuple[float, float]) -> Plan:
         """Branches are added, of whichever drafter and however many at once, while that saves time: those first that
         save most per row, because there are no more than :data:`.tree.TREE_ROWS`.
 
-        ``rest``: s that follow in the mean where no branch of the first pass is right.
+        ``then``: of :meth:`_then`.
         """
-        opening, later = phase == OPENING, self.costs.later[0]
+        opening = phase == OPENING
         by_rows = np.array(self.costs.first_by_rows if opening else self.costs.later_by_rows)
         # Without drafts every further token is a pass of its own.
-        best = Plan({}, 0, 0.0, float(by_rows[0] + (action_dim - 1 if opening else count) * later))
+        best = Plan({}, 0, 0.0, float(by_rows[0] + (left - 1) * self.costs.later[0]), 0)
         if count < 1:
             return best
-        if not opening:
-            rest = later * self._further()
         sides = [
             self._side(phase, drafter, count)
             for drafter in drafters
@@ -221,7 +231,7 @@ class Planner:
                 rows = side.rows + sum(other.rows[other.place] for other in others)
                 asking = side.asking + sum(other.asking[other.place] for other in others)
                 hit = _hit(side, others)
-                seconds = asking + by_rows[rows.clip(max=TREE_ROWS)] + (1 - hit) * rest
+                seconds = asking + by_rows[rows.clip(max=TREE_ROWS)] + hit * then[0] + (1 - hit) * then[1]
                 saved = (best.seconds - seconds) / (rows - best.rows).clip(min=1)
                 full = (rows > TREE_ROWS) & (len(others) > 0 or side.width > 0)
                 saved[(side.widths <= side.width) | full] = 0.0
@@ -239,19 +249,19 @@ class Planner:
         return best
 
     def _further(self) -> float:
-        """Passes that followed, in the mean, where the second one did not settle the action."""
+        """Passes that it took, in the mean, to settle what the second one had drafted and did not settle."""
         return (sum(self._misses) + BELIEF) / (len(self._misses) + BELIEF)
 
     def _side(self, phase: str, drafter: Drafter, count: int) -> _Side:
         memory = self._memory[phase]
         widths = np.array([width for width in WIDTHS if width <= drafter.widest])
-        ranks = memory.ranks.get(drafter.name, np.full(MEMORY, UNKNOWN))
+        ranks = memory.ranks.get(drafter.name, np.full(MEMORY, np.nan))
         shares = np.ones(len(widths)) if drafter.one_width else widths / drafter.widest
         return _Side(
             name=drafter.name,
             widths=widths,
             ranks=ranks,
-            known=ranks != UNKNOWN,
+            known=~np.isnan(ranks),
             prior=_prior(drafter, widths),
             rows=_rows_of(memory, drafter, widths, count),
             asking=np.array([self.costs.ask(drafter.name, share) for share in shares]),

@@ -164,7 +164,7 @@ def test_those_who_build_on_the_verifier_are_not_asked_before_it_has_spoken():
         assert "after" not in [name for name, _ in planner.chains([after, before], context())[0]]
         assert planner.chains([after, before], context(1))[0]
         planner.end(ACTION, TOKENS)
-    assert set(planner.plan(FOLLOWING, [after, before], A - 2, A).widths) == {"after"}
+    assert set(planner.plan(FOLLOWING, [after, before], A - 2, A - 1).widths) == {"after"}
 
 
 def test_a_branch_counts_as_right_within_the_tolerance():
@@ -277,20 +277,71 @@ def test_whoever_has_nothing_to_say_in_later_passes_does_not_hide_how_others_far
     for _ in range(60):
         act(alone, [refine])
         act(beside, drafters)
-    assert beside.plan(FOLLOWING, drafters, A - 2, A) == alone.plan(FOLLOWING, [refine], A - 2, A)
+    assert beside.plan(FOLLOWING, drafters, A - 2, A - 1) == alone.plan(FOLLOWING, [refine], A - 2, A - 1)
 
 
 def test_passes_that_follow_a_miss_are_counted():
     planner, never = Planner(CPU), Right("never", None, widest=1)
-    before = planner.plan(FOLLOWING, [never], A - 2, A).seconds
+    before = planner.plan(FOLLOWING, [never], A - 2, A - 1).seconds
     for _ in range(100):
         planner.begin(EXACT, A - 1)
-        for _ in range(A):
-            planner.passed()
+        for known in range(1, A + 1):
+            if known == 2:
+                planner.chains([never], context(1))
+            planner.passed(known)
         planner.end(ACTION, TOKENS)
         planner.plan(OPENING, [never], A - 1, A)
     planner._plans.clear()
-    assert planner.plan(FOLLOWING, [never], A - 2, A).seconds > before + 3 * CPU.later[0]
+    assert planner.plan(FOLLOWING, [never], A - 2, A - 1).seconds > before + 3 * CPU.later[0]
+
+
+DEAR_ROWS = PassCosts((0, 64), (10.0, 110.0), (6.0, 106.0))
+
+
+def decode(planner, drafter, depth):
+    """One action with drafts of at most ``depth``: branches that each pass verified."""
+    planner.begin(EXACT, depth)
+    verified, known = [], 0
+    while known < A:
+        count, chains = min(depth, A - 1 - known), []
+        if count:
+            told = DraftContext(known, count, 64, (0,) * A, TOKENS, emitted=tuple(ACTION[:known]))
+            chains, _, _ = planner.chains([drafter], told)
+        verified.append(len(chains))
+        known += count + 1 if ACTION[known : known + count] in [chain for _, chain in chains] else 1
+        planner.passed(known)
+    planner.end(ACTION, TOKENS)
+    return verified
+
+
+def test_drafts_that_end_before_the_action_does_were_taken_for_all_of_it():
+    """With ``draft_depth`` 3 a pass was thought to leave nothing to do, or three passes of seven: useless branches were
+    verified in every action, and four dear ones where a plain pass for each token is cheaper.
+    """
+    for depth, place in ((3, None), (1, None), (3, 3), (1, 3)):
+        planner, drafter = Planner(DEAR_ROWS), Right("a", place)
+        verified = [decode(planner, drafter, depth) for _ in range(100)][-1]
+        assert verified == [0] * A, (depth, place)
+        assert planner.plan(OPENING, [drafter], depth, A).seconds == 10.0 + (A - 1) * 6.0
+
+
+def test_what_is_expected_of_drafts_that_end_before_the_action_does_covers_all_of_its_passes():
+    for depth, branches in ((1, [1, 1, 1, 0]), (2, [1, 1, 0]), (3, [1, 1]), (6, [1])):
+        planner, drafter, passes = Planner(CPU), Right("a", 0, widest=1), len(branches)
+        for _ in range(64 * REVIEW):
+            verified = decode(planner, drafter, depth)
+        assert verified == branches
+        plan = planner.plan(OPENING, [drafter], depth, A)
+        assert plan.hit > 0.85, "judged as far as it goes"
+        assert 10 + (passes - 1) < plan.seconds < 10 + (passes - 1) + 0.3 * passes + 1
+
+
+def test_only_passes_for_what_the_second_one_drafted_follow_its_miss():
+    """Three more for the three dimensions that it drafted, not six for all that was left."""
+    planner, never = Planner(CPU), Right("never", None, widest=1)
+    for _ in range(100):
+        decode(planner, never, 3)
+    assert planner._further() == pytest.approx((64 * 3 + 8) / 72)
 
 
 def test_a_plan_never_has_more_rows_than_a_pass():
