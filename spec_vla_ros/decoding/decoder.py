@@ -6,7 +6,7 @@ at radius 0.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from torch import Tensor
@@ -17,7 +17,7 @@ from spec_vla_ros.policy_types import DecodeReport, DecodeSettings
 from spec_vla_ros.tolerance import Tolerance
 
 from .acceptance import UNLIMITED
-from .drafters import DraftContext, Drafter, Observation, Refine, SecondLook
+from .drafters import DraftContext, Drafter, Observation, Refine, SecondLook, branches_of
 from .drafters.habits import Habits
 from .planner import Planner
 from .tree import ROOT, DraftTree
@@ -177,7 +177,7 @@ def decode_speculative(
 def _grow(
     drafters: Sequence[Drafter], context: DraftContext, planner: Planner | None, learn: bool, fixed: bool
 ) -> DraftTree:
-    """The branches of the drafters in one tree, each cut before anything that is not an action token.
+    """The branches of the drafters in one tree.
 
     ``fixed``: the operator has chosen the width.
     """
@@ -185,29 +185,14 @@ def _grow(
         return DraftTree()
     if planner is not None:
         planned, more, room = planner.chains(drafters, context, learn)
-        chains = _cut(planned, context)
-        tree = DraftTree.of(chains, TREE_ROWS, whole=True)
-        return DraftTree.of([*chains, *_cut(more, context)], room, whole=True) if more and len(tree) < room else tree
-    contexts = [context if fixed else context.with_width(drafter.widest) for drafter in drafters]
+        tree = DraftTree.of(planned, TREE_ROWS, whole=True)
+        return DraftTree.of([*planned, *more], room, whole=True) if more and len(tree) < room else tree
     proposed = [
-        (drafter.name, chain)
-        for drafter, told in zip(drafters, contexts, strict=True)
-        for chain in drafter.propose(told)
+        (drafter.name, branch)
+        for drafter in drafters
+        for branch in branches_of(drafter, context if fixed else context.with_width(drafter.widest))
     ]
-    return DraftTree.of(_cut(proposed, context), TREE_ROWS)
-
-
-def _cut(proposed: Iterable[tuple[str, Sequence[int]]], context: DraftContext) -> list[tuple[str, list[int]]]:
-    """The branches up to the first id that is no action token."""
-    chains = []
-    for name, proposal in proposed:
-        chain = []
-        for token in list(proposal)[: context.count]:
-            if not context.tokens.is_action(token):
-                break
-            chain.append(int(token))
-        chains.append((name, chain))
-    return chains
+    return DraftTree.of(proposed, TREE_ROWS)
 
 
 def _second_thoughts(tree: DraftTree, verdict: Verdict, last: int, tokens: ActionTokens) -> tuple[int, ...]:

@@ -22,7 +22,7 @@ from spec_vla_ros.openvla.action_tokens import ActionTokens
 from spec_vla_ros.tolerance import Tolerance
 
 from .costs import PassCosts
-from .drafters import DraftContext, Drafter
+from .drafters import DraftContext, Drafter, branches_of
 from .tree import TREE_ROWS
 
 WIDTHS = (1, 2, 3, 4, 5, 6, 8, 10, 12, 16, 20, 24, 28, 32, 40, 48, 56, 64)  # branches of one drafter that are compared
@@ -119,18 +119,19 @@ class Planner:
         plan = self.plan(phase, drafters, context.count, len(context.radii) - context.first)
         if learn and self._passes == 1:
             self._end = context.first + context.count + 1
-        found: dict[str, Sequence[Sequence[int]]] = {}
+        found: dict[str, list[list[int]]] = {}
         for drafter in drafters:
             used = plan.widths.get(drafter.name, 0)
             reviewed = learn and self._learns and self._actions % (REVIEW_DEAR if self._dear(drafter) else REVIEW) == 0
             if not (used or reviewed):
                 continue
             all_ = reviewed or drafter.one_width or (plan.room > plan.rows and not self._dear(drafter))
-            found[drafter.name] = drafter.propose(context.with_width(drafter.widest if all_ else used))
+            told = context.with_width(drafter.widest if all_ else used)
+            found[drafter.name] = branches_of(drafter, told)[:TREE_ROWS]  # more than that there is no room for
             if reviewed and found[drafter.name]:  # who has nothing to go on is not judged by it
                 self._asked.append(_Asked(phase, drafter.name, context.first, context.count, found[drafter.name]))
-        planned = [(name, list(chain)) for name, width in plan.widths.items() for chain in found[name][:width]]
-        more = [(name, list(chain)) for name, width in plan.widths.items() for chain in found[name][width:]]
+        planned = [(name, chain) for name, width in plan.widths.items() for chain in found[name][:width]]
+        more = [(name, chain) for name, width in plan.widths.items() for chain in found[name][width:]]
         return planned, more, plan.room
 
     def passed(self, known: int) -> None:
@@ -328,23 +329,21 @@ def _rows(chains: Sequence[Sequence[int]]) -> np.ndarray:
     for chain in chains:
         nodes.update(tuple(chain[: depth + 1]) for depth in range(len(chain)))
         sizes.append(len(nodes))
-    return np.array([sizes[min(width, len(sizes)) - 1] if sizes else 0 for width in WIDTHS])
+    return np.array([sizes[min(width, len(sizes)) - 1] for width in WIDTHS])
 
 
 def _gaps(
     chains: Sequence[Sequence[int]], action: Sequence[int], radii: np.ndarray, tokens: ActionTokens
 ) -> np.ndarray:
-    """(branches, dimensions) bins between each branch and ``action``; beyond everything where there is no token, and at
+    """(branches, dimensions) bins between each branch and ``action``; beyond everything where it is too short, and at
     least 1 where ``radii`` is 0 and the ids differ, although two of them share the topmost bin.
     """
-    gaps, wanted = np.full((max(len(chains), 1), len(action)), tokens.bins), np.array(action, dtype=int)
-    whole = [place for place, chain in enumerate(chains) if len(chain) >= len(action)]
+    gaps, wanted = np.full((len(chains), len(action)), tokens.bins), np.array(action)
+    whole = [place for place, chain in enumerate(chains) if len(chain) == len(action)]
     if whole:
-        ids = np.array([list(chains[place])[: len(action)] for place in whole])
-        real = ((ids >= tokens.first) & (ids < tokens.vocab_end)).all(1)
-        top = tokens.vocab_end - 1
-        apart = np.abs(np.minimum(top - ids[real], tokens.bins - 1) - np.minimum(top - wanted, tokens.bins - 1))
-        gaps[np.array(whole)[real]] = np.maximum(apart, (ids[real] != wanted) & (radii == 0))
+        ids, lowest = np.array([chains[place] for place in whole]), tokens.first + 1
+        apart = np.abs(np.maximum(ids, lowest) - np.maximum(wanted, lowest))
+        gaps[whole] = np.maximum(apart, (ids != wanted) & (radii == 0))
     return gaps
 
 

@@ -125,6 +125,19 @@ def prefixes_of(proposals, count):
     return names
 
 
+def whole_prefixes_of(planned, more, room):
+    """The same where a branch that does not fit is left out: those that are planned in as many rows as there are, and
+    ``more`` of them in ``room``.
+    """
+    names = {}
+    for rows, branches in ((ROWS, planned), (room, more)):
+        for name, chain in branches:
+            new = [tuple(chain[: end + 1]) for end in range(len(chain))]
+            if len({*names, *new}) <= rows:
+                names |= {prefix: name for prefix in new if prefix not in names}
+    return names
+
+
 def standing(say, kept, names, radii, costs, budget):
     """The prefix that wins."""
     best, rank = NOWHERE, (0, 0)
@@ -161,7 +174,9 @@ def second_thoughts(say, kept, names, accepted):
 
 
 def decoded_from_scratch(model, settings, tolerance, propose, note):
-    """Tokens and figures of the report. ``propose``: of a pass; ``note``: is told what is known before it."""
+    """Tokens and figures of the report. ``propose``: the prefixes that a pass verifies, and whose; it is told how many
+    dimensions are wanted, and the tokens that are looked at a second time. ``note``: is told what is known before it.
+    """
     say = model.say
     dimensions, costs = tolerance.action_dim, tolerance.costs
     limit = budget = UNLIMITED if tolerance.budget is None else tolerance.budget
@@ -174,10 +189,7 @@ def decoded_from_scratch(model, settings, tolerance, propose, note):
         count = min(settings.draft_depth, dimensions - 1 - first)
         told = {"first": first, "count": count, "emitted": tuple(emitted), "rows": tuple(kept), "radii": bins}
         note(**told, rejected=rejected, budget=budget, states=states)
-        proposals = propose() if count > 0 else []
-        if second is not None and count > 0:
-            proposals = [*proposals, ("second_look", [second[first:]])]
-        names = prefixes_of(proposals, count)
+        names = propose(count, None if second is None else second[first:]) if count > 0 else {}
         prefix = standing(say, kept, names, bins[first:], costs[first:], budget)
         before = tuple(kept)
         settled = len(model.prompt) + len(before) - 1 if before else 0

@@ -482,3 +482,32 @@ def test_a_second_look_goes_on_from_what_it_rejected():
     assert decoded.report.drafter_per_pass[:3] == ("script", "second_look", "refine+second_look")
     assert decoded.report.token_source == ("verifier", "second_look", "verifier", "refine", "verifier")
     assert decoded.report.verifier_passes == 3
+
+
+# -- a word after a prefix that is only nearly the model's own
+
+
+def astray(word_at):
+    """The model says 100, 60, 70, 7, but after 103 other things, and the choice number ``word_at`` is a word then."""
+    off = [((103,), 50), ((103, None), 20), ((103, None, None), 30)]
+    off[word_at - 1] = (off[word_at - 1][0], None)
+    return Table(((), 100), *off, ((100,), 60), ((100, 60), 70), ((100, 60, 70), 7), ((100, None), 80), *ANYTHING)
+
+
+@pytest.mark.parametrize("branch", [[103, 50, 20], [103, 50, NO_ACTION], [103, NO_ACTION, 20]])
+@pytest.mark.parametrize("word_at", [1, 2, 3])
+@pytest.mark.parametrize("emit", ["draft", "verifier"])
+def test_what_is_decoded_exactly_after_a_word_begins_with_the_models_own_token_and_not_with_the_drafted_one(
+    emit, word_at, branch
+):
+    """The first drafted token was within the radius: it must not stay in front of what follows another one."""
+    table, drafter = astray(word_at), Script([branch])
+    decoded = decode(table, drafter, emit=emit, second_look=0.5)
+    assert bins_of(decoded.tokens) == (100, 60, 70, 7)
+    assert decoded.tokens == decode_autoregressive(astray(word_at), PROMPT, 4, GREEDY).tokens
+    report = decoded.report
+    restart = next(place for place, (_, radii, _) in enumerate(table.runs) if radii and not any(radii))
+    assert report.verifier_passes == len(table.runs) > restart > 0
+    assert len(drafter.contexts) <= restart, "nobody but second thoughts drafts from there on"
+    assert (report.token_source[0], report.token_source[-1]) == ("verifier", "verifier")
+    assert report.max_accepted_distance == 3, "of the draft that stood before it"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from types import MappingProxyType
 
-from .base import DraftContext, Drafter, Looked, Observation
+from .base import DraftContext, Drafter, Looked, Observation, branches_of
 from .forecast import Forecast
 from .hold import Hold
 from .refine import Refine
@@ -29,6 +29,7 @@ __all__ = [
     "Observation",
     "Refine",
     "SecondLook",
+    "branches_of",
     "make_drafters",
 ]
 

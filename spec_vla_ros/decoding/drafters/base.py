@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import operator
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, Protocol
@@ -107,7 +108,8 @@ class DraftContext:
 
 class Drafter:
     """Guesses the next tokens of an action. Wrong guesses cost rows of a pass, never correctness: whatever ids
-    ``propose`` gives, a branch is cut before the first that is no action token. What it raises ends the inference.
+    ``propose`` gives, a branch is cut before the first that is no action token (:func:`branches_of`). What it raises
+    ends the inference.
 
     ``from_verifier``: builds on what the verifier said during this very action, so its branches come first.
     ``opening_only``: has nothing to say once a pass of this action has run.
@@ -134,3 +136,21 @@ class Drafter:
         on; empty for no guess.
         """
         raise NotImplementedError
+
+
+def branches_of(drafter: Drafter, context: DraftContext) -> list[list[int]]:
+    """What ``drafter`` proposes, each branch as far as it is wanted, and only up to what is no action token."""
+    return [_beginning(branch, context) for branch in drafter.propose(context)]
+
+
+def _beginning(branch: Sequence[int], context: DraftContext) -> list[int]:
+    ids = []
+    for token in list(branch)[: context.count]:
+        try:
+            token = operator.index(token)
+        except TypeError:  # 1.5, None, a word
+            break
+        if not context.tokens.is_action(token):
+            break
+        ids.append(token)
+    return ids
