@@ -156,21 +156,20 @@ class OpenVLAPolicy:
 
     def _measured(self, instruction: str) -> PassCosts:
         from .decoding import costs, timing
-        from .decoding.drafters import Observation, make_drafters
-        from .decoding.presets import AUTO, resolve
+        from .decoding.drafters import TRAINING_FREE, Observation, make_drafters
 
+        drafters = make_drafters((*TRAINING_FREE, *self.trained), self.trained)
         with self._torch.inference_mode():
             patches = self._see().clone()
             ids = self._torch.tensor([self._prompt(instruction)[1]], device=self.loaded.model.device)
             text = self.loaded.model.language_model.embed(ids)
             prompt = self._torch.cat([text[:, :1], patches, text[:, 1:]], dim=1)
             about = timing.about(self.loaded, self._verifier, self.trained, -(-prompt.shape[1] // 32) * 32)
+            setting = self._verifier, drafters, Observation(patches, text, prompt), self.action_dim
             known = costs.load(about)
-            if known is not None and timing.agree(known, self._verifier, prompt.shape[1]):
+            if known is not None and timing.agree(known, *setting):
                 return known
-            names = resolve(DecodeSettings(preset=AUTO), self.trained).drafters
-            drafters = make_drafters(names, self.trained)
-            measured = timing.measure(self._verifier, drafters, Observation(patches, text, prompt), self.action_dim)
+            measured = timing.measure(*setting)
         costs.save(about, measured)
         return measured
 

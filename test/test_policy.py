@@ -2,7 +2,6 @@
 
 import subprocess
 import sys
-from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -116,7 +115,7 @@ def test_what_passes_take_is_measured_once_and_kept(loaded, tmp_path, monkeypatc
     table = first.planner(TEXT).costs
     assert 0 < min(table.first) <= max(table.first) < 60
     assert 0 < min(table.later) <= max(table.later) < 60
-    assert set(table.drafting) == {"refine", "hold", "sweep", "forecast"}
+    assert set(table.drafting) == {"refine", "hold", "velocity", "sweep", "forecast"}
     assert min(min(both) for both in table.drafting.values()) > 0
     first.warm_up(TEXT)
     second = OpenVLAPolicy(loaded)
@@ -126,31 +125,13 @@ def test_what_passes_take_is_measured_once_and_kept(loaded, tmp_path, monkeypatc
     assert len(measured) == 2
 
 
-def test_a_table_that_is_far_from_what_a_pass_takes_now_is_not_believed(loaded):
-    class Timed:
-        def time_pass(self, rows, prompt_rows=None):
-            return (2.0 if prompt_rows else 1.0) + rows / 64
-
-    table = PassCosts((0, 64), (2.0, 3.0), (1.0, 2.0))
-    assert timing.agree(table, Timed(), 40)
-    for wrong in (
-        {"first": (3.1, 3.2)},
-        {"first": (1.3, 3.0)},
-        {"first": (2.0, 5.0)},
-        {"later": (0.5, 2.0)},
-        {"later": (1, 4)},
-    ):
-        assert not timing.agree(replace(table, **wrong), Timed(), 40), wrong
-    near = replace(table, first=(2.9, 3.9), later=(0.7, 1.4))
-    assert timing.agree(near, Timed(), 40)
-
-
 def test_without_a_folder_to_keep_it_in_it_is_measured_each_time(loaded, tmp_path, monkeypatch):
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
     policy = OpenVLAPolicy(loaded)
     policy.warm_up(TEXT)
-    assert policy.infer(next(frames(1)), TEXT, DecodeSettings(preset="auto")).report.verifier_passes <= 7
+    report = policy.infer(next(frames(1)), TEXT, DecodeSettings(preset="auto", second_look=0.0)).report
+    assert report.verifier_passes <= 7
 
 
 def test_an_action_that_was_measured_before_it_is_the_same_action(loaded, tmp_path, monkeypatch):

@@ -5,10 +5,12 @@ from __future__ import annotations
 import hashlib
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
 import spec_vla_ros
 from spec_vla_ros.openvla.action_tokens import ActionTokens
@@ -21,10 +23,10 @@ from .fixed_shapes import TREE_SIZES
 from .verifier import Verifier
 
 ROUNDS = 2  # through all sizes: what disturbs one moment shall not make one size look dear
-TIMED = 5  # answers of a drafter of which the least counts
+TIMED = 6  # answers of a drafter of which the least counts; the first one builds what is missing
 RAMP = 8  # actions that drafters may look back on while they are timed
 RADIUS = 9  # bins; the usual one
-ALIKE = 1.5  # times
+ALIKE, LITTLE = 1.5, 0.01  # times; and of the pass over the prompt, which decides nothing
 SLOW = 0.5  # s
 
 
@@ -72,54 +74,70 @@ def measure(verifier: Verifier, drafters: Sequence[Drafter], observation: Observ
     )
 
 
-def agree(costs: PassCosts, verifier: Verifier, prompt_rows: int) -> bool:
-    """Whether a pass takes about as long as a table from an earlier time says: it may have been measured while
-    something else kept the device busy. What is in the verifier's cache is lost.
+def agree(
+    costs: PassCosts, verifier: Verifier, drafters: Sequence[Drafter], observation: Observation, action_dim: int
+) -> bool:
+    """Whether a table from an earlier time has all of ``drafters``, and they and a pass take about as long as it says:
+    it may have been measured while something else kept the device busy. What is in the verifier's cache is lost.
     """
-    last = costs.rows[-1]
-    now = (
+    if not all(drafter.name in costs.drafting for drafter in drafters):
+        return False  # whoever is missing would count as free
+    last, prompt_rows = costs.rows[-1], observation.prompt.shape[1]
+    then = [costs.first[0], costs.first[-1], costs.later[0], costs.later[-1]]
+    now = [
         verifier.time_pass(0, prompt_rows=prompt_rows),
         verifier.time_pass(last, prompt_rows=prompt_rows),
         verifier.time_pass(0),
         verifier.time_pass(last),
-    )
-    then = (costs.first[0], costs.first[-1], costs.later[0], costs.later[-1])
-    return all(a <= ALIKE * b and b <= ALIKE * a for a, b in zip(now, then, strict=True))
+    ]
+    for drafter in drafters:
+        then += costs.drafting[drafter.name]
+        now += time_drafting(drafter, verifier.tokens, observation, action_dim)
+    little = LITTLE * now[0]
+    return all(a <= ALIKE * b + little and b <= ALIKE * a + little for a, b in zip(now, then, strict=True))
+
+
+@dataclass(frozen=True)
+class _Settled:
+    """As many states as the pass over the prompt leaves: its own rows, which are as good to compute with."""
+
+    hidden: Tensor
 
 
 def time_drafting(
     drafter: Drafter, tokens: ActionTokens, observation: Observation, action_dim: int
 ) -> tuple[float, float]:
-    """Seconds of asking for one branch and for all. Who needs the states of a pass is not timed: it counts as 0."""
+    """Seconds of asking for one branch and for all: of a new image, and of who builds on the verifier after a pass that
+    settled one token.
+    """
     first = 1 if drafter.from_verifier else 0
-    middle = tokens.bins // 2
     # Of a motion that changes a little, so that nothing is ruled out and nothing is sure.
-    history = [
-        tokens.to_ids([middle + 5 * step + 3 * dim for dim in range(action_dim)]).tolist() for step in range(RAMP)
-    ]
-    said = tokens.to_ids([middle + 5 * RAMP] * action_dim).tolist()
-    context = DraftContext(
-        first=first,
-        count=max(action_dim - 1 - first, 1),
-        width=1,
-        radii=[RADIUS] * (action_dim - 1) + [0],
-        tokens=tokens,
-        history=history,
-        emitted=said[:first],
-        rejected=said[first:-1] if first else (),
-        habits=_usual(action_dim, tokens.bins),
-    )
+    middle = tokens.bins // 2
+    *history, said = (tokens.to_ids([middle + 5 * step] * action_dim).tolist() for step in range(RAMP + 1))
     widths = (drafter.widest,) if drafter.one_width else (1, drafter.widest)
-    times = []
+    times, habits = [], _usual(action_dim, tokens.bins)
     for width in widths:
+        context = DraftContext(
+            first=first,
+            count=max(action_dim - 1 - first, 1),
+            width=width,
+            radii=[RADIUS] * (action_dim - 1) + [0],
+            tokens=tokens,
+            history=history,
+            emitted=said[:first],
+            rejected=said[first:-1] if first else (),
+            states=_Settled(observation.prompt) if first else None,
+            rows=said[:first],
+            habits=habits,
+        )
         taken = []
-        for _ in range(TIMED + 1):
+        for _ in range(TIMED):
             began = time.perf_counter()
             drafter.begin(observation)
-            context.habits.begin()
-            drafter.propose(context.with_width(width))
+            habits.begin()
+            drafter.propose(context)
             taken.append(time.perf_counter() - began)
-        times.append(min(taken[1:]))  # the first one builds what is missing
+        times.append(min(taken))
     drafter.begin(None)
     return times[0], times[-1]
 

@@ -10,6 +10,7 @@ import torch
 from safetensors.torch import save_file
 from speculating import decode_speculative
 
+from spec_vla_ros.decoding.costs import PassCosts
 from spec_vla_ros.decoding.decoder import decode_autoregressive
 from spec_vla_ros.decoding.drafters import DraftContext, Observation, make_drafters
 from spec_vla_ros.decoding.drafters.eagle import NODES, Eagle, eagle_slots
@@ -17,6 +18,8 @@ from spec_vla_ros.decoding.drafters.vision import Vision, modes
 from spec_vla_ros.decoding.heads.eagle_head import EagleHead
 from spec_vla_ros.decoding.heads.store import load_eagle_head, load_vision_head, save_head, trained_drafters
 from spec_vla_ros.decoding.heads.vision_head import VisionHead, VisionHeadConfig
+from spec_vla_ros.decoding.planner import Planner
+from spec_vla_ros.decoding.timing import time_drafting
 from spec_vla_ros.decoding.tree import DraftTree
 from spec_vla_ros.decoding.verifier import Verifier, cache_slots
 from spec_vla_ros.errors import CheckpointError
@@ -274,6 +277,26 @@ def test_the_widest_tree_is_as_deep_as_it_may_be(verifier):
     assert levels[1] < depth, "a cache that is too small makes the tree flatter and nothing worse"
 
 
+@torch.inference_mode()
+def test_a_head_that_was_not_asked_in_the_pass_before_has_nothing_to_say(verifier, heads):
+    """The planner may leave it out of a pass: states of fewer rows than were settled stopped the inference."""
+    eagle, seen = heads["eagle"], observe(verifier, 6)
+    first = verifier.run(seen.prompt, 0)
+    rows = [first.greedy[0]]
+    second = verifier.run(rows[0], seen.prompt.shape[1])
+    rows.append(second.greedy[0])
+    third = verifier.run(rows[1], seen.prompt.shape[1] + 1)
+    eagle.begin(seen)
+    assert eagle.propose(context(first=2, count=4, states=second, rows=rows)) == []
+    assert eagle.propose(context(first=3, count=3, states=third, rows=[*rows, third.greedy[0]])) == []
+    eagle.begin(seen)
+    first = verifier.run(seen.prompt, 0)
+    assert eagle.propose(context(first=1, count=5, states=first, rows=rows[:1])), "a new action is a new beginning"
+    verifier.run(rows[0], seen.prompt.shape[1])
+    third = verifier.run(rows[1], seen.prompt.shape[1] + 1)
+    assert eagle.propose(context(first=3, count=3, states=third, rows=[*rows, third.greedy[0]])) == []
+
+
 def test_fewer_tokens_than_branches_are_all_drafted(verifier):
     few = ActionTokens(CONFIG.action_vocab_end, 5)
     torch.manual_seed(6)
@@ -306,6 +329,38 @@ def test_modes_are_bins_however_wide_the_windows_and_few_the_bins(radius, count,
     assert found.shape == mass.shape == (3, count)
     assert ((found >= 0) & (found < bins)).all()
     assert (mass >= 0).all()
+
+
+@pytest.mark.parametrize("name", ["vision", "eagle"])
+def test_what_a_head_takes_is_timed_while_it_drafts(verifier, heads, name, monkeypatch):
+    """``eagle`` was never asked to: it had no states to draft from, and counted as free."""
+    head, drafted = heads[name], []
+    propose = head.propose
+    monkeypatch.setattr(
+        head, "propose", lambda context: drafted.append((context.width, propose(context))) or drafted[-1][1]
+    )
+    one, all_ = time_drafting(head, TOKENS, observe(verifier, 4), A)
+    assert min(one, all_) > 0
+    assert all(len(branches) >= width for width, branches in drafted)
+    assert all(branches and all(branches) for _, branches in drafted)
+    assert max(len(branch) for _, branches in drafted for branch in branches) == (5 if name == "eagle" else 6)
+
+
+def test_the_automatic_tree_may_leave_heads_out_of_any_pass(verifier, heads):
+    """Where asking the eagle head paid in the third pass only, the inference ended with an exception."""
+    drafters, spent = make_drafters(("eagle", "refine", "vision", "hold"), heads), set()
+    for number, cost in enumerate((0.0, 0.05, 0.4, 5.0)):
+        planner = Planner(PassCosts((0, 64), (1.0, 3.0), (1.0, 3.0), drafting={"eagle": (cost, cost)}))
+        for seed in range(12):
+            seen = observe(verifier, seed)
+            greedy = decode_autoregressive(verifier, seen.prompt, A, DecodeSettings(decoder="autoregressive"))
+            settings = DecodeSettings(acceptance_radius=0, draft_depth=(6, 2, 6, 3)[number])
+            history = [greedy.tokens] if seed % 2 else ()
+            decoded = decode_speculative(verifier, seen.prompt, A, drafters, settings, history, seen, planner)
+            assert decoded.tokens == greedy.tokens
+            spent |= {(number, "eagle" in names) for names in decoded.report.drafter_per_pass}
+    assert (0, True) in spent
+    assert (3, True) not in spent, "what is dear and seldom right is left"
 
 
 # -- files

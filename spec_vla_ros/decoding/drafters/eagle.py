@@ -58,10 +58,13 @@ class Eagle(Drafter):
 
     @torch.inference_mode()
     def propose(self, context: DraftContext) -> Sequence[Sequence[int]]:
-        """The branches of the tree, the likeliest leaf first."""
+        """The branches of the tree, the likeliest leaf first; nothing where it was not asked behind every pass."""
         if context.states is None or self._observation is None:
             return []
-        state = self._catch_up(context)
+        states = context.states.hidden
+        if self._rows + states.shape[1] != self._observation.prompt.shape[1] + len(context.rows) - 1:
+            return []  # the states of an earlier pass are gone
+        state = self._catch_up(context, states)
         width = min(context.width, NODES, context.tokens.n_bins)
         parents, tokens, scores = self._expand(state, context, width)
         keep = sorted(sorted(range(len(tokens)), key=lambda n: -scores[n])[:NODES])
@@ -70,9 +73,9 @@ class Eagle(Drafter):
         tree = DraftTree(tuple(tokens), tuple(parents))
         return [[tokens[node] for node in tree.path(leaf)] for leaf in leaves]
 
-    def _catch_up(self, context: DraftContext) -> Tensor:
+    def _catch_up(self, context: DraftContext, states: Tensor) -> Tensor:
         """Feed the rows that the verifier has settled since; the estimate (1, 1, H) after the last of them."""
-        prompt, states = self._observation.prompt, context.states.hidden
+        prompt = self._observation.prompt
         kept = self.model.language_model.embed(torch.tensor([list(context.rows)], device=prompt.device))
         embeds = torch.cat([prompt, kept], dim=1)[:, self._rows + 1 :]
         end = self._rows + states.shape[1]
