@@ -9,7 +9,6 @@ from __future__ import annotations
 import bisect
 import hashlib
 import json
-import math
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -17,12 +16,14 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from spec_vla_ros.foreign_text import shortened
 from spec_vla_ros.outputs import OutputError, write_text
 
 from .tree import TREE_ROWS
 
 ROWS = (0, 6, 16, 32, TREE_ROWS)  # drafted rows of the passes that are timed where every pass has its own size
-LONGEST = 600.0  # s; no pass takes that long
+LONGEST = 600.0  # s; no pass takes longer
+LARGEST = 1 << 20  # bytes of a file; a table has less than a thousandth of that
 
 
 @dataclass(frozen=True)
@@ -50,10 +51,10 @@ class PassCosts:
         if len(self.first) != len(sizes) or len(self.later) != len(sizes):
             raise ValueError("one time per size is needed")
         for value in (*self.first, *self.later):
-            if not (math.isfinite(value) and 0 < value <= LONGEST):
+            if not 0 < value <= LONGEST:  # NaN among them
                 raise ValueError(f"{value} s is no time of a pass")
         for value in (second for both in self.drafting.values() for second in both):
-            if not (math.isfinite(value) and 0 <= value <= LONGEST):
+            if not 0 <= value <= LONGEST:
                 raise ValueError(f"{value} s is no time of a draft")
 
     @classmethod
@@ -84,15 +85,15 @@ class PassCosts:
     def from_json(cls, data: Any) -> PassCosts:
         """The reverse; raises ``ValueError`` for anything else."""
         try:
-            lists = [data[name] for name in ("rows", "first", "later")]
-            if not (all(isinstance(values, list) for values in lists) and isinstance(data["steps"], bool)):
-                raise ValueError("not the times of passes: a list is none")
-            drafting = {str(name): (float(one), float(all_)) for name, (one, all_) in data["drafting"].items()}
-            rows, first, later = (
-                tuple(map(kind, values)) for kind, values in zip((int, float, float), lists, strict=True)
-            )
-            return cls(rows, first, later, data["steps"], drafting)
-        except (TypeError, KeyError, AttributeError, OverflowError) as error:
+            drafting = {name: (one, all_) for name, (one, all_) in data["drafting"].items()}
+            rows, first, later, steps = (data[name] for name in ("rows", "first", "later", "steps"))
+            times = [*first, *later, *(second for both in drafting.values() for second in both)]
+            wrong = [value for value in rows if type(value) is not int]
+            wrong += [value for value in times if type(value) not in (int, float)]
+            if wrong or type(steps) is not bool:
+                raise TypeError(f"{shortened(wrong or steps)} is of another kind")
+            return cls(tuple(rows), tuple(first), tuple(later), steps, drafting)
+        except (TypeError, KeyError, AttributeError) as error:
             raise ValueError(f"not the times of passes: {type(error).__name__}: {error}") from error
 
     def _by_rows(self, times: Sequence[float]) -> tuple[float, ...]:
@@ -116,15 +117,23 @@ def costs_folder() -> Path:
     return (home if home.is_absolute() else Path.home() / ".cache") / "spec_vla_ros" / "pass_times"
 
 
-def key_of(about: Mapping[str, Any]) -> str:
-    """Name of the table of what ``about`` describes."""
-    return hashlib.sha256(json.dumps(about, sort_keys=True).encode()).hexdigest()[:24]
+def _file_of(about: Mapping[str, Any], folder: Path | None) -> Path:
+    """The table of what ``about`` describes. Raises ``OSError`` where something else is in its place: reading a pipe,
+    or writing to it, never ends.
+    """
+    key = hashlib.sha256(json.dumps(about, sort_keys=True).encode()).hexdigest()
+    path = (folder or costs_folder()) / f"{key[:24]}.json"
+    if path.exists() and not path.is_file():
+        raise OSError(f"{path} is no file")
+    return path
 
 
 def load(about: Mapping[str, Any], folder: Path | None = None) -> PassCosts | None:
     """The table of exactly ``about``; None where there is none that can be read."""
     try:
-        path = (folder or costs_folder()) / f"{key_of(about)}.json"
+        path = _file_of(about, folder)
+        if path.stat().st_size > LARGEST:
+            return None
         data = json.loads(path.read_text(encoding="utf-8"))
         return PassCosts.from_json(data["costs"]) if data["about"] == dict(about) else None
     except (OSError, ValueError, TypeError, KeyError, RuntimeError):  # RecursionError is a RuntimeError, too
@@ -133,10 +142,9 @@ def load(about: Mapping[str, Any], folder: Path | None = None) -> PassCosts | No
 
 def save(about: Mapping[str, Any], costs: PassCosts, folder: Path | None = None) -> bool:
     """Keep a table; whether that was possible. Without it the next start takes a few seconds more."""
+    text = json.dumps({"about": dict(about), "costs": costs.to_json()}, indent=1) + "\n"
     try:
-        path = (folder or costs_folder()) / f"{key_of(about)}.json"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write_text(path, json.dumps({"about": dict(about), "costs": costs.to_json()}, indent=1) + "\n")
+        write_text(_file_of(about, folder), text)
     except (OSError, OutputError, RuntimeError):
         return False
     return True
