@@ -200,11 +200,11 @@ def test_where_nothing_can_be_kept_nothing_breaks(tmp_path):
 
 def test_a_user_without_a_home_measures_each_time(monkeypatch, tmp_path):
     """A container that runs as some number has none, and the node did not configure."""
+    monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
     monkeypatch.setattr(costs.Path, "home", lambda: (_ for _ in ()).throw(RuntimeError("no home")))
     assert costs.load(ABOUT) is None
     assert not costs.save(ABOUT, TABLE)
-    monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("XDG_CACHE_HOME", "relative/folder")
     assert not costs.save(ABOUT, TABLE), "which folder that is depends on where the node was started"
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import itertools
 import operator
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ if TYPE_CHECKING:  # names of drafters are wanted where torch is not loaded
     from torch import Tensor
 
     from .habits import Habits
+MANY = 256  # branches; a pass has room for 64 rows
 
 
 @dataclass(frozen=True)
@@ -139,8 +141,10 @@ class Drafter:
 
 
 def branches_of(drafter: Drafter, context: DraftContext) -> list[list[int]]:
-    """What ``drafter`` proposes, each branch as far as it is wanted, and only up to what is no action token."""
-    return [_beginning(branch, context) for branch in drafter.propose(context)]
+    """What ``drafter`` proposes, the first ``MANY`` branches, each as far as it is wanted, and only up to what is no
+    action token.
+    """
+    return [_beginning(branch, context) for branch in itertools.islice(drafter.propose(context), MANY)]
 
 
 def _beginning(branch: Sequence[int], context: DraftContext) -> list[int]:
