@@ -79,7 +79,7 @@ class PassCosts:
 
     def to_json(self) -> dict[str, Any]:
         """For a file."""
-        return {**asdict(self), "drafting": dict(self.drafting)}
+        return asdict(self)
 
     @classmethod
     def from_json(cls, data: Any) -> PassCosts:

@@ -171,7 +171,7 @@ class Planner:
     def words(self, drafters: Sequence[Drafter], count: int, action_dim: int) -> str:
         """What is planned for both kinds of passes, and what each drafter alone would take in the first."""
         opening = self.plan(OPENING, drafters, count, action_dim)
-        following = self.plan(FOLLOWING, drafters, min(count, action_dim - 2), action_dim - 1)
+        following = self._rest(drafters, count, action_dim - 1)
         then = self._then(OPENING, drafters, count, action_dim)
         alone = [
             self._best(OPENING, [drafter], count, action_dim, then) for drafter in drafters if not drafter.from_verifier
@@ -203,7 +203,11 @@ class Planner:
         return hit, self.costs.later[0] * self._further() + hit
 
     def _after(self, drafters: Sequence[Drafter], count: int, left: int) -> float:
-        return self.plan(FOLLOWING, drafters, min(count, left - 1), left).seconds if left > 0 else 0.0
+        return self._rest(drafters, count, left).seconds if left > 0 else 0.0
+
+    def _rest(self, drafters: Sequence[Drafter], count: int, left: int) -> Plan:
+        """With drafts of at most ``count`` tokens for what is left; the last one is never drafted."""
+        return self.plan(FOLLOWING, drafters, min(count, left - 1), left)
 
     def _dear(self, drafter: Drafter) -> bool:
         return self.costs.ask(drafter.name, 1.0) > DEAR * self.costs.first[0]
@@ -218,8 +222,6 @@ class Planner:
         by_rows = np.array(self.costs.first_by_rows if opening else self.costs.later_by_rows)
         # Without drafts every further token is a pass of its own.
         best = Plan({}, 0, 0.0, float(by_rows[0] + (left - 1) * self.costs.later[0]), 0)
-        if count < 1:
-            return best
         sides = [
             self._side(phase, drafter, count)
             for drafter in drafters
@@ -234,12 +236,11 @@ class Planner:
                 hit = _hit(side, others)
                 seconds = asking + by_rows[rows.clip(max=TREE_ROWS)] + hit * then[0] + (1 - hit) * then[1]
                 saved = (best.seconds - seconds) / (rows - best.rows).clip(min=1)
-                full = (rows > TREE_ROWS) & (len(others) > 0 or side.width > 0)
-                saved[(side.widths <= side.width) | full] = 0.0
+                saved[(side.widths <= side.width) | (rows > TREE_ROWS)] = 0.0
                 place = int(saved.argmax())
                 if saved[place] > most + TIE:
                     most = float(saved[place])
-                    found = side, place, int(min(rows[place], TREE_ROWS)), float(hit[place]), float(seconds[place])
+                    found = side, place, int(rows[place]), float(hit[place]), float(seconds[place])
             if found is None:
                 break
             side, place, rows_now, hit_now, seconds_now = found

@@ -6,111 +6,19 @@ Tokens are written as bins; 100 is the token of bin 100.
 import random
 
 import pytest
-import torch
 from speculating import decode_speculative
+from tables import ANYTHING, GREEDY, NO_ACTION, PROMPT, SURE, TOKENS, Script, Table, bins_of, decode, ids_of, line
 
 from spec_vla_ros.decoding import decoder
-from spec_vla_ros.decoding.acceptance import UNLIMITED, best_node
+from spec_vla_ros.decoding.acceptance import UNLIMITED
+from spec_vla_ros.decoding.costs import PassCosts
 from spec_vla_ros.decoding.decoder import decode_autoregressive
-from spec_vla_ros.decoding.drafters import Drafter
 from spec_vla_ros.decoding.drafters.base import Observation
-from spec_vla_ros.decoding.tree import DraftTree, ancestors_of
-from spec_vla_ros.decoding.verifier import TREE_ROWS, Verdict
+from spec_vla_ros.decoding.planner import Planner
+from spec_vla_ros.decoding.verifier import TREE_ROWS
 from spec_vla_ros.errors import NonActionTokenError
-from spec_vla_ros.openvla.action_tokens import ActionTokens
 from spec_vla_ros.policy_types import DecodeSettings
 from spec_vla_ros.tolerance import Tolerance
-
-TOKENS = ActionTokens()
-PROMPT = torch.zeros(1, 5, 2)
-GREEDY = DecodeSettings(decoder="autoregressive", emit="draft")
-NO_ACTION = 17  # an id
-SURE = 9.0  # nats
-ANYTHING = [([None] * n, 250) for n in range(8)]  # what a model says where the test does not care
-
-
-def ids_of(bins):
-    return tuple(TOKENS.vocab_end - 1 - place for place in bins)
-
-
-def bins_of(ids):
-    return tuple(TOKENS.vocab_end - 1 - token for token in ids)
-
-
-class Table:
-    """Stands in for the verifier. ``choices``: (bins before, choice) or (bins before, choice, margin in nats).
-
-    A bin before is a number, or None for any; of several that fit the first one holds.
-    """
-
-    tokens = TOKENS
-
-    def __init__(self, *choices):
-        self.choices, self.rows, self.runs = choices, [], []
-
-    def say(self, before):
-        for pattern, choice, *margin in self.choices:
-            fits = all(p is None or p == b for p, b in zip(pattern, before, strict=False))
-            if len(pattern) == len(before) and fits:
-                return choice, *(margin or [SURE])
-        raise AssertionError(f"nobody says what follows {before}")
-
-    def run(self, known, start, tree=DraftTree(), radii=(), budget=UNLIMITED, costs=()):  # noqa: B008 - frozen
-        """One pass, with a cache that forgets what lies behind ``start`` and must not have a gap before it."""
-        settled = PROMPT.shape[1]
-        if isinstance(known, int):
-            place = start - settled
-            assert 0 <= place <= len(self.rows), "rows without a gap"
-            self.rows = [*self.rows[:place], *bins_of([known])]
-        else:
-            assert (known is PROMPT, start) == (True, 0)
-            self.rows = []
-        assert len(radii) >= max(tree.depths, default=-1) + 1
-        paths = [[], *(tree.path(node) for node in range(len(tree)))]
-        said = [self.say((*self.rows, *bins_of(tree.tokens[n] for n in path))) for path in paths]
-        greedy = [ids_of([choice])[0] if choice is not None else NO_ACTION for choice, _ in said]
-        parents = torch.tensor(tree.parents, dtype=torch.long) + 1
-        node = best_node(
-            torch.tensor(tree.tokens, dtype=torch.long),
-            torch.tensor(greedy)[parents],
-            torch.tensor([radii[depth] for depth in tree.depths], dtype=torch.long),
-            ancestors_of(parents, len(tree)),
-            TOKENS,
-            budget,
-            torch.tensor([costs[depth] for depth in tree.depths], dtype=torch.long),
-        )
-        path = tree.path(int(node))
-        self.rows += bins_of(tree.tokens[n] for n in path)
-        self.runs.append((tree, tuple(radii), budget))
-        return Verdict(greedy, [margin for _, margin in said], path, lambda: None, float(len(self.runs)))
-
-
-class Script(Drafter):
-    """Says what it is told to say, a list of branches for each pass, and remembers what it was told."""
-
-    name = "script"
-
-    def __init__(self, *passes, name="script"):
-        self.passes, self.contexts, self.begun, self.name = list(passes), [], [], name
-
-    def begin(self, observation):
-        self.begun.append(observation)
-
-    def propose(self, context):
-        self.contexts.append(context)
-        branches = self.passes.pop(0) if self.passes else []
-        return [[token if token == NO_ACTION else ids_of([token])[0] for token in branch] for branch in branches]
-
-
-def decode(table, *drafters, dimensions=4, **settings):
-    settings = DecodeSettings(**{"second_look": 0.0, "acceptance_radius": 9, **settings})
-    return decode_speculative(table, PROMPT, dimensions, drafters, settings)
-
-
-def line(*choices):
-    """A model that says ``choices`` whatever came before them."""
-    return Table(*(([None] * n, choice) for n, choice in enumerate(choices)))
-
 
 # -- one token per pass
 
@@ -511,3 +419,58 @@ def test_what_is_decoded_exactly_after_a_word_begins_with_the_models_own_token_a
     assert len(drafter.contexts) <= restart, "nobody but second thoughts drafts from there on"
     assert (report.token_source[0], report.token_source[-1]) == ("verifier", "verifier")
     assert report.max_accepted_distance == 3, "of the draft that stood before it"
+
+
+# -- the automatic tree
+
+
+class Listening(Planner):
+    """Keeps what it is told."""
+
+    def __init__(self):
+        super().__init__(PassCosts.free())
+        self.told = []
+
+    def begin(self, tolerance, depth):
+        self.told.append(("begin", tolerance.bins, depth))
+        super().begin(tolerance, depth)
+
+    def chains(self, drafters, context, learn=True):
+        self.told.append(("chains", context.first, learn))
+        return super().chains(drafters, context, learn)
+
+    def passed(self, known):
+        self.told.append(("passed", known))
+        super().passed(known)
+
+    def end(self, action, tokens):
+        self.told.append(("end", bins_of(action), tokens))
+        super().end(action, tokens)
+
+
+def test_a_planner_is_told_how_an_action_went_without_what_a_second_look_does():
+    planner, settings = Listening(), DecodeSettings(acceptance_radius=9, second_look=0.5, draft_depth=5)
+    decoded = decode_speculative(torn(), PROMPT, 4, [Script(NEAR)], settings, planner=planner)
+    assert planner.told == [
+        ("begin", (9, 9, 9, 0), 5),
+        *(("chains", 0, True), ("passed", 4), ("chains", 1, False)),
+        ("end", bins_of(decoded.tokens), TOKENS),
+    ]
+    planner.told.clear()
+    decode_speculative(line(100, 50, 200, 7), PROMPT, 4, [Script([[100, 90]], [[90]])], settings, planner=planner)
+    assert [told[1:] for told in planner.told if told[0] == "passed"] == [(2,), (3,), (4,)]
+    assert planner.told[0] == ("begin", (9, 9, 9, 0), 5)
+
+
+def test_a_width_of_the_operators_is_not_planned():
+    planner, drafter = Listening(), Script([[100, 50, 200]])
+    settings = DecodeSettings(acceptance_radius=9, draft_width=3)
+    report = decode_speculative(line(100, 50, 200, 7), PROMPT, 4, [drafter], settings, planner=planner).report
+    assert (planner.told, drafter.contexts[0].width, report.drafted_per_pass) == ([], 3, (3,))
+
+
+def test_without_a_planner_drafters_are_asked_for_all_that_they_have():
+    drafter = Script([[100, 50, 200]])
+    drafter.widest = 17
+    decode(line(100, 50, 200, 7), drafter, draft_width=0)
+    assert drafter.contexts[0].width == 17
