@@ -140,7 +140,7 @@ def decode_speculative(
             # A prefix that is only nearly the model's own has led it to a word. What plain decoding would say is found
             # without any tolerance, from the first token on, which follows the prompt alone.
             looked, drafters, radii, limit = True, (Refine(), SecondLook(said)), (0,) * action_dim, UNLIMITED
-            emitted, sources, margins, kept, rejected = said[:1], ["verifier"], margins[:1], said[:1], ()
+            emitted, sources, kept, rejected = said[:1], ["verifier"], said[:1], ()
             settled, start, budget, said = said[0], prompt.shape[1], limit, said[:1]
             continue
         emitted.append(_action(choice, len(emitted), tokens))
@@ -153,7 +153,7 @@ def decode_speculative(
         doubtful = distance > 0 and settings.emit == "verifier" and min(margins[1:], default=0.0) < settings.second_look
         if len(emitted) == action_dim and doubtful and not looked:
             looked, drafters = True, (Refine(), SecondLook(emitted))
-            emitted, sources, margins, kept, rejected = emitted[:1], ["verifier"], margins[:1], emitted[:1], ()
+            emitted, sources, kept, rejected = emitted[:1], ["verifier"], emitted[:1], ()
             said = said[:1]
             settled, start, budget = emitted[0], prompt.shape[1], limit  # distance goes on: the report is of all passes
     if planner is not None:

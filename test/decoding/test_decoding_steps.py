@@ -421,6 +421,15 @@ def test_what_is_decoded_exactly_after_a_word_begins_with_the_models_own_token_a
     assert report.max_accepted_distance == 3, "of the draft that stood before it"
 
 
+@pytest.mark.parametrize("emit", ["draft", "verifier"])
+def test_a_word_in_exact_decoding_as_well_is_refused(emit):
+    """And not decoded exactly once more, without end."""
+    table = Table(((), 100), ((103,), None), ((100,), 60), ((100, 60), None))
+    with pytest.raises(NonActionTokenError, match="dimension 2: the model chose token 17"):
+        decode(table, Script([[103]]), emit=emit)
+    assert len(table.runs) == 3
+
+
 # -- the automatic tree
 
 
