@@ -185,7 +185,7 @@ def test_the_safety_node_comes_and_goes_with_the_first_and_serves_nobody(rig):
     def present():
         return "act_safety" in one.probe.get_node_names()
 
-    assert not present()
+    one.until(lambda: not present(), 30, "the end of one before")
     assert one.node.trigger_configure() == SUCCESS
     one.until(present)
     services = one.probe.get_service_names_and_types() if hasattr(one.probe, "get_service_names_and_types") else []
