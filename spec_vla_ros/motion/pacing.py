@@ -19,7 +19,7 @@ SHORTEST = 0.02  # s of a step
 LONGEST = 2.0  # of its period, that a step is stretched to while its successor is awaited
 ANSWERS = 200  # that the estimate looks back on
 STEPS = 100  # that lateness and standstill look back on
-SHARE = 0.99
+SHARE, FEW = 0.99, 20
 
 
 class Lead:
@@ -34,11 +34,14 @@ class Lead:
 
     @property
     def seconds(self) -> float:
-        """99 of 100 answers took no longer; infinite before the first, which must not be waited for."""
+        """99 of 100 answers took no longer; infinite before the first, which must not be waited for. Of the first 100
+        the slowest is left out as well, once there are some: a single one must not slow down all that follow.
+        """
         if not self._seconds:
             return math.inf
         ordered = sorted(self._seconds)
-        return ordered[math.ceil(SHARE * len(ordered)) - 1]
+        place = math.ceil(SHARE * len(ordered)) - 1
+        return ordered[place if len(ordered) < FEW else min(place, len(ordered) - 2)]
 
 
 class Waits:
@@ -92,6 +95,7 @@ def compensated(
     ``none``: the motion as it was said. ``subtract``: what is left of it, in the time of a whole step: the arm comes to
     where the model wanted it, but later. ``catch_up``: what is left of it in the time that is left, or slower: no
     faster than the model would have moved, and not before the next answer can be there, so that the arm need not wait.
+    What goes back, or is more than the motion itself, takes a whole ``step_dt``.
     """
     if compensation == "none":
         return motion, step_dt

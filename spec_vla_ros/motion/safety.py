@@ -70,7 +70,7 @@ class SafetyLoop:
             self.leave(now)
         if intent.run != former.run:
             self._stream.stop()
-            self._moving = False
+            self._moving, self._following = False, None
             self._watchdog.arm(now)
             if intent.run:
                 self._step, self._accepted, self._commanded, self._began_at = 0, False, False, 0.0
@@ -78,6 +78,8 @@ class SafetyLoop:
             if self.wire is Wire.SILENT or self.wire is Wire.LAST_WORDS:
                 self._stream.stop()  # of a dry run
                 self.wire, self._zero_until = Wire.DRIVING, now
+                if intent.run == former.run:  # a dry run is over, and nothing that was decided in it is begun
+                    self._zero_until = math.nextafter(now, math.inf)
                 self._listeners = None  # who is there now hears zero first anyway
         elif self.wire is Wire.DRIVING:
             self._say_zeros(now)
@@ -128,7 +130,7 @@ class SafetyLoop:
         if self._following is not None and self._stream.left(now) < 1.0:
             self._begin_following(now)
         twist = self._shaped(self._stream.tick(now), now)
-        if self._moving and not self._began_at:
+        if self._moving and self._accepted and not self._began_at:
             self._began_at = self._stream.started or now
         if self._moving and not self._stream.live:
             self._moving, self._zero_at = False, now

@@ -19,7 +19,8 @@ class StepStream:
     the time that is left, so that the sum of twist times period is the action even where ``step_dt`` is no multiple of
     ``period``. Remaining time is measured: where ticks were missed the sink went on moving, and the step ends on time
     instead of too far. And it is counted: where ticks followed each other too closely, as behind a late one, the sum is
-    never more than the action.
+    never more than the action. Between two steps without a pause the time alone counts, or a tick would be missing: the
+    sum of all of them is never more than a period ahead.
     """
 
     def __init__(self, period: float) -> None:

@@ -385,6 +385,8 @@ class ActNode(LifecycleNode):
         if action is None or report.step < action.step.number:
             return
         self._announced = None
+        if report.accepted:
+            self._cycle.decide_gripper(action)
         # Not where there is a reason to stop: the gripper would move alone.
         if report.commanded and self._arm.commanding and self._cycle.fault is None:
             command = self._cycle.gripper.command(action.outcome.request.tunables.gripper_invert)

@@ -20,7 +20,7 @@ from spec_vla_ros.motion.safety import LAST_WORDS
 from spec_vla_ros.motion.watchdog import Fault, Limits, silent
 
 from .audience import Audience
-from .cycle import Cycle, State
+from .cycle import UNDER_WAY, Cycle
 from .gripper_link import gripper_link
 from .parameters import Fixed, read_box, read_limits
 from .safety_link import START, SafetyLink
@@ -149,7 +149,7 @@ class ArmLink:
             try:
                 pose = self.tool_pose.pose()
             except PoseError as error:
-                if cycle.state is State.MOVING:
+                if cycle.state in UNDER_WAY:
                     cycle.trip(self.stalled(time.monotonic(), limits) or Fault.of(error))
         box = read_box(self._node) if self._boxed else None
         self._told_at = time.monotonic()

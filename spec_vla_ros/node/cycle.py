@@ -12,6 +12,7 @@ it began and when its first zero has gone. Times are seconds on the steady clock
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -20,7 +21,7 @@ from typing import Any
 
 import numpy as np
 
-from spec_vla_ros.errors import InstructionError
+from spec_vla_ros.errors import InstructionError, NonFiniteError
 from spec_vla_ros.instruction import clean_instruction
 from spec_vla_ros.motion.gripper import GripperSwitch
 from spec_vla_ros.motion.intent import Report, Step
@@ -67,6 +68,7 @@ class Event(Enum):
     NEXT = "the safety loop has looked at the step that follows"
 
 
+UNDER_WAY = (State.MOVING, State.AHEAD, State.OUTDATED_AHEAD, State.FOLLOWED)  # a step is, or is about to be
 S, E = State, Event
 # From each state, by each event that can happen in it, to the next. docs/architecture.md shows it; a test compares.
 TRANSITIONS: dict[State, dict[Event, State]] = {
@@ -165,6 +167,8 @@ class Cycle:
         self.step: Step | None = None  # what the arm shall do; None = stand still
         self.following: Step | None = None  # and what then
         self.began_at: float | None = None  # the newest step that the safety loop has begun
+        self._newest: Step | None = None  # decided, also if it was taken back since
+        self._noted = 0  # number of the newest step that is known to have begun
         self.late: float | None = None  # s that the arm had stood still before it; None if it was the first
         self.image_age: float | None = None  # s, of the image of the newest step when that began
         self.waits = Waits()
@@ -274,6 +278,7 @@ class Cycle:
             tunables=tunables(),
             fresh=self._fresh,
             frames_skipped=self._skipped,
+            steady=self.steady,
         )
         self._fresh, self._skipped, self.busy_since = False, 0, now
         self._go(Event.REQUEST)
@@ -316,18 +321,24 @@ class Cycle:
         if ended:
             self.step, self._standstill_at = None, report.zero_at
             self._travel.end(report.zero_at)
-            self.waits.end(report.zero_at)
+            if report.accepted:
+                self.waits.end(report.zero_at)
             self._go(Event.STANDSTILL)
         return ended or (began and self.steady)
 
     def _begin(self, report: Report) -> bool:
-        """Note that the step has begun, once."""
-        if self.step is None or self.began_at is not None or not report.began_at:
+        """Note that the step has begun, once; also of one that was taken back since, because it moved the arm."""
+        step = self._newest
+        if step is None or step.number != report.step or self._noted == step.number:
             return False
-        self.began_at = report.began_at
-        self.late = self.waits.begin(report.began_at, self.step.seconds)
+        if not (report.accepted and report.began_at):
+            return False
+        self._noted, self.began_at = step.number, report.began_at
+        self.late = self.waits.begin(report.began_at, step.seconds)
         if report.commanded:
-            self._travel.begin(report.began_at, np.array(self.step.twist), self.step.seconds)
+            self._travel.begin(report.began_at, np.array(step.twist), step.seconds)
+        else:
+            self._travel.end(report.began_at)
         return True
 
     def _usable(self, frame: Frame) -> bool:
@@ -377,11 +388,12 @@ class Cycle:
             unseen, gone = self._travel.between(captured_at, begins), begins - captured_at
             values = np.asarray(outcome.result.values, dtype=np.float64)
             said, how = displacement(values[:-1], tunables.action_scale), tunables.compensation
-            how = how if self.steady else "none"
+            how = how if outcome.request.steady else "none"  # by what the image may show
             motion, seconds = compensated(said, unseen, how, self.step_dt, gone, self.lead.seconds + HANDOVER)
             limits = tunables.max_linear_speed, tunables.max_angular_speed
             twist, factor = self.limit.apply(motion / seconds, *limits)
-            self.gripper.decide(float(values[-1]), tunables.gripper_threshold, tunables.gripper_hysteresis)
+            if not math.isfinite(values[-1]):
+                raise NonFiniteError(f"the gripper value is not finite: {values[-1]}")
         except BaseException as error:  # noqa: BLE001 - what the policy said cannot be carried out
             self.trip(Fault.of(error))
             return None
@@ -392,11 +404,17 @@ class Cycle:
             self.following = step
         else:
             self.step, self.began_at = step, None
-        return Action(outcome, factor, step, unseen, how, PACINGS[self.steady])
+        self._newest = step
+        return Action(outcome, factor, step, unseen, how, PACINGS[outcome.request.steady])
+
+    def decide_gripper(self, action: Action) -> None:
+        """Whether the gripper shall be open, by ``action``, whose step has begun; one taken back says nothing."""
+        tunables, value = action.outcome.request.tunables, float(action.outcome.result.values[-1])
+        self.gripper.decide(value, tunables.gripper_threshold, tunables.gripper_hysteresis)
 
     def begun(self, action: Action) -> Begun:
         """What there is to say of ``action`` when the safety loop has looked at its step."""
-        began = self.began_at is not None and action.step is self.step
+        began = self.began_at is not None and self._noted == action.step.number
         age = (self.began_at if began else action.step.made_at) - action.outcome.request.captured_at
         self.image_age = age
         return Begun(age, self.late if began else None, self.waits.standstill)

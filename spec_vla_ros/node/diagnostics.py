@@ -138,7 +138,8 @@ def control_summary(
         values["standstill before steps_ms median"], values["standstill before steps_ms p99"] = (
             f"{1e3 * seconds:.1f}" for seconds in late
         )
-        values["standstill share"] = f"{cycle.waits.standstill:.3f}"
+    if (standstill := cycle.waits.standstill) is not None:
+        values["standstill share"] = f"{standstill:.3f}"
     if cycle.image_age is not None:
         values["image_age at begin of step s"] = f"{cycle.image_age:.3f}"
     if report.intervals:

@@ -34,7 +34,7 @@ class Request:
 
     ``number`` counts requests. ``image``: called without arguments, returns (H, W, 3) uint8 RGB or raises.
     ``captured_at``: steady time (s). ``header``: of the image, opaque here. ``fresh``: forget the history first.
-    ``frames_skipped``: frames since the previous request that were not used.
+    ``frames_skipped``: frames since the previous request that were not used. ``steady``: pacing when it was made.
     """
 
     number: int
@@ -45,6 +45,7 @@ class Request:
     tunables: Tunables
     fresh: bool
     frames_skipped: int = 0
+    steady: bool = False
 
 
 @dataclass(frozen=True)

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from spec_vla_ros.bench.pace import hardware
-from spec_vla_ros.bench.pace.drive import Drive, Table
-from spec_vla_ros.bench.pace.pace import Options, measure, rows_of
+from spec_vla_ros.bench.pace.drive import Drive, Driven, Table
+from spec_vla_ros.bench.pace.pace import Options, Row, figures, line, measure, rows_of
 from spec_vla_ros.cli import main
 from spec_vla_ros.installed import TABLETOP, model_folder
 from spec_vla_ros.policy import ScriptedPolicy
@@ -132,3 +132,11 @@ def test_rows_say_that_they_are_emulated_and_compare_with_plain_decoding_that_wa
     assert rows[3]["task_time_ratio"] < 0.8
     assert rows[0]["standstill_share"] > 0.4 > 0.05 > rows[3]["standstill_share"]
     assert json.dumps(rows, allow_nan=False)
+
+
+def test_a_row_without_a_success_is_a_row():
+    failed = Driven(TASKS[0], seconds=9.0, inferences=[0.07], passes=[1])
+    row = figures(Row("fastest", "steady", "catch_up", "RTX 4090"), hardware.RTX_4090, [failed])
+    assert row["task_time_mean"] is None
+    assert row["task_time_all"] == 9.0
+    assert "no success" in line(row)

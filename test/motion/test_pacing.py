@@ -101,3 +101,21 @@ def test_a_motion_that_turns_back_takes_its_whole_time():
 def test_nobody_waits_for_an_answer_that_never_came():
     _, seconds = compensated(AHEAD, np.zeros(6), "catch_up", 0.2, 0.0, math.inf)
     assert seconds == pytest.approx(0.4)
+
+
+def test_one_slow_answer_does_not_slow_down_all_that_follow():
+    lead = Lead()
+    for seconds in [1.5] + [0.06] * 18:
+        lead.add(seconds)
+    assert lead.seconds == 1.5, "of so few it may be the rule"
+    lead.add(0.06)
+    assert lead.seconds == 0.06
+
+
+def test_a_step_that_ended_before_it_moved_says_nothing_of_standstill():
+    waits = Waits()
+    waits.begin(1.0, 0.2)
+    waits.end(1.0)
+    waits.begin(2.0, 0.2)
+    assert waits.late == (1.0, 1.0)
+    assert waits.standstill is None

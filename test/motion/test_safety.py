@@ -670,3 +670,24 @@ def test_a_listener_that_comes_hears_zero_and_nothing_follows():
     bench.listeners = 2
     assert is_zero(bench.ticks(25))
     assert bench.report.newcomers == 1
+
+
+def test_what_was_decided_in_a_dry_run_does_not_begin_with_its_end():
+    """The first word to an arm is zero, whatever was to follow."""
+    bench = Bench(commanding=False)
+    bench.ticks(3)
+    bench.step()
+    bench.ticks(5)
+    following(bench, twist=OTHER)
+    bench.ticks(2)
+    bench.tell(commanding=True)
+    assert is_zero(bench.ticks(30))
+    assert (bench.report.step, bench.report.accepted, bench.report.commanded) == (2, False, False)
+    assert bench.report.began_at == 0.0
+
+
+def test_a_refused_step_never_began():
+    bench = moving()
+    following(bench, twist=OTHER, age=STALE_STEP + 0.01)
+    bench.ticks(20)
+    assert (bench.report.accepted, bench.report.began_at) == (False, 0.0)

@@ -80,7 +80,10 @@ class Table:
 
     def act(self):
         self.frame()
-        return self.answer(self.request())
+        action = self.answer(self.request())
+        if action is not None and self.loop.report(self.now).accepted:
+            self.cycle.decide_gripper(action)
+        return action
 
 
 def test_a_whole_turn():

@@ -57,7 +57,9 @@ class Stage:
         cycle.hear(report)
         if self.actions and report.step >= self.actions[-1].step.number and len(self.begun) < len(self.actions):
             self.begun.append(cycle.begun(self.actions[-1]))
-            if (command := cycle.gripper.command()) is not None:
+            if report.accepted:
+                cycle.decide_gripper(self.actions[-1])
+            if report.commanded and (command := cycle.gripper.command()) is not None:
                 self.gripper.append(command)
         self.now += TICK
         return twist
@@ -246,8 +248,10 @@ def test_the_gripper_moves_with_the_step_that_says_so_and_not_before():
     closed = FORWARD.copy()
     closed[6] = 0.0
     stage = Stage(*[FORWARD] * 4, *[closed] * 100, latency=0.16)
-    while len(stage.gripper) < 2:
+    for _ in range(500):
         stage.run(TICK)
+        if len(stage.gripper) == 2:
+            break
     assert stage.gripper == [1.0, 0.0]
     said = [action.outcome.result.values[6] for action in stage.actions[: len(stage.begun)]]
     assert said[-1] == 0.0
@@ -316,3 +320,70 @@ def test_standstill_is_what_the_wire_shows():
     steady = Stage(latency=0.06)
     steady.run(4.0)
     assert steady.cycle.waits.standstill == pytest.approx(0.0, abs=0.03)
+
+
+def test_an_image_of_the_motion_is_compensated_whatever_the_pacing_is_by_then():
+    stage = Stage(latency=0.1, compensation="catch_up")
+    stage.run(2.0)
+    stage.until(State.AHEAD)
+    count = len(stage.actions)
+    stage.cycle.steady = False
+    while len(stage.actions) == count:
+        stage.tick()
+    action = stage.actions[-1]
+    assert (action.pacing, action.compensation) == ("steady", "catch_up")
+    assert action.step.twist[0] * action.step.seconds == pytest.approx(FORWARD[0] - action.unseen[0])
+    assert action.unseen[0] > 0.005
+
+
+def test_a_step_that_was_taken_back_does_not_move_the_gripper_later():
+    def closed(value):
+        return np.array([0.02, 0, 0, 0, 0, 0, value])
+
+    stage = Stage(*[closed(1.0)] * 5, closed(0.0), *[closed(0.5)] * 100, latency=0.06)
+    while len(stage.actions) < 6:
+        stage.latency = 0.02 if len(stage.actions) == 5 else 0.06
+        stage.run(TICK)
+    assert stage.cycle.state is State.FOLLOWED, "decided, and not begun"
+    stage.cycle.instruct("something else", stage.now)
+    stage.run(2.0)
+    assert stage.gripper == [1.0]
+
+
+def test_a_step_whose_begin_was_heard_of_after_its_end_has_moved_the_arm():
+    stage = Stage(latency=0.3, steady=False)
+    stage.until(State.MOVING)
+    hear, stage.cycle.hear = stage.cycle.hear, lambda report: False  # the executor is busy
+    moved = stage.run(0.08)[:, 0].sum() * TICK
+    stage.cycle.instruct("something else", stage.now)
+    stage.cycle.hear = hear
+    moved += stage.run(0.05)[:, 0].sum() * TICK
+    assert moved > 0.005
+    assert stage.cycle._travel.between(0.0, stage.now)[0] == pytest.approx(moved, abs=0.1 * TICK * 1.5)
+
+
+def test_a_dry_run_moves_nothing():
+    stage = Stage(latency=0.06)
+    stage.run(1.0)
+    stage.until(State.FOLLOWED)
+    before = stage.now
+    stage.tell = lambda: stage.loop.take(
+        Intent(
+            at=stage.now, run=stage.cycle.run, commanding=False, step=stage.cycle.step, following=stage.cycle.following,
+            steps=stage.cycle.steps, captured_at=stage.cycle.captured_at, limits=stage.limits,
+        ),
+        stage.now,
+    )  # fmt: skip
+    for _ in range(100):
+        stage.tick()
+    assert stage.cycle._travel.between(before + 0.21, stage.now)[0] == 0.0
+
+
+def test_a_refusal_does_not_shorten_the_wait():
+    stage = Stage(latency=0.06)
+    stage.run(1.0)
+    stage.until(State.MOVING)
+    stage.loop.hold(stage.now)
+    count = len(stage.begun)
+    stage.run(1.0)
+    assert max(begun.late or 0.0 for begun in stage.begun[count:]) >= 0.19, "from the last step that moved"

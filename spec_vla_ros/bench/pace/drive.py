@@ -19,9 +19,9 @@ from spec_vla_ros.episode_state import State as EpisodeState
 from spec_vla_ros.motion.intent import Intent
 from spec_vla_ros.motion.safety import SafetyLoop
 from spec_vla_ros.motion.watchdog import Limits
-from spec_vla_ros.node.cycle import Cycle, Frame
+from spec_vla_ros.node.cycle import Action, Cycle, Frame
 from spec_vla_ros.node.parameters import Tunables
-from spec_vla_ros.node.worker import Outcome, Request
+from spec_vla_ros.node.worker import Outcome
 from spec_vla_ros.policy_types import DecodeReport, DecodeSettings, Policy
 from spec_vla_ros.tabletop.arm import TabletopArm
 from spec_vla_ros.tabletop.episode import EpisodeRunner
@@ -139,7 +139,7 @@ class _Episode:
         self.now, self.tick_at, self.capture_at, self.answer_at = 0.0, 0.0, 0.0, NEVER
         self.on_the_way: deque[Frame] = deque()
         self.outcome: Outcome | None = None
-        self.announced: tuple[int, Request] | None = None
+        self.announced: Action | None = None
         self.twist = np.zeros(6)
         self.driven = Driven(task)
         self.first_motion: float | None = None
@@ -201,7 +201,7 @@ class _Episode:
         outcome, self.outcome, self.answer_at = self.outcome, None, NEVER
         action = self.cycle.conclude(outcome, self.now)
         if action is not None:
-            self.announced = action.step.number, outcome.request
+            self.announced = action
             self.driven.actions += 1
         if self._tell():
             self.tick_at = self.now
@@ -214,12 +214,13 @@ class _Episode:
         self.cycle.hear(report)
         if self.cycle.fault is not None:
             raise RuntimeError(str(self.cycle.fault))
-        if self.announced is not None and report.step >= self.announced[0]:
-            request, self.announced = self.announced[1], None
+        if self.announced is not None and report.step >= self.announced.step.number:
+            action, self.announced = self.announced, None
+            self.cycle.decide_gripper(action)
             command = self.cycle.gripper.command()
             if command is not None:
                 self.runner.set_gripper(command)
-            self.driven.ages.append(self.cycle.began_at - request.captured_at)
+            self.driven.ages.append(self.cycle.begun(action).image_age)
             if (late := self.cycle.late) is not None:
                 self.driven.late.append(late)
 

@@ -84,7 +84,8 @@ def measure(todo: Sequence[Row], options: Options, say: Callable[[str], None]) -
     plain = next((row for row in found if row["preset"] == "autoregressive" and row["pacing"] == BLOCKING), None)
     for row in found:
         same = plain is not None and row["latency_of"] == plain["latency_of"] and row["step_dt"] == plain["step_dt"]
-        row["task_time_ratio"] = round(row["task_time_mean"] / plain["task_time_mean"], 3) if same else None
+        comparable = same and row["task_time_mean"] is not None and plain["task_time_mean"] is not None
+        row["task_time_ratio"] = round(row["task_time_mean"] / plain["task_time_mean"], 3) if comparable else None
     return found
 
 
@@ -125,12 +126,13 @@ def line(row: dict[str, Any]) -> str:
     low, high = row["success_interval"]
     how = row["pacing"] + (f", {row['compensation']}" if row["pacing"] == STEADY else "")
     time = "no success" if row["task_time_mean"] is None else f"{row['task_time_mean']:.2f} s"
+    late, age = (row[name][of] or 0.0 for name, of in (("late_ms", "p99"), ("image_age_ms", "median")))
     return (
         f"emulated {row['latency_of']:<9} {1e3 * row['step_dt']:3.0f} ms steps {row['preset']:<15} {how:<18} {time}  "
         f"{100 * row['success_rate']:5.1f} % ({100 * low:.1f}-{100 * high:.1f})  "
         f"{row['actions_per_second']:4.1f} actions/s of {row['inference_ms_mean']:.0f} ms, "
-        f"{100 * row['standstill_share']:2.0f} % at rest, late p99 {row['late_ms']['p99']:.0f} ms, "
-        f"image {row['image_age_ms']['median']:.0f} ms, jerk {row['jerk_peak']:.0f} m/s3"
+        f"{100 * row['standstill_share']:2.0f} % at rest, late p99 {late:.0f} ms, "
+        f"image {age:.0f} ms, jerk {row['jerk_peak']:.0f} m/s3"
     )
 
 

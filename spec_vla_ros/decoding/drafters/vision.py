@@ -34,13 +34,14 @@ class Vision(Drafter):
 
     name: ClassVar[str] = "vision"
     widest: ClassVar[int] = 8
-    one_width = True  # the best of few beams are not the first of many; and each width is a recording of its own
     expected: ClassVar[tuple[float, float]] = (0.7, 0.9)
 
     def __init__(self, head: VisionHead, *, fixed_shapes: bool | None = None) -> None:
         config, device = head.config, head.out.weight.device
         self.head = head
         self._fixed = device.type == "cuda" if fixed_shapes is None else fixed_shapes
+        # Each width is a recording of its own. Where nothing is recorded eight beams cost a CPU twice as much as two.
+        self.one_width = self._fixed
         self._pool = Pool(device, self._fixed)
         self._observation: Observation | None = None
         self._look, self._beams = Replay(self._encode, self._pool), {}
