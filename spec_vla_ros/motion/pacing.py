@@ -10,7 +10,7 @@ from collections import deque
 
 import numpy as np
 
-from .rotation import remainder
+from .rotation import lengths, remainder
 
 PACINGS = ("blocking", "steady")
 COMPENSATIONS = ("none", "subtract", "catch_up")
@@ -102,7 +102,7 @@ def compensated(
     left = remainder(motion, unseen)
     if compensation == "subtract":
         return left, step_dt
-    wanted, rest = (np.linalg.norm(one.reshape(2, 3), axis=1) for one in (motion, left))
+    wanted, rest = lengths(motion), lengths(left)
     slower = [float(r / w) if r < w else 1.0 for r, w in zip(rest, wanted, strict=True) if r > STILL]
     longest = max(step_dt, min(lead, LONGEST * step_dt))
     return left, min(max([step_dt - gone, lead, SHORTEST, *(step_dt * share for share in slower)]), longest)

@@ -33,6 +33,11 @@ def rotation_vector(roll: float, pitch: float, yaw: float) -> np.ndarray:
     return _vector_of(w, xyz)
 
 
+def lengths(motion: np.ndarray) -> np.ndarray:
+    """(2,) lengths of the linear and the angular half of a (6,) displacement or twist."""
+    return np.linalg.norm(np.reshape(motion, (2, 3)), axis=1)
+
+
 def composed(first: np.ndarray, second: np.ndarray) -> np.ndarray:
     """(6,) displacement of ``first`` and then ``second``, each (6,): m, and a rotation vector in rad, base axes.
 

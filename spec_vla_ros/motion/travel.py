@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from .rotation import composed
+from .rotation import composed, lengths
 
 REMEMBERED = 256  # steps; 5 s of the shortest
 
@@ -46,7 +46,7 @@ class Travel:
 
     def length(self, since: float, until: float) -> np.ndarray:
         """(2,) m and rad of the way between the two moments, whatever its direction."""
-        ways = [np.linalg.norm(leg.twist.reshape(2, 3), axis=1) * seconds for leg, seconds in self._parts(since, until)]
+        ways = [lengths(leg.twist) * seconds for leg, seconds in self._parts(since, until)]
         return np.sum(ways, axis=0) if ways else np.zeros(2)
 
     def _parts(self, since: float, until: float) -> list[tuple[Leg, float]]:

@@ -13,7 +13,7 @@ class Alarm:
 
     def __init__(self, node: Any, clock: Any, callback: Callable[[], None]) -> None:
         """``clock``: whose time counts, a steady one."""
-        self._node, self._callback = node, callback
+        self._callback = callback
         self._timer = node.create_timer(FAR, self._ring, clock=clock)
         self._timer.cancel()
 

@@ -104,7 +104,6 @@ class Frame:
 class Action:
     """An accepted outcome. ``limit_factor`` 0..1 as applied by the speed limit. ``step``: its motion. ``unseen``: (6,)
     m and rad that the arm was told to travel between the image and the step, ``compensation``: what became of that.
-    ``pacing``: in force.
     """
 
     outcome: Outcome
@@ -112,7 +111,11 @@ class Action:
     step: Step
     unseen: np.ndarray
     compensation: str
-    pacing: str
+
+    @property
+    def pacing(self) -> str:
+        """That was in force when it was asked for."""
+        return PACINGS[self.outcome.request.steady]
 
 
 @dataclass(frozen=True)
@@ -405,7 +408,7 @@ class Cycle:
         else:
             self.step, self.began_at = step, None
         self._newest = step
-        return Action(outcome, factor, step, unseen, how, PACINGS[outcome.request.steady])
+        return Action(outcome, factor, step, unseen, how)
 
     def decide_gripper(self, action: Action) -> None:
         """Whether the gripper shall be open, by ``action``, whose step has begun; one taken back says nothing."""

@@ -6,6 +6,9 @@ model would have taken for such passes on that hardware. Every row says so.
 
 from __future__ import annotations
 
+import contextlib
+import functools
+import itertools
 import multiprocessing
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -143,17 +146,16 @@ def _driven(todo: Sequence[Row], options: Options) -> Iterator[list[Driven]]:
         for row in todo
         for first in range(0, options.episodes, CHUNK)
     ]
-    per_row = -(-options.episodes // CHUNK)
-    if options.workers <= 1:
-        results = map(Runner(options).drive, jobs)
+    with contextlib.ExitStack() as stack:
+        if options.workers <= 1:
+            results = map(Runner(options).drive, jobs)
+        else:
+            context = multiprocessing.get_context("spawn")  # torch's threads do not survive a fork
+            pool = stack.enter_context(ProcessPoolExecutor(options.workers, context, _begin, (options,)))
+            results = pool.map(_drive, jobs)
         for _ in todo:
-            yield [episode for _ in range(per_row) for episode in next(results)]
-        return
-    context = multiprocessing.get_context("spawn")  # torch's threads do not survive a fork
-    with ProcessPoolExecutor(options.workers, context, _begin, (options,)) as pool:
-        results = pool.map(_drive, jobs)
-        for _ in todo:
-            yield [episode for _ in range(per_row) for episode in next(results)]
+            chunks = itertools.islice(results, -(-options.episodes // CHUNK))
+            yield list(itertools.chain.from_iterable(chunks))
 
 
 _OWN: list[Runner] = []  # of a worker process
@@ -181,6 +183,7 @@ class Runner:
         self._options, self._loaded = options, load_model(options.model, "cpu", base_model=options.base_model)
         self._heads, _ = trained_drafters(self._loaded, heads_folder(self._loaded, options.heads or ""))
         self._table, self._policies = Table(CAMERA_SIZE), {}
+        self._known = functools.cache(known)  # a file is read once
 
     def drive(self, job: tuple[Row, Sequence[int]]) -> list[Driven]:
         """The episodes of these numbers, of one row."""
@@ -193,7 +196,7 @@ class Runner:
 
     def run(self, row: Row, instruction: str, seed: int, watch: Callable[[Moment], None] | None = None) -> Driven:
         """One episode; ``ValueError`` for a preset whose head is not there."""
-        hardware = known(row.latency_of)
+        hardware = self._known(row.latency_of)
         drive = Drive(
             row.pacing == STEADY, row.compensation, row.step_dt, DecodeSettings(preset=row.preset),
             lambda report: hardware.seconds(report, row.preset),

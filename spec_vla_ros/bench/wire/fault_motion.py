@@ -9,6 +9,8 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from spec_vla_ros.motion.rotation import lengths
+
 from .fault_events import Action
 
 PAIRED = 0.15  # s between a motion's first velocity and the message of its action
@@ -44,8 +46,8 @@ class Motion:
         """
         self.end(since)
         self.sum += values * period
-        self.way += _lengths(values) * period
-        self.fastest = np.maximum(self.fastest, _lengths(values))
+        self.way += lengths(values) * period
+        self.fastest = np.maximum(self.fastest, lengths(values))
         self.counted = max(self.counted, since) if self.values.any() else at
         self.last, self.values, self.paused = at, values, False
 
@@ -54,14 +56,14 @@ class Motion:
         if not self.first - action.step_dt - PAIRED <= action.at or action.since > self.first + PAIRED + self.late:
             return False
         motion = np.array(action.motion)
-        lengths = float(np.linalg.norm(motion) * np.linalg.norm(self.sum))
-        return float(motion @ self.sum) > (1 - TOLERANCE) * lengths > 0
+        product = float(np.linalg.norm(motion) * np.linalg.norm(self.sum))
+        return float(motion @ self.sum) > (1 - TOLERANCE) * product > 0
 
     def end(self, since: float) -> None:
         """The newest velocity was in force until ``since`` for certain, or until the sink gave up."""
         seconds = min(max(since - self.counted, 0.0), SINK_TIMEOUT)
         self.sunk += self.values * seconds
-        self.sunk_way += _lengths(self.values) * seconds
+        self.sunk_way += lengths(self.values) * seconds
 
 
 class Motions:
@@ -105,9 +107,9 @@ class Motions:
 
     def _goes_on(self, at: float, values: np.ndarray) -> bool:
         """Whether this is still the motion that has paused."""
-        lengths = float(np.linalg.norm(values) * np.linalg.norm(self._motion.sum))
+        product = float(np.linalg.norm(values) * np.linalg.norm(self._motion.sum))
         in_time = self._steady or at < self._motion.first + self._step
-        return in_time and float(values @ self._motion.sum) > (1 - TOLERANCE) * lengths
+        return in_time and float(values @ self._motion.sum) > (1 - TOLERANCE) * product
 
     def _close(self) -> None:
         self._over.append(self._motion)
@@ -168,7 +170,7 @@ class Motions:
             self._report(motion.last, "unannounced", f"motion {text_of(motion.sum)} without an action")
         if not commanded:
             return
-        allowed = sum(_lengths(np.array(action.motion)) for action in commanded)
+        allowed = sum(lengths(np.array(action.motion)) for action in commanded)
         beyond = motion.fastest * (SINK_TIMEOUT + (self._period if motion.suspended else 0.0))
         pairs = ((motion.way, allowed, "sent"), (motion.sunk_way, allowed + beyond, "integrated"))
         for part, unit in enumerate(("m", "rad")):
@@ -196,11 +198,6 @@ class Motions:
             for value, limit, how in ((nominal, allowed, "sent"), (sunk, late, "integrated")):
                 if value > limit * (1 + TOLERANCE) + 1e-9:
                     self._report(motion.last, "too far", f"{value:.6f} {unit} {how}, the action has {allowed:.6f}")
-
-
-def _lengths(vector: np.ndarray) -> np.ndarray:
-    """(2,) of the two halves of a (6,) vector."""
-    return np.linalg.norm(np.reshape(vector, (2, 3)), axis=1)
 
 
 def text_of(values: Sequence[float] | np.ndarray) -> str:
