@@ -54,4 +54,4 @@ class ExactShapes:
         seen = self._positions[: edge + len(question.tree)] <= self._positions[start:edge, None]
         nodes = torch.cat([ancestors.new_ones(len(question.tree), edge), ancestors], dim=1)
         seen = torch.cat([seen, nodes])
-        return bias_of(seen, self._model.dtype) if seen.is_cuda else seen
+        return bias_of(seen, self._model.dtype)

@@ -176,4 +176,4 @@ class FixedShapes:
             inside = (offset >= 0) & (offset < shape.drafted)
             branch = ancestors[:, offset.clamp(0, shape.drafted - 1)] & inside
             seen = torch.cat([seen, branch | (columns < edge)])
-        return bias_of(seen, self._model.dtype) if seen.is_cuda else seen
+        return bias_of(seen, self._model.dtype)

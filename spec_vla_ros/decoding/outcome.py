@@ -122,5 +122,5 @@ def read_outcome(outcome: Tensor, tree: DraftTree) -> Judgement | None:
 
 
 def bias_of(seen: Tensor, dtype: torch.dtype) -> Tensor:
-    """``seen`` (boolean, True = may see) as numbers to add: on CUDA attention would make them anew in every layer."""
+    """``seen`` (boolean, True = may see) as numbers to add: attention would make them anew in every layer."""
     return torch.zeros(seen.shape, dtype=dtype, device=seen.device).masked_fill_(~seen, float("-inf"))

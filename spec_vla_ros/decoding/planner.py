@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -42,6 +42,7 @@ class Plan:
     """``widths``: branches of each drafter that are verified, in the order of the tree. ``rows``: that they make,
     ``room``: so many take no longer. ``hit``: probability that one of the branches is right to its end, which is the
     last dimension but one, or as far as drafts may go. ``seconds``: expected until the whole action is known.
+    ``promising``: drafters without which it would take longer if they were always right.
     """
 
     widths: dict[str, int]
@@ -49,6 +50,7 @@ class Plan:
     hit: float
     seconds: float
     room: int
+    promising: frozenset[str] = field(default=frozenset(), compare=False)
 
 
 @dataclass
@@ -122,7 +124,8 @@ class Planner:
         found: dict[str, list[list[int]]] = {}
         for drafter in drafters:
             used = plan.widths.get(drafter.name, 0)
-            reviewed = learn and self._learns and self._actions % (REVIEW_DEAR if self._dear(drafter) else REVIEW) == 0
+            due = self._actions % (REVIEW_DEAR if self._dear(drafter) else REVIEW) == 0
+            reviewed = learn and self._learns and due and drafter.name in plan.promising
             if not (used or reviewed):
                 continue
             all_ = reviewed or drafter.one_width or (plan.room > plan.rows and not self._dear(drafter))
@@ -165,7 +168,11 @@ class Planner:
         """What is asked of ``drafters`` for the next ``count`` of ``left`` dimensions that are not known."""
         key = (phase, tuple(drafter.name for drafter in drafters), count, left)
         if key not in self._plans:
-            self._plans[key] = self._best(phase, drafters, count, left, self._then(phase, drafters, count, left))
+            then = self._then(phase, drafters, count, left)
+            best = self._best(phase, drafters, count, left, then)
+            enough = best.seconds - TIE
+            promising = [one for one in _speaking(drafters, phase) if self._at_least(phase, one, count, then) < enough]
+            self._plans[key] = replace(best, promising=frozenset(one.name for one in promising))
         return self._plans[key]
 
     def words(self, drafters: Sequence[Drafter], count: int, action_dim: int) -> str:
@@ -209,6 +216,12 @@ class Planner:
         """With drafts of at most ``count`` tokens for what is left; the last one is never drafted."""
         return self.plan(FOLLOWING, drafters, min(count, left - 1), left)
 
+    def _at_least(self, phase: str, drafter: Drafter, count: int, then: tuple[float, float]) -> float:
+        """Seconds that no plan with ``drafter`` in it falls below, whoever else is asked."""
+        by_rows = self.costs.first_by_rows if phase == OPENING else self.costs.later_by_rows
+        share = 1.0 if drafter.one_width else 1 / drafter.widest
+        return self.costs.ask(drafter.name, share) + by_rows[min(count, TREE_ROWS)] + min(then)
+
     def _dear(self, drafter: Drafter) -> bool:
         return self.costs.ask(drafter.name, 1.0) > DEAR * self.costs.first[0]
 
@@ -222,11 +235,7 @@ class Planner:
         by_rows = np.array(self.costs.first_by_rows if opening else self.costs.later_by_rows)
         # Without drafts every further token is a pass of its own.
         best = Plan({}, 0, 0.0, float(by_rows[0] + (left - 1) * self.costs.later[0]), 0)
-        sides = [
-            self._side(phase, drafter, count)
-            for drafter in drafters
-            if not (drafter.from_verifier if opening else drafter.opening_only)
-        ]
+        sides = [self._side(phase, drafter, count) for drafter in _speaking(drafters, phase)]
         while sides:
             found, most = None, 0.0
             for side in sides:
@@ -285,6 +294,11 @@ class _Side:
     asking: np.ndarray
     width: int = 0
     place: int = 0
+
+
+def _speaking(drafters: Sequence[Drafter], phase: str) -> list[Drafter]:
+    """Those who have something to say in passes of this kind."""
+    return [one for one in drafters if not (one.from_verifier if phase == OPENING else one.opening_only)]
 
 
 def _hit(side: _Side, others: Sequence[_Side]) -> np.ndarray:

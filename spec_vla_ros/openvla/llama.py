@@ -203,11 +203,11 @@ class Llama(nn.Module):
     ) -> Tensor:
         """Hidden states after the final norm, (B, N, C).
 
-        ``embeds`` (B, N, C); ``positions`` (N,) or (B, N) int; ``mask`` boolean, True = may see, broadcastable to
-        (B, heads, N, S) with S = ``end`` when a cache is given, else N. Rows are written to the cache slots
-        ``start`` .. ``start`` + N - 1, or to those that ``start`` (N,) names, and may see the slots before ``end``,
-        which by default is the one after the last row; every row must see at least one. ``rope``: the tables of
-        ``positions`` where the caller has them already.
+        ``embeds`` (B, N, C); ``positions`` (N,) or (B, N) int; ``mask`` boolean, True = may see, or 0 and -inf as
+        numbers to add, broadcastable to (B, heads, N, S) with S = ``end`` when a cache is given, else N. Rows are
+        written to the cache slots ``start`` .. ``start`` + N - 1, or to those that ``start`` (N,) names, and may see
+        the slots before ``end``, which by default is the one after the last row; every row must see at least one.
+        ``rope``: the tables of ``positions`` where the caller has them already.
         """
         cos, sin = rope or rope_tables(self.config, positions, embeds.dtype)
         for layer in self.model.layers:

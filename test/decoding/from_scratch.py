@@ -91,8 +91,10 @@ class Counting:
     def __call__(self, rows, places, mask, cache, at, rope, end):
         values = rows * weight(places)[:, None]
         _, values = cache.write(0, at, torch.zeros_like(values)[None], values[None], end)
-        seen = torch.ones(rows.shape[1], end) if mask is None else mask
-        assert seen.shape == (rows.shape[1], end)
+        mask = torch.zeros(rows.shape[1], end) if mask is None else mask  # added to scores, as in OpenVLA
+        assert mask.shape == (rows.shape[1], end)
+        seen = mask == 0
+        assert (seen | (mask == -torch.inf)).all()
         return (seen.double() @ values[0, 0])[None]
 
     def logits(self, hidden):

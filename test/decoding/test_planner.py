@@ -73,15 +73,30 @@ def test_asking_that_costs_more_than_it_saves_is_left():
 
 
 def test_what_is_dear_is_seldom_asked_for_what_is_not_used():
+    cheap, dear = Right("cheap", None, widest=4), Right("dear", None, widest=4)
+    planner = Planner(replace(CPU, drafting={"dear": (1.0, 1.0)}))
+    for _ in range(64 * REVIEW_DEAR):
+        act(planner, [cheap, dear], later=False)
+    before = len(cheap.asked), len(dear.asked)
+    for _ in range(REVIEW_DEAR):
+        act(planner, [cheap, dear], later=False)
+    assert len(dear.asked) - before[1] == 1
+    assert len(cheap.asked) - before[0] >= REVIEW_DEAR // REVIEW
+
+
+def test_who_would_not_pay_if_always_right_is_asked_once_it_would():
     cheap, dear = Right("cheap", 0, widest=4), Right("dear", 0, widest=4)
-    planner = Planner(replace(CPU, drafting={"dear": (5.0, 5.0)}))
+    planner = Planner(replace(CPU, drafting={"dear": (1.0, 1.0)}))
     for _ in range(64 * REVIEW_DEAR):
         act(planner, [cheap, dear], later=False)
     asked = len(dear.asked)
-    for _ in range(REVIEW_DEAR):
-        act(planner, [cheap, dear], later=False)
-    assert len(dear.asked) - asked == 1
-    assert len(cheap.asked) >= 64 * REVIEW_DEAR, "it is used in every action"
+    for _ in range(4 * REVIEW_DEAR):
+        assert act(planner, [cheap, dear], later=False) == {"cheap": 1}
+    assert len(dear.asked) == asked, "whatever it says, it takes longer than what is right already"
+    cheap.place = None
+    for _ in range(64 * REVIEW_DEAR):
+        chosen = act(planner, [cheap, dear], later=False)
+    assert chosen == {"dear": 1}
 
 
 def test_everything_is_asked_for_only_now_and_then():

@@ -123,6 +123,13 @@ class Vision(Drafter):
         for dimension in range(first):
             _, past = head.step(memory, before, dimension, past, mask)
             before = emitted[dimension : dimension + 1]
+        if width == 1:  # nothing is compared with anything
+            chain = []
+            for dimension in range(first, first + count):
+                log_p, past = head.step(memory, before, dimension, past, mask)
+                before = modes(log_p.exp(), radii[dimension], 1)[0][0]
+                chain.append(before)
+            return torch.stack(chain, dim=1)
         score = head.out.bias.new_zeros(1, dtype=torch.float32)
         chains = emitted.new_zeros(1, 0)
         for dimension in range(first, first + count):
@@ -133,7 +140,7 @@ class Vision(Drafter):
             beam = best // bins.shape[1]
             before = bins.flatten()[best]
             chains = torch.cat([chains[beam], before[:, None]], dim=1)
-            past = [(k[beam], v[beam]) for k, v in past]
+            past = [kept[:, beam] for kept in past]
         return chains
 
 
@@ -144,12 +151,14 @@ def modes(probability: Tensor, radius: Tensor | int, count: int) -> tuple[Tensor
     """
     bins, masses, left = [], [], probability
     columns = torch.arange(left.shape[1], device=left.device)
-    below, above = (columns - radius).clamp(min=0), (columns + radius + 1).clamp(max=len(columns))
-    for _ in range(count):
+    below, above = (columns - radius).clamp_(min=0), (columns + radius + 1).clamp_(max=len(columns))
+    for place in range(count):
+        if place:
+            left = left.masked_fill((columns - bins[-1]).abs() <= radius, 0.0)
         total = F.pad(left.cumsum(-1), (1, 0))
-        mass = total.index_select(1, above) - total.index_select(1, below)
-        best_mass, best = mass.max(-1, keepdim=True)
+        best_mass, best = (total.index_select(1, above) - total.index_select(1, below)).max(-1, keepdim=True)
         bins.append(best)
         masses.append(best_mass)
-        left = left.masked_fill((columns - best).abs() <= radius, 0.0)
+    if count == 1:
+        return bins[0], masses[0]
     return torch.cat(bins, dim=1), torch.cat(masses, dim=1)

@@ -54,32 +54,37 @@ class _Block(nn.Module):
             self.norm3, self.query = nn.LayerNorm(width), nn.Linear(width, width)
             self.key_value, self.cross_out = nn.Linear(width, 2 * width), nn.Linear(width, width)
 
-    def _split(self, x: Tensor) -> Tensor:
-        return x.unflatten(-1, (self.heads, -1)).transpose(1, 2)
+    def _split(self, x: Tensor, parts: int) -> Tensor:
+        """(B, N, parts * width) to (parts, B, heads, N, head_dim)."""
+        return x.view(*x.shape[:2], parts, self.heads, -1).permute(2, 0, 3, 1, 4)
 
-    def memory(self, encoded: Tensor) -> tuple[Tensor, Tensor]:
-        """Keys and values (B, heads, N, head_dim) of the encoder's rows, computed once per image."""
-        k, v = self.key_value(encoded).chunk(2, dim=-1)
-        return self._split(k), self._split(v)
+    def memory(self, encoded: Tensor) -> Tensor:
+        """Keys and values (2, B, heads, N, head_dim) of the encoder's rows, computed once per image."""
+        return self._split(self.key_value(encoded), 2)
 
     def forward(
         self,
         x: Tensor,
         mask: Tensor | None = None,
-        memory: tuple[Tensor, Tensor] | None = None,
+        memory: Tensor | None = None,
         memory_mask: Tensor | None = None,
-        past: tuple[Tensor, Tensor] | None = None,
-    ) -> tuple[Tensor, tuple[Tensor, Tensor]]:
-        """Rows (B, N, width) and their keys and values, ``past`` included. Masks: True = may see."""
-        q, k, v = map(self._split, self.qkv(self.norm1(x)).chunk(3, dim=-1))
-        if past is not None:
-            k, v = torch.cat([past[0], k], dim=2), torch.cat([past[1], v], dim=2)
-        x = x + self.out(F.scaled_dot_product_attention(q, k, v, attn_mask=mask).transpose(1, 2).flatten(2))
+        past: Tensor | None = None,
+    ) -> tuple[Tensor, Tensor]:
+        """Rows (B, N, width) and their keys and values (2, B, heads, N, head_dim), those of ``past`` in front. Masks:
+        True = may see.
+        """
+        qkv = self._split(self.qkv(self.norm1(x)), 3)
+        kept = qkv[1:] if past is None else torch.cat([past, qkv[1:]], dim=3)
+        x = x + self._attend(self.out, qkv[0], kept, mask)
         if memory is not None:
-            query = self._split(self.query(self.norm3(x)))
-            seen = F.scaled_dot_product_attention(query, *memory, attn_mask=memory_mask)
-            x = x + self.cross_out(seen.transpose(1, 2).flatten(2))
-        return x + self.down(F.gelu(self.up(self.norm2(x)))), (k, v)
+            query = self._split(self.query(self.norm3(x)), 1)[0]
+            x = x + self._attend(self.cross_out, query, memory, memory_mask)
+        return x + self.down(F.gelu(self.up(self.norm2(x)))), kept
+
+    @staticmethod
+    def _attend(out: nn.Linear, query: Tensor, keys_values: Tensor, mask: Tensor | None) -> Tensor:
+        seen = F.scaled_dot_product_attention(query, keys_values[0], keys_values[1], attn_mask=mask)
+        return out(seen.transpose(1, 2).flatten(2))
 
 
 class VisionHead(nn.Module):
@@ -104,8 +109,9 @@ class VisionHead(nn.Module):
 
     def encode(
         self, patches: Tensor, text: Tensor, last: Tensor, text_mask: Tensor | None = None
-    ) -> tuple[list[Any], Tensor | None]:
-        """Keys and values that each layer of the decoder looks at, and their mask; once per image.
+    ) -> tuple[list[Tensor], Tensor | None]:
+        """Keys and values (2, B, heads, N, head_dim) that each layer of the decoder looks at, and their mask; once per
+        image.
 
         ``patches`` (B, P, hidden) projected; ``text`` (B, T, hidden) embedded prompt without BOS, T at most
         ``text_rows``; ``last`` (B, A) bins of the action before, -1 = none; ``text_mask`` (B, T) True = present.
@@ -139,17 +145,22 @@ class VisionHead(nn.Module):
         return torch.einsum("bnw,nkw->bnk", self.out_norm(x), weight) + self.out.bias.view(count, -1)
 
     def step(
-        self, memory: list[Any], before: Tensor, dimension: int, past: list[Any] | None, mask: Tensor | None = None
-    ) -> tuple[Tensor, list[Any]]:
+        self,
+        memory: list[Tensor],
+        before: Tensor,
+        dimension: int,
+        past: list[Tensor] | None,
+        mask: Tensor | None = None,
+    ) -> tuple[Tensor, list[Tensor]]:
         """Log-probabilities (B, bins) of ``dimension`` and what the next step needs.
 
         ``memory``, ``mask``: of :meth:`encode`. ``before`` (B,): bin of the dimension before, ``bins`` at the first.
-        The rows of ``past`` may be re-ordered.
+        ``past``: by layer (2, B, heads, dimensions so far, head_dim); its rows, along B, may be re-ordered.
         """
         x = self.emitted(before + dimension * (self.config.bins + 1)) + self.place[dimension]
         x, kept = x[:, None], []
         for i, block in enumerate(self.decoder):
-            seen = tuple(part.expand(len(before), -1, -1, -1) for part in memory[i])
+            seen = memory[i].expand(-1, len(before), -1, -1, -1)
             x, keys_values = block(x, None, seen, mask, None if past is None else past[i])
             kept.append(keys_values)
         part = slice(dimension * self.config.bins, (dimension + 1) * self.config.bins)
