@@ -26,7 +26,7 @@ from spec_vla_ros.instruction import clean_instruction
 from spec_vla_ros.motion.gripper import GripperSwitch
 from spec_vla_ros.motion.intent import Report, Step
 from spec_vla_ros.motion.limits import SpeedLimit
-from spec_vla_ros.motion.pacing import PACINGS, Lead, Waits, compensated
+from spec_vla_ros.motion.pacing import PACINGS, Lead, Strides, Waits, compensated
 from spec_vla_ros.motion.rotation import displacement
 from spec_vla_ros.motion.travel import Travel
 from spec_vla_ros.motion.watchdog import Fault
@@ -175,7 +175,7 @@ class Cycle:
         self.late: float | None = None  # s that the arm had stood still before it; None if it was the first
         self.image_age: float | None = None  # s, of the image of the newest step when that began
         self.waits = Waits()
-        self._travel = Travel()
+        self._travel, self._strides = Travel(), Strides()
         self.steps = 0  # decided since the start
         self.captured_at: float | None = None  # of the newest image
         self._frame: Frame | None = None
@@ -392,7 +392,10 @@ class Cycle:
             values = np.asarray(outcome.result.values, dtype=np.float64)
             said, how = displacement(values[:-1], tunables.action_scale), tunables.compensation
             how = how if outcome.request.steady else "none"  # by what the image may show
-            motion, seconds = compensated(said, unseen, how, self.step_dt, gone, self.lead.seconds + HANDOVER)
+            self._strides.add(said)
+            motion, seconds = compensated(
+                said, unseen, how, self.step_dt, gone, self.lead.seconds + HANDOVER, self._strides.brisk
+            )
             limits = tunables.max_linear_speed, tunables.max_angular_speed
             twist, factor = self.limit.apply(motion / seconds, *limits)
             if not math.isfinite(values[-1]):

@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from spec_vla_ros.motion.pacing import COMPENSATIONS, Lead, Waits, compensated
+from spec_vla_ros.motion.pacing import COMPENSATIONS, Lead, Strides, Waits, compensated
 
 AHEAD = np.array([0.02, 0, 0, 0, 0, 0.1])
 
@@ -96,6 +96,36 @@ def test_a_motion_that_turns_back_takes_its_whole_time():
     assert seconds == pytest.approx(0.2)
     _, seconds = compensated(np.zeros(6), np.zeros(6), "catch_up", 0.2, 0.1, 0.05)
     assert seconds == pytest.approx(0.1), "nothing is left to be done: look again soon"
+
+
+def test_a_correction_is_not_slowed_down_because_the_motion_was_shorter_still():
+    """On the table top every second step took its full time for a few milliradians that turned back."""
+    said, unseen = np.array([0.02, 0, 0, 0, 0, 0.001]), np.array([0.008, 0, 0, 0, 0, 0.006])
+    _, seconds = compensated(said, unseen, "catch_up", 0.2, 0.08, 0.05)
+    assert seconds == pytest.approx(0.2)
+    _, seconds = compensated(said, unseen, "catch_up", 0.2, 0.08, 0.05, brisk=(0.0, 0.05))
+    assert seconds == pytest.approx(0.12), "0.005 rad in the time of 0.012 m"
+    _, seconds = compensated(said, unseen, "catch_up", 0.2, 0.08, 0.05, brisk=(0.0, 0.00625))
+    assert seconds == pytest.approx(0.16), "but no faster than that"
+
+
+@pytest.mark.parametrize("share", [-0.5, 0.0, 0.9, 1.3, 3.0])
+@pytest.mark.parametrize("brisk", [(0.0, 0.0), (0.01, 0.02), (0.05, 0.3)])
+def test_a_brisk_correction_is_no_faster_than_brisk(share, brisk):
+    motion, seconds = compensated(AHEAD, share * AHEAD, "catch_up", 0.2, 0.1, 0.05, brisk)
+    fastest = np.maximum([0.02 * max(1.0, abs(1 - share)), 0.1 * max(1.0, abs(1 - share))], brisk) / 0.2
+    assert (np.abs(motion[[0, 5]]) / seconds <= fastest + 1e-9).all()
+
+
+def test_brisk_is_half_of_the_longest_of_the_newest_motions():
+    strides = Strides()
+    np.testing.assert_array_equal(strides.brisk, [0, 0])
+    strides.add(np.array([0.03, 0.04, 0, 0, 0, -0.2]))
+    strides.add(np.array([0.01, 0, 0, 0.3, 0, 0]))
+    np.testing.assert_allclose(strides.brisk, [0.025, 0.15])
+    for _ in range(32):
+        strides.add(np.array([0.002, 0, 0, 0, 0, 0]))
+    np.testing.assert_allclose(strides.brisk, [0.001, 0], err_msg="a model that has become careful")
 
 
 def test_nobody_waits_for_an_answer_that_never_came():
