@@ -33,9 +33,9 @@ Gripper commands move something, too: the last four rules hold for them as well.
 * ``no zero at the end``: silence of :data:`SILENCE` s, or the end of the processes, after a velocity that is not zero.
   A killed safety process has a successor, which must say zero within :data:`SUCCESSOR` s;
 * ``too far``: the velocities of one action (with steady pacing: the way of a motion without a zero in it, of all its
-  actions) times the publish period add up to more than its displacement; or more than
-  the sink's timeout beyond it as a sink integrates them, each velocity in force until the next one arrives (and a
-  period more where the safety process was suspended, and the sink stopped by itself);
+  actions, and the way in each direction, of the actions of that direction) times the publish period add up to more
+  than its displacement; or more than the sink's timeout beyond it as a sink integrates them, each velocity in force
+  until the next one arrives (and a period more where the safety process was suspended, and the sink stopped by itself);
 * ``unannounced``: a motion without an action of its direction that was published when it began;
 * ``uncommanded``: a motion whose action says that nothing is sent to the arm (``commanded`` false, in a dry run).
 """

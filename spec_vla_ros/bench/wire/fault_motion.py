@@ -24,6 +24,15 @@ Report = Callable[[float, str, str], None]  # when, the rule, and what was seen
 
 
 @dataclass
+class Section:
+    """Velocities of one direction that follow each other within a motion: one step, or several alike."""
+
+    first: float
+    last: float
+    sum: np.ndarray  # velocity times period
+
+
+@dataclass
 class Motion:
     """Velocities that are not zero, without a zero between them. ``late``: s by which its announcement may be late."""
 
@@ -31,6 +40,7 @@ class Motion:
     late: float = 0.0
     sum: np.ndarray = field(default_factory=lambda: np.zeros(6))  # velocity times period
     sunk: np.ndarray = field(default_factory=lambda: np.zeros(6))  # velocity times the time that it was in force
+    sections: list[Section] = field(default_factory=list)
     way: np.ndarray = field(default_factory=lambda: np.zeros(2))  # m and rad: the same two, whatever the direction
     sunk_way: np.ndarray = field(default_factory=lambda: np.zeros(2))
     fastest: np.ndarray = field(default_factory=lambda: np.zeros(2))  # m/s and rad/s
@@ -47,6 +57,11 @@ class Motion:
         self.end(since)
         self.sum += values * period
         self.way += lengths(values) * period
+        if self.sections and _alike(values, self.sections[-1].sum):
+            section = self.sections[-1]
+            section.sum, section.last = section.sum + values * period, at
+        else:
+            self.sections.append(Section(at, at, values * period))
         self.fastest = np.maximum(self.fastest, lengths(values))
         self.counted = max(self.counted, since) if self.values.any() else at
         self.last, self.values, self.paused = at, values, False
@@ -55,9 +70,7 @@ class Motion:
         """Whether it has the direction of ``action`` and began when that was announced, or in the midst of its step."""
         if not self.first - action.step_dt - PAIRED <= action.at or action.since > self.first + PAIRED + self.late:
             return False
-        motion = np.array(action.motion)
-        product = float(np.linalg.norm(motion) * np.linalg.norm(self.sum))
-        return float(motion @ self.sum) > (1 - TOLERANCE) * product > 0
+        return _alike(np.array(action.motion), self.sum)
 
     def end(self, since: float) -> None:
         """The newest velocity was in force until ``since`` for certain, or until the sink gave up."""
@@ -107,9 +120,8 @@ class Motions:
 
     def _goes_on(self, at: float, values: np.ndarray) -> bool:
         """Whether this is still the motion that has paused."""
-        product = float(np.linalg.norm(values) * np.linalg.norm(self._motion.sum))
         in_time = self._steady or at < self._motion.first + self._step
-        return in_time and float(values @ self._motion.sum) > (1 - TOLERANCE) * product
+        return in_time and _alike(values, self._motion.sum)
 
     def _close(self) -> None:
         self._over.append(self._motion)
@@ -178,6 +190,27 @@ class Motions:
                 if way[part] > limit[part] * (1 + STEADY_TOLERANCE) + 1e-9:
                     detail = f"{way[part]:.6f} {unit} {how}, {len(commanded)} actions have {allowed[part]:.6f}"
                     self._report(motion.last, "too far", detail)
+        self._compare_sections(motion, commanded)
+
+    def _compare_sections(self, motion: Motion, commanded: Sequence[Action]) -> None:
+        """The same for each direction by itself, so that a step that is carried out twice is not lost among the others.
+        What no action has the direction of (the tick that two steps share, what the workspace box bends) counts only
+        in the whole.
+        """
+        for section in motion.sections:
+            begin, end = section.first - PAIRED - motion.late, section.last + PAIRED + motion.late
+            mine = [
+                action for action in commanded
+                if begin - action.step_dt <= action.at and action.since <= end
+                and _alike(np.array(action.motion), section.sum)
+            ]  # fmt: skip
+            if not mine:
+                continue
+            allowed, way = sum(lengths(np.array(action.motion)) for action in mine), lengths(section.sum)
+            for part, unit in enumerate(("m", "rad")):
+                if way[part] > allowed[part] * (1 + STEADY_TOLERANCE) + 1e-9:
+                    detail = f"{way[part]:.6f} {unit} in one direction, {len(mine)} actions of it have"
+                    self._report(section.last, "too far", f"{detail} {allowed[part]:.6f}")
 
     def _untold(self, motion: Motion) -> bool:
         """Whether it began with the last words of a process that was killed then: nobody could announce it."""
@@ -198,6 +231,12 @@ class Motions:
             for value, limit, how in ((nominal, allowed, "sent"), (sunk, late, "integrated")):
                 if value > limit * (1 + TOLERANCE) + 1e-9:
                     self._report(motion.last, "too far", f"{value:.6f} {unit} {how}, the action has {allowed:.6f}")
+
+
+def _alike(one: np.ndarray, other: np.ndarray) -> bool:
+    """Whether both have the same direction."""
+    product = float(np.linalg.norm(one) * np.linalg.norm(other))
+    return float(one @ other) > (1 - TOLERANCE) * product > 0
 
 
 def text_of(values: Sequence[float] | np.ndarray) -> str:
