@@ -1,6 +1,6 @@
 # One virtual environment for everything: created on first use, renewed when constraints.txt changes.
 #   make demo            the simulated arm, driven by the real node over DDS     (SHORT=1: a few episodes)
-#   make test            all tests                                               (PYTEST_ARGS="-k stream")
+#   make test            all tests, on two cores                                 (PYTEST_ARGS="-k stream")
 #   make lint            formatter and linter
 #   make mutants         whether the tests of safety-critical code notice faults     (FILES="spec_vla_ros/motion/limits.py")
 # GPU users choose their build of torch, for example: make demo TORCH="torch==2.13.0 --index-url <wheels of your CUDA>"
@@ -10,7 +10,7 @@ PYTHON ?= python3
 VENV := .venv
 STAMP := $(VENV)/.installed
 PIP := $(VENV)/bin/python -m pip --disable-pip-version-check
-PYTEST_ARGS ?=
+PYTEST_ARGS ?= -n 2 --dist loadgroup
 FILES ?=
 
 # MuJoCo renders through EGL, which needs no screen, but a system library.

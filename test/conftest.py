@@ -31,6 +31,12 @@ except ImportError as error:
     WHY_NOT = str(error)
 
 _numbers = itertools.count()
+# Where processes talk over DDS and seconds count: these tests run one after the other, in one process of several.
+ON_THE_WIRE = {
+    "conformance", "cross", "embedded_ros", "test_bench_dead_man.py", "test_bench_soak.py", "test_bench_wire.py",
+    "test_fault_burdens.py", "test_fault_campaign.py", "test_two_hosts.py", "test_over_dds.py", "test_run.py",
+    "test_libero_node.py", "test_children.py", "test_launch_files.py",
+}  # fmt: skip
 
 
 def pytest_report_header():
@@ -42,6 +48,13 @@ def pytest_ignore_collect(collection_path):
     if WHY_NOT and collection_path.name in {"conformance", "embedded_ros"}:
         return True
     return None
+
+
+def pytest_collection_modifyitems(items):
+    """With ``-n 2 --dist loadgroup`` a file stays in one process, and so does everything on the wire."""
+    for item in items:
+        wire = "ros" in item.fixturenames or "start" in item.fixturenames or ON_THE_WIRE & {*item.path.parts}
+        item.add_marker(pytest.mark.xdist_group("wire" if wire else str(item.path)))
 
 
 @pytest.fixture(scope="module")
