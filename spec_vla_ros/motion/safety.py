@@ -55,7 +55,7 @@ class SafetyLoop:
         self._silent_at = 0.0  # when the last words are said
         self._leaving = False
         self._step, self._accepted, self._commanded, self._zero_at = 0, False, False, 0.0
-        self._began_at = 0.0
+        self._began_at, self._taken_off = 0.0, ()
         self._moving = False  # whether the step's first zero has still to be said
         self._following: Step | None = None  # begins where the step under way ends
         self._following_until = 0.0  # when it may begin at the latest
@@ -129,6 +129,7 @@ class SafetyLoop:
             self._greet(listeners, now)
         if self._following is not None and self._stream.left(now) < 1.0:
             self._begin_following(now)
+        self._taken_off = ()
         twist = self._shaped(self._stream.tick(now), now)
         if self._moving and self._accepted and not self._began_at:
             self._began_at = self._stream.started or now
@@ -155,6 +156,7 @@ class SafetyLoop:
             listeners=self._listeners or 0,
             newcomers=self._newcomers,
             at_wall=self._box.hits,
+            taken_off=self._taken_off,
         )
 
     def _say_zeros(self, now: float) -> None:
@@ -197,6 +199,11 @@ class SafetyLoop:
         self._moving = True
         return True
 
+    def _note(self, wanted: np.ndarray, twist: np.ndarray) -> None:
+        """The arm will be somewhere else than the node thinks if it is not told."""
+        if not np.array_equal(wanted, twist):
+            self._taken_off = tuple((wanted - twist).tolist())
+
     def _greet(self, listeners: int, now: float) -> None:
         """Whoever starts to listen in the midst of it hears zero first: a motion under way is broken off."""
         if self._listeners is not None and listeners > self._listeners:
@@ -208,10 +215,11 @@ class SafetyLoop:
         """Within the speed limits of now and inside the box, in the command frame; a fault where that is unknown."""
         if not twist.any():
             return twist
-        intent = self._intent
+        intent, wanted = self._intent, twist
         try:
             twist, _ = self._limit.apply(twist, intent.limits.linear, intent.limits.angular)
             if not intent.needs_pose:
+                self._note(wanted, twist)
                 return twist
             pose = intent.pose
             if pose is None:
@@ -225,6 +233,7 @@ class SafetyLoop:
                     raise PoseError("the node has not said where the tool is")
                 low, high = intent.box
                 twist = self._box.clip(twist, np.array(pose.position), np.array(low), np.array(high))
+            self._note(wanted, twist)
             if pose.rotation is not None:
                 twist = turned(twist, np.array(pose.rotation))
             if not np.isfinite(twist).all():

@@ -22,7 +22,7 @@ class Leg:
 
 
 class Travel:
-    """Commanded motion. What limits and the workspace box take off a velocity while it is sent is not known here."""
+    """Commanded motion, as far as it was sent."""
 
     def __init__(self) -> None:
         self._legs: deque[Leg] = deque(maxlen=REMEMBERED)
@@ -31,6 +31,12 @@ class Travel:
         """A step has begun ``at``; unless :meth:`end` says otherwise it lasts ``seconds``."""
         self.end(at)
         self._legs.append(Leg(at, at + seconds, np.array(twist, dtype=np.float64)))
+
+    def change(self, at: float, twist: np.ndarray) -> None:
+        """The step under way goes on with another ``twist`` from ``at`` on: limits or the workspace box shape it."""
+        if self._legs and self._legs[-1].begin <= at < self._legs[-1].end:
+            until = self._legs[-1].end
+            self.begin(at, twist, until - at)
 
     def end(self, at: float) -> None:
         """Nothing moves from ``at`` on."""

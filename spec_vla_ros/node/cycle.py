@@ -171,7 +171,8 @@ class Cycle:
         self.following: Step | None = None  # and what then
         self.began_at: float | None = None  # the newest step that the safety loop has begun
         self._newest: Step | None = None  # decided, also if it was taken back since
-        self._noted = 0  # number of the newest step that is known to have begun
+        self._noted: Step | None = None  # the newest that is known to have begun
+        self._taken_off: tuple[float, ...] = ()  # of its velocity, as last heard
         self.late: float | None = None  # s that the arm had stood still before it; None if it was the first
         self.image_age: float | None = None  # s, of the image of the newest step when that began
         self.waits = Waits()
@@ -321,6 +322,7 @@ class Cycle:
         if report.step == self.steps and self.state in (State.MOVING, State.AHEAD, State.OUTDATED_AHEAD):
             began = self._begin(report)
             ended = not report.moving
+        self._shape(report)
         if ended:
             self.step, self._standstill_at = None, report.zero_at
             self._travel.end(report.zero_at)
@@ -332,17 +334,25 @@ class Cycle:
     def _begin(self, report: Report) -> bool:
         """Note that the step has begun, once; also of one that was taken back since, because it moved the arm."""
         step = self._newest
-        if step is None or step.number != report.step or self._noted == step.number:
+        if step is None or step.number != report.step or self._noted is step:
             return False
         if not (report.accepted and report.began_at):
             return False
-        self._noted, self.began_at = step.number, report.began_at
+        self._noted, self.began_at, self._taken_off = step, report.began_at, ()
         self.late = self.waits.begin(report.began_at, step.seconds)
         if report.commanded:
             self._travel.begin(report.began_at, np.array(step.twist), step.seconds)
         else:
             self._travel.end(report.began_at)
         return True
+
+    def _shape(self, report: Report) -> None:
+        """Note what limits and box make of the step under way: what the arm did not travel need not be taken off."""
+        step = self._noted
+        if step is None or step.number != report.step or not report.moving or report.taken_off == self._taken_off:
+            return
+        self._taken_off = report.taken_off
+        self._travel.change(report.at, np.array(step.twist) - np.array(report.taken_off or np.zeros(6)))
 
     def _usable(self, frame: Frame) -> bool:
         if self.steady:
@@ -420,7 +430,7 @@ class Cycle:
 
     def begun(self, action: Action) -> Begun:
         """What there is to say of ``action`` when the safety loop has looked at its step."""
-        began = self.began_at is not None and self._noted == action.step.number
+        began = self.began_at is not None and self._noted is action.step
         age = (self.began_at if began else action.step.made_at) - action.outcome.request.captured_at
         self.image_age = age
         return Begun(age, self.late if began else None, self.waits.standstill)

@@ -352,6 +352,21 @@ def test_the_box_holds_at_every_tick():
     assert bench.report.at_wall == 1
 
 
+def test_the_node_hears_what_the_box_and_limits_take_off():
+    bench = placed(moving(), (1.0, 0.0, 0.5), rotation=(0.0, 0.0, np.sqrt(0.5), np.sqrt(0.5)))
+    bench.ticks(1)
+    np.testing.assert_allclose(bench.report.taken_off, [TWIST[0], 0, 0, 0, 0, 0], err_msg="in base axes")
+    placed(bench, (0.5, 0.0, 0.5))
+    bench.ticks(1)
+    assert bench.report.taken_off == ()
+    bench.tell(limits=replace(LIMITS, linear=0.5 * float(np.linalg.norm(TWIST[:3]))), needs_pose=False)
+    (twist,) = bench.ticks(1)
+    np.testing.assert_allclose(np.array(bench.report.taken_off) + twist, TWIST)
+    bench.tell(step=None)
+    bench.ticks(1)
+    assert bench.report.taken_off == ()
+
+
 def test_velocities_are_turned_into_the_command_frame():
     bench = placed(moving(), rotation=(0.0, 0.0, np.sqrt(0.5), np.sqrt(0.5)))  # a quarter turn about z
     (twist,) = bench.ticks(1)

@@ -38,6 +38,17 @@ def test_a_step_that_was_broken_off_counts_as_far_as_it_went():
     np.testing.assert_allclose(travel.between(9.0, 11.0), [0.005, 0, 0, 0, 0, 0])
 
 
+def test_what_limits_and_box_leave_of_a_step_is_what_was_travelled():
+    travel = Travel()
+    travel.begin(10.0, AHEAD, 0.2)
+    travel.change(10.05, 0.4 * AHEAD)
+    travel.change(10.15, AHEAD)
+    np.testing.assert_allclose(travel.between(9.0, 11.0), [0.005 + 0.004 + 0.005, 0, 0, 0, 0, 0])
+    np.testing.assert_allclose(travel.length(10.1, 10.2), [0.002 + 0.005, 0])
+    travel.change(10.3, AHEAD)
+    np.testing.assert_allclose(travel.between(10.15, 11.0), [0.005, 0, 0, 0, 0, 0], err_msg="it is over")
+
+
 def test_several_steps_lie_between_an_image_and_a_late_answer():
     travel = Travel()
     for number in range(4):

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from spec_vla_ros.errors import InstructionError
-from spec_vla_ros.motion.intent import Intent
+from spec_vla_ros.motion.intent import Intent, Pose, Report
 from spec_vla_ros.motion.safety import SafetyLoop
 from spec_vla_ros.motion.watchdog import Limits
 from spec_vla_ros.node.cycle import Cycle, Frame, State
@@ -33,6 +33,7 @@ class Stage:
         self.tunables, self.limits, self.latency = replace(TUNABLES, **changes), LIMITS, latency
         self.request, self.answer_at, self.filming, self.thinking = None, 0.0, True, True
         self.actions, self.gripper, self.said, self.begun = [], [], [], []
+        self.box, self.position = None, np.zeros(6)
         self.cycle.steady = steady
         self.cycle.start(self.now)
         self.cycle.instruct("go", self.now)
@@ -53,7 +54,10 @@ class Stage:
             self.request, self.answer_at = request, self.now + self.latency
         self.tell()
         twist = self.loop.tick(self.now, 1)
-        report = self.loop.report(self.now)
+        report = Report.from_bytes(self.loop.report(self.now).to_bytes())
+        self.position = (
+            self.position + (0.0 if twist is None else twist) * TICK
+        )  # of an arm that does at once what it is told
         cycle.hear(report)
         if self.actions and report.step >= self.actions[-1].step.number and len(self.begun) < len(self.actions):
             self.begun.append(cycle.begun(self.actions[-1]))
@@ -78,6 +82,8 @@ class Stage:
         intent = Intent(
             at=self.now, run=cycle.run, commanding=True, step=cycle.step, following=cycle.following, steps=cycle.steps,
             fault=cycle.fault, captured_at=cycle.captured_at, busy_since=cycle.busy_since, limits=self.limits,
+            box=self.box, needs_pose=self.box is not None,
+            pose=None if self.box is None else Pose(tuple(self.position[:3].tolist()), None, self.now),
         )  # fmt: skip
         self.loop.take(Intent.from_bytes(intent.to_bytes()), self.now)
 
@@ -155,6 +161,33 @@ def test_the_next_step_has_what_the_image_had_not_seen_taken_off():
         unseen = before.step.twist[0] * begun.image_age
         assert after.unseen[0] == pytest.approx(unseen, rel=1e-6)
         assert after.step.twist[0] * after.step.seconds == pytest.approx(FORWARD[0] - unseen)
+
+
+@pytest.mark.parametrize("compensation", ["subtract", "catch_up"])
+def test_what_a_wall_held_back_is_not_taken_off_the_way_back(compensation):
+    """The arm is told to go on through the wall, and then to go back: none of that way has been travelled."""
+    stage = Stage(*[FORWARD] * 6, *[-0.25 * FORWARD] * 30, latency=0.06, compensation=compensation)
+    stage.box = ((-1.0, -1.0, -1.0), (0.02, 1.0, 1.0))
+    stage.until_acted(6)
+    stage.run(0.02)
+    assert stage.position[0] == pytest.approx(0.02, abs=1e-3), "held at the wall"
+    stage.until_acted(7)
+    back = stage.actions[-1]
+    assert abs(back.unseen[0]) < 2e-3, "0.016 m would be what it was told"
+    np.testing.assert_allclose(back.step.twist[0] * back.step.seconds, -0.005, atol=2e-3)
+
+
+@pytest.mark.parametrize("box", [None, ((-1.0, -1.0, -1.0), (0.035, 1.0, 1.0))])
+def test_what_counts_as_travelled_is_what_the_arm_travelled(box):
+    stage = Stage(*[FORWARD, 0.4 * FORWARD, -0.7 * FORWARD] * 20, latency=0.06, compensation="catch_up")
+    stage.box = box
+    where = {}
+    for _ in range(300):
+        where[round(stage.now, 2)] = stage.position.copy()
+        stage.said.append(stage.tick())
+    since, until = 100.5, 102.7
+    travelled = stage.cycle._travel.between(since, until)
+    np.testing.assert_allclose(travelled, where[until] - where[since], atol=1e-3)
 
 
 def test_a_tremble_of_the_wrist_does_not_slow_the_arm_down():
