@@ -392,7 +392,7 @@ class ActNode(LifecycleNode):
             command = self._cycle.gripper.command(action.outcome.request.tunables.gripper_invert)
             if command is not None and (fault := self._arm.command_gripper(command)):
                 self._fail(fault)
-        frame, about = self._fixed.base_frame, (self._cycle.begun(action), self._worker.bin_width)
+        frame, about = self._fixed.base_frame, (self._cycle.note(action), self._worker.bin_width)
         message = conversions.action_message(DeltaAction, action, report.commanded, frame)
         self._publishers_["action"].publish(message)
         self._publishers_["stats"].publish(conversions.stats_message(DecodeStats, action, frame, *about))

@@ -37,6 +37,8 @@ from .worker import Outcome, Request
 FLOOD = 20  # changes of the instruction within a second that no operator makes
 SEEN = np.array([0.001, 0.01])  # m and rad; a shorter motion may leave the picture as it is
 HANDOVER = 0.01  # s from an answer to the safety loop, at most
+OVERSHOOT = 0.25  # of a step that the arm may travel unseen and uncounted before an operator is told
+STEADY = PACINGS[1]
 ACTION_DIM = 7  # dx dy dz droll dpitch dyaw gripper
 
 
@@ -175,6 +177,7 @@ class Cycle:
         self._taken_off: tuple[float, ...] = ()  # of its velocity, as last heard
         self.late: float | None = None  # s that the arm had stood still before it; None if it was the first
         self.image_age: float | None = None  # s, of the image of the newest step when that began
+        self.overshoots = False  # whether the newest step adds to what the arm had travelled since its image
         self.waits = Waits()
         self._travel, self._strides = Travel(), Strides()
         self.steps = 0  # decided since the start
@@ -428,9 +431,10 @@ class Cycle:
         tunables, value = action.outcome.request.tunables, float(action.outcome.result.values[-1])
         self.gripper.decide(value, tunables.gripper_threshold, tunables.gripper_hysteresis)
 
-    def begun(self, action: Action) -> Begun:
-        """What there is to say of ``action`` when the safety loop has looked at its step."""
+    def note(self, action: Action) -> Begun:
+        """The safety loop has looked at the step of ``action``: what there is to say of that, here and in messages."""
         began = self.began_at is not None and self._noted is action.step
         age = (self.began_at if began else action.step.made_at) - action.outcome.request.captured_at
         self.image_age = age
+        self.overshoots = action.pacing == STEADY and action.compensation == "none" and age > OVERSHOOT * self.step_dt
         return Begun(age, self.late if began else None, self.waits.standstill)

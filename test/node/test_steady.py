@@ -60,7 +60,7 @@ class Stage:
         )  # of an arm that does at once what it is told
         cycle.hear(report)
         if self.actions and report.step >= self.actions[-1].step.number and len(self.begun) < len(self.actions):
-            self.begun.append(cycle.begun(self.actions[-1]))
+            self.begun.append(cycle.note(self.actions[-1]))
             if report.accepted:
                 cycle.decide_gripper(self.actions[-1])
             if report.commanded and (command := cycle.gripper.command()) is not None:
@@ -188,6 +188,23 @@ def test_what_counts_as_travelled_is_what_the_arm_travelled(box):
     since, until = 100.5, 102.7
     travelled = stage.cycle._travel.between(since, until)
     np.testing.assert_allclose(travelled, where[until] - where[since], atol=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("steady", "compensation", "latency", "told"),
+    [
+        (True, "none", 0.06, True),
+        (True, "none", 0.01, False),
+        (True, "catch_up", 0.06, False),
+        (False, "none", 0.16, False),
+    ],
+)
+def test_an_arm_that_overshoots_is_noticed(steady, compensation, latency, told):
+    stage = Stage(steady=steady, compensation=compensation, latency=latency)
+    stage.run(2.0)
+    assert stage.cycle.overshoots == told
+    stage.cycle.start(stage.now)
+    assert not stage.cycle.overshoots
 
 
 def test_a_tremble_of_the_wrist_does_not_slow_the_arm_down():
