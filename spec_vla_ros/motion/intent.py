@@ -116,12 +116,12 @@ class Report:
     that intent was sent, and confirms nothing. ``run``: as last heard. ``on_wire``: velocities are being published, the
     last zeros included. ``step``: number of the newest step that was looked at, ``accepted``: whether it was begun,
     ``commanded``: and an arm was told so (these stay known when the run is over), ``moving``: whether it is under way,
-    ``began_at``: when its first velocity was due, 0.0 before, ``taken_off``: (6,) m/s and rad/s, base axes, that limits
-    and the box take off its newest velocity, empty where they leave it alone. ``zero_at``: when the first zero after it
-    was sent. ``fault``: latched by the loop. ``listeners``: matched subscriptions. ``newcomers``: how often one more
-    came while driving. ``at_wall``: meetings with the box. ``intervals``: ms between two velocities during the last
-    second or so: median, p99, largest; empty if there were none. ``ready``: the publisher exists; ``gid``: its
-    identifier in the graph, hexadecimal, if known. ``priority``: how the process is scheduled.
+    ``began_at``: when its first velocity was due, 0.0 before. ``held_back``: (6,) m and rad, base axes, that limits and
+    the box have taken off all velocities of this run so far. ``zero_at``: when the first zero after the step was sent.
+    ``fault``: latched by the loop. ``listeners``: matched subscriptions. ``newcomers``: how often one more came while
+    driving. ``at_wall``: meetings with the box. ``intervals``: ms between two velocities during the last second or so:
+    median, p99, largest; empty if there were none. ``ready``: the publisher exists; ``gid``: its identifier in the
+    graph, hexadecimal, if known. ``priority``: how the process is scheduled.
     """
 
     at: float
@@ -142,7 +142,7 @@ class Report:
     gid: str = ""
     priority: str = ""
     began_at: float = 0.0
-    taken_off: tuple[float, ...] = ()
+    held_back: tuple[float, ...] = (0.0,) * 6
 
     def to_bytes(self) -> bytes:
         """At most :data:`LARGEST` bytes."""
@@ -156,7 +156,7 @@ class Report:
             if raw["fault"] is not None:
                 raw["fault"] = Fault(**raw["fault"])
             raw["intervals"] = tuple(raw["intervals"])
-            raw["taken_off"] = _vector(raw["taken_off"], 6) if raw["taken_off"] else ()
+            raw["held_back"] = _vector(raw["held_back"], 6)
             return Report(**raw)
         except (TypeError, ValueError, OverflowError) as error:
             raise IntentError(f"not a report: {error}") from error

@@ -26,8 +26,8 @@ from spec_vla_ros.instruction import clean_instruction
 from spec_vla_ros.motion.gripper import GripperSwitch
 from spec_vla_ros.motion.intent import Report, Step
 from spec_vla_ros.motion.limits import SpeedLimit
-from spec_vla_ros.motion.pacing import PACINGS, Lead, Strides, Waits, compensated
-from spec_vla_ros.motion.rotation import displacement
+from spec_vla_ros.motion.pacing import PACINGS, Lead, Waits, compensated
+from spec_vla_ros.motion.rotation import displacement, lengths
 from spec_vla_ros.motion.travel import Travel
 from spec_vla_ros.motion.watchdog import Fault
 
@@ -37,7 +37,7 @@ from .worker import Outcome, Request
 FLOOD = 20  # changes of the instruction within a second that no operator makes
 SEEN = np.array([0.001, 0.01])  # m and rad; a shorter motion may leave the picture as it is
 HANDOVER = 0.01  # s from an answer to the safety loop, at most
-OVERSHOOT = 0.25  # of a step that the arm may travel unseen and uncounted before an operator is told
+OVERSHOOT = 0.25  # of a motion that the arm may have travelled unseen and uncounted before an operator is told
 STEADY = PACINGS[1]
 ACTION_DIM = 7  # dx dy dz droll dpitch dyaw gripper
 
@@ -174,12 +174,11 @@ class Cycle:
         self.began_at: float | None = None  # the newest step that the safety loop has begun
         self._newest: Step | None = None  # decided, also if it was taken back since
         self._noted: Step | None = None  # the newest that is known to have begun
-        self._taken_off: tuple[float, ...] = ()  # of its velocity, as last heard
         self.late: float | None = None  # s that the arm had stood still before it; None if it was the first
         self.image_age: float | None = None  # s, of the image of the newest step when that began
         self.overshoots = False  # whether the newest step adds to what the arm had travelled since its image
         self.waits = Waits()
-        self._travel, self._strides = Travel(), Strides()
+        self._travel = Travel()
         self.steps = 0  # decided since the start
         self.captured_at: float | None = None  # of the newest image
         self._frame: Frame | None = None
@@ -237,6 +236,7 @@ class Cycle:
         self._changes.append(now)
         self.instruction, self.hold = cleaned, refused
         self._fresh, self.step, self.following = True, None, None
+        self.overshoots = False
         self.waits.pause()
         self._go(Event.INSTRUCT)
         return True
@@ -318,6 +318,7 @@ class Cycle:
             return False
         if report.fault is not None:
             self.trip(report.fault)
+        self._travel.hold_back(report.at, np.array(report.held_back))
         began = ended = False
         if self.state is State.FOLLOWED and report.step == self.steps:
             self.step, self.following, self.began_at = self.following, None, None
@@ -325,7 +326,6 @@ class Cycle:
         if report.step == self.steps and self.state in (State.MOVING, State.AHEAD, State.OUTDATED_AHEAD):
             began = self._begin(report)
             ended = not report.moving
-        self._shape(report)
         if ended:
             self.step, self._standstill_at = None, report.zero_at
             self._travel.end(report.zero_at)
@@ -341,21 +341,13 @@ class Cycle:
             return False
         if not (report.accepted and report.began_at):
             return False
-        self._noted, self.began_at, self._taken_off = step, report.began_at, ()
+        self._noted, self.began_at = step, report.began_at
         self.late = self.waits.begin(report.began_at, step.seconds)
         if report.commanded:
             self._travel.begin(report.began_at, np.array(step.twist), step.seconds)
         else:
             self._travel.end(report.began_at)
         return True
-
-    def _shape(self, report: Report) -> None:
-        """Note what limits and box make of the step under way: what the arm did not travel need not be taken off."""
-        step = self._noted
-        if step is None or step.number != report.step or not report.moving or report.taken_off == self._taken_off:
-            return
-        self._taken_off = report.taken_off
-        self._travel.change(report.at, np.array(step.twist) - np.array(report.taken_off or np.zeros(6)))
 
     def _usable(self, frame: Frame) -> bool:
         if self.steady:
@@ -405,10 +397,7 @@ class Cycle:
             values = np.asarray(outcome.result.values, dtype=np.float64)
             said, how = displacement(values[:-1], tunables.action_scale), tunables.compensation
             how = how if outcome.request.steady else "none"  # by what the image may show
-            self._strides.add(said)
-            motion, seconds = compensated(
-                said, unseen, how, self.step_dt, gone, self.lead.seconds + HANDOVER, self._strides.brisk
-            )
+            motion, seconds = compensated(said, unseen, how, self.step_dt, gone, self.lead.seconds + HANDOVER)
             limits = tunables.max_linear_speed, tunables.max_angular_speed
             twist, factor = self.limit.apply(motion / seconds, *limits)
             if not math.isfinite(values[-1]):
@@ -436,5 +425,7 @@ class Cycle:
         began = self.began_at is not None and self._noted is action.step
         age = (self.began_at if began else action.step.made_at) - action.outcome.request.captured_at
         self.image_age = age
-        self.overshoots = action.pacing == STEADY and action.compensation == "none" and age > OVERSHOOT * self.step_dt
+        said = lengths(np.array(action.step.twist)) * action.step.seconds
+        unseen = lengths(action.unseen) > np.maximum(OVERSHOOT * said, SEEN)
+        self.overshoots = action.pacing == STEADY and action.compensation == "none" and bool(unseen.any())
         return Begun(age, self.late if began else None, self.waits.standstill)

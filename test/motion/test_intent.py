@@ -59,7 +59,7 @@ def test_before_the_loop_has_said_anything_it_is_taken_to_do_nothing():
     assert (report.ready, report.on_wire, report.accepted, report.moving) == (False,) * 4
     assert (report.heard, report.run, report.step, report.zero_at) == (0.0, 0, 0, 0.0)
     assert (report.fault, report.intervals, report.gid, report.priority) == (None, (), "", "")
-    assert report.taken_off == ()
+    assert report.held_back == (0.0,) * 6
     assert (report.listeners, report.newcomers, report.at_wall) == (0, 0, 0)
 
 

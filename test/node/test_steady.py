@@ -54,10 +54,8 @@ class Stage:
             self.request, self.answer_at = request, self.now + self.latency
         self.tell()
         twist = self.loop.tick(self.now, 1)
-        report = Report.from_bytes(self.loop.report(self.now).to_bytes())
-        self.position = (
-            self.position + (0.0 if twist is None else twist) * TICK
-        )  # of an arm that does at once what it is told
+        report = Report.from_bytes(self.loop.report(self.now - 5e-6).to_bytes())  # as the process: before its tick
+        self.position = self.position + (0.0 if twist is None else twist) * TICK  # it does at once what it is told
         cycle.hear(report)
         if self.actions and report.step >= self.actions[-1].step.number and len(self.begun) < len(self.actions):
             self.begun.append(cycle.note(self.actions[-1]))
@@ -173,7 +171,7 @@ def test_what_a_wall_held_back_is_not_taken_off_the_way_back(compensation):
     assert stage.position[0] == pytest.approx(0.02, abs=1e-3), "held at the wall"
     stage.until_acted(7)
     back = stage.actions[-1]
-    assert abs(back.unseen[0]) < 2e-3, "0.016 m would be what it was told"
+    assert abs(back.unseen[0]) < 3e-3, "0.01 m would be what it was told"
     np.testing.assert_allclose(back.step.twist[0] * back.step.seconds, -0.005, atol=2e-3)
 
 
@@ -207,18 +205,18 @@ def test_an_arm_that_overshoots_is_noticed(steady, compensation, latency, told):
     assert not stage.cycle.overshoots
 
 
-def test_a_tremble_of_the_wrist_does_not_slow_the_arm_down():
-    def turning(yaw):
-        return np.array([0.02, 0, 0, 0, 0, yaw, 1.0])
+@pytest.mark.parametrize("latency", [0.04, 0.06, 0.12])
+def test_a_tremble_neither_slows_the_arm_down_nor_builds_up(latency):
+    def trembling(sign):
+        return np.array([0.02, sign * 0.0005, 0, 0, 0, sign * 0.002, 1.0])
 
-    stage = Stage(turning(0.1), *[turning(0.002), turning(-0.002)] * 40, latency=0.06, compensation="catch_up")
+    stage = Stage(*[trembling(1), trembling(-1)] * 40, latency=latency, compensation="catch_up")
     stage.until_acted(20)
     seconds = [action.step.seconds for action in stage.actions[5:]]
     assert np.median(seconds) < 0.15, "what is left of 0.02 m, not of 0.002 rad"
-    stage = Stage(*[turning(0.002), turning(-0.002)] * 40, latency=0.06, compensation="catch_up")
-    stage.until_acted(20)
-    seconds = [action.step.seconds for action in stage.actions[5:]]
-    assert np.median(seconds) > 0.15, "where the wrist does nothing else it is no tremble"
+    fastest = np.abs(stage.said).max(0)
+    assert fastest[0] <= 0.1001, "the speed of the model"
+    assert fastest[5] <= 0.0101
 
 
 def test_blocking_pacing_takes_nothing_off():
@@ -394,14 +392,14 @@ def test_standstill_is_what_the_wire_shows():
 
 
 def test_an_image_of_the_motion_is_compensated_whatever_the_pacing_is_by_then():
-    stage = Stage(latency=0.1, compensation="catch_up")
+    stage = Stage(latency=0.1, compensation="subtract")
     stage.run(2.0)
     stage.until(State.AHEAD)
     count = len(stage.actions)
     stage.cycle.steady = False
     stage.until_acted(count + 1)
     action = stage.actions[-1]
-    assert (action.pacing, action.compensation) == ("steady", "catch_up")
+    assert (action.pacing, action.compensation) == ("steady", "subtract")
     assert action.step.twist[0] * action.step.seconds == pytest.approx(FORWARD[0] - action.unseen[0])
     assert action.unseen[0] > 0.005
 
