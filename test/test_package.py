@@ -94,6 +94,38 @@ def assert_declared(paths, declared):
     assert ros <= declared, f"missing in package.xml: {sorted(ros - declared)}"
 
 
+# What rosdep calls things, looked up in the public index of August 2026: the packages are released for Humble, Jazzy,
+# Kilted, Lyrical and Rolling, the others have rules for Ubuntu and Debian. A wrong name stops "rosdep install".
+RELEASED = {
+    *(
+        "ament_cmake",
+        "ament_cmake_pytest",
+        "ament_cmake_python",
+        "ament_index_python",
+        "builtin_interfaces",
+        "control_msgs",
+    ),
+    *(
+        "diagnostic_msgs",
+        "diagnostic_updater",
+        "geometry_msgs",
+        "launch",
+        "launch_ros",
+        "lifecycle_msgs",
+        "moveit_msgs",
+    ),
+    *("rcl_interfaces", "rclpy", "ros2launch", "rosbag2", "rosbag2_interfaces", "rosgraph_msgs"),
+    *("rosidl_default_generators", "rosidl_default_runtime", "sensor_msgs", "std_msgs", "std_srvs", "tf2_msgs"),
+    "tf2_ros_py",
+}
+RULES = {"python3-numpy", "python3-opencv", "python3-pil", "python3-pytest", "python3-yaml"}
+
+
+def test_rosdep_knows_every_dependency():
+    every = {element.text for element in PACKAGE if element.tag.endswith("_depend") or element.tag == "depend"}
+    assert every == RELEASED | RULES, "look a new name up for every distribution; an old one is to be forgotten here"
+
+
 def test_the_build_type_and_the_install_rules():
     assert PACKAGE.find("export/build_type").text == "ament_cmake"
     assert tags("member_of_group") == {"rosidl_interface_packages"}
