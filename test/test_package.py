@@ -33,6 +33,7 @@ def parameters_of(name):
 def test_the_version_is_the_same_everywhere():
     version = spec_vla_ros.__version__
     assert tags("version") == {version}
+    assert yaml.safe_load((ROOT / "CITATION.cff").read_text())["version"] == version
     assert re.search(rf"^{re.escape(version)} \(.+\)\n-+$", (ROOT / "CHANGELOG.rst").read_text(), re.MULTILINE)
     assert "spec_vla_ros" / Path("__init__.py") == Path("spec_vla_ros/__init__.py")
     assert '"spec_vla_ros" / "__init__.py"' in (ROOT / "setup.py").read_text(), (
@@ -97,27 +98,12 @@ def assert_declared(paths, declared):
 # What rosdep calls things, looked up in the public index of August 2026: the packages are released for Humble, Jazzy,
 # Kilted, Lyrical and Rolling, the others have rules for Ubuntu and Debian. A wrong name stops "rosdep install".
 RELEASED = {
-    *(
-        "ament_cmake",
-        "ament_cmake_pytest",
-        "ament_cmake_python",
-        "ament_index_python",
-        "builtin_interfaces",
-        "control_msgs",
-    ),
-    *(
-        "diagnostic_msgs",
-        "diagnostic_updater",
-        "geometry_msgs",
-        "launch",
-        "launch_ros",
-        "lifecycle_msgs",
-        "moveit_msgs",
-    ),
-    *("rcl_interfaces", "rclpy", "ros2launch", "rosbag2", "rosbag2_interfaces", "rosgraph_msgs"),
-    *("rosidl_default_generators", "rosidl_default_runtime", "sensor_msgs", "std_msgs", "std_srvs", "tf2_msgs"),
-    "tf2_ros_py",
-}
+    *("ament_cmake", "ament_cmake_pytest", "ament_cmake_python", "ament_index_python", "builtin_interfaces"),
+    *("control_msgs", "diagnostic_msgs", "diagnostic_updater", "geometry_msgs", "launch", "launch_ros"),
+    *("lifecycle_msgs", "moveit_msgs", "rcl_interfaces", "rclpy", "ros2launch", "rosbag2", "rosbag2_interfaces"),
+    *("rosgraph_msgs", "rosidl_default_generators", "rosidl_default_runtime", "sensor_msgs", "std_msgs", "std_srvs"),
+    *("tf2_msgs", "tf2_ros_py"),
+}  # fmt: skip
 RULES = {"python3-numpy", "python3-opencv", "python3-pil", "python3-pytest", "python3-yaml"}
 
 
