@@ -199,6 +199,14 @@ def test_every_dependency_is_pinned_once():
     assert names == {name.lower() for name in pins}
 
 
+def test_whoever_names_a_torch_names_the_pinned_one():
+    pin = re.search(r"^torch==(.+)$", (ROOT / "constraints.txt").read_text(), re.MULTILINE).group(1)
+    pages = [ROOT / "README.md", ROOT / "Makefile", *(ROOT / "docs").glob("*.md"), *(ROOT / "docker").iterdir()]
+    named = [(page.name, version) for page in pages for version in re.findall(r"torch==([\d.]+\d)", page.read_text())]
+    assert len(named) >= 4
+    assert {version for _, version in named} == {pin}, named
+
+
 def test_pre_commit_uses_the_pinned_linter():
     pin = re.search(r"^ruff==(.+)$", (ROOT / "constraints.txt").read_text(), re.MULTILINE).group(1)
     assert f"rev: v{pin}" in (ROOT / ".pre-commit-config.yaml").read_text()
