@@ -207,6 +207,17 @@ def test_whoever_names_a_torch_names_the_pinned_one():
     assert {version for _, version in named} == {pin}, named
 
 
+def test_the_table_of_distributions_the_workflow_and_the_form_name_the_same_ones():
+    workflow = yaml.safe_load((ROOT / ".github" / "workflows" / "ci.yml").read_text())
+    matrix = workflow["jobs"]["ros"]["strategy"]["matrix"]
+    rows = re.findall(r"^\| \**(\w+)\** \(", (ROOT / "docs" / "distributions.md").read_text(), re.MULTILINE)
+    assert {*(row.lower() for row in rows), "rolling"} == set(matrix["distribution"])
+    form = yaml.safe_load((ROOT / ".github" / "ISSUE_TEMPLATE" / "bug.yml").read_text())["body"]
+    options = {part["id"]: part["attributes"].get("options") for part in form}
+    assert {*rows, "Rolling"} < set(options["distribution"])
+    assert set(matrix["middleware"]) < set(options["middleware"])
+
+
 def test_pre_commit_uses_the_pinned_linter():
     pin = re.search(r"^ruff==(.+)$", (ROOT / "constraints.txt").read_text(), re.MULTILINE).group(1)
     assert f"rev: v{pin}" in (ROOT / ".pre-commit-config.yaml").read_text()
