@@ -5,7 +5,7 @@
 #   --build-arg TORCH="torch==2.13.0 --index-url <wheels of your CUDA>"
 FROM ros:jazzy-ros-base
 ARG TORCH="torch==2.13.0"
-ARG UID=1000
+ARG USER_ID=1000
 
 SHELL ["/bin/bash", "-c"]
 ENV DEBIAN_FRONTEND=noninteractive
@@ -27,7 +27,7 @@ RUN . venv/bin/activate && pip install --no-cache-dir -e 'src/spec_vla_ros[model
 # Not root: a node that drives an arm needs none of its rights. The number is that of the host's user, or Fast DDS's shared
 # memory of the one could not be opened by the other. "ubuntu" is a user of Ubuntu's image; /cache is where models go, and a
 # volume that is mounted there belongs to whom the folder did.
-RUN usermod --uid "$UID" ubuntu && mkdir /cache && chown ubuntu /cache && ln -s /cache ~ubuntu/.cache
+RUN usermod --uid "$USER_ID" ubuntu && mkdir /cache && chown ubuntu /cache && ln -s /cache ~ubuntu/.cache
 USER ubuntu
 # Asks NVIDIA's container toolkit for the GPU, and for those of the driver's libraries that are for computing.
 ENV NVIDIA_VISIBLE_DEVICES=all NVIDIA_DRIVER_CAPABILITIES=compute,utility

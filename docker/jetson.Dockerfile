@@ -6,7 +6,7 @@
 ARG PYTORCH=25.02-py3-igpu
 FROM nvcr.io/nvidia/pytorch:${PYTORCH}
 ARG ROS_APT_SOURCE=1.1.0
-ARG UID=1000
+ARG USER_ID=1000
 
 SHELL ["/bin/bash", "-c"]
 ENV DEBIAN_FRONTEND=noninteractive
@@ -30,7 +30,7 @@ RUN . venv/bin/activate && pip install --no-cache-dir -e 'src/spec_vla_ros[model
     && . /opt/ros/jazzy/setup.bash && colcon build --packages-select spec_vla_ros
 
 # As in desktop.Dockerfile; on a Jetson the GPU's devices belong to the group video.
-RUN { id ubuntu || useradd --create-home ubuntu; } && usermod --uid "$UID" --append --groups video ubuntu \
+RUN { id ubuntu || useradd --create-home ubuntu; } && usermod --uid "$USER_ID" --append --groups video ubuntu \
     && mkdir /cache && chown ubuntu /cache && ln -s /cache ~ubuntu/.cache
 USER ubuntu
 ENV NVIDIA_VISIBLE_DEVICES=all NVIDIA_DRIVER_CAPABILITIES=compute,utility
