@@ -7,7 +7,7 @@ taken apart as torch does it, views are free, and so is memory that is only allo
 concatenation of more than four dimensions, or of several types, is a copy per part; ``masked_fill`` and padding copy
 before they fill; a product that adds to a matrix other than its own result copies that first; a convolution adds its
 bias afterwards; ``topk`` sorts what it found unless told not to. Attention is one kernel, as with flash, efficient and
-cuDNN attention alike; a boolean mask is three more, and one whose row length is not a multiple of 8 two more, which is
+cuDNN attention alike; a boolean mask is three more, and one whose rows do not lie at multiples of 8 two more, which is
 what efficient attention does with them. What libraries do within one call (split sums, workspaces, a memset before a
 reduction) is not seen. Copies between host and device count as one each.
 
@@ -38,7 +38,7 @@ SCATTERS = ("index_copy_", "index_put_", "scatter_")
 ALLOCATIONS = ("empty", "empty_like", "empty_strided", "new_empty", "new_empty_strided", "_unsafe_view", "lift_fresh")
 DATA_OF_PYTHON = ("tensor", "as_tensor", "new_tensor")
 CAT_DIMENSIONS = 4  # up to so many one kernel concatenates all parts
-ALIGNED = 8  # row lengths of a mask that attention takes as they are
+ALIGNED = 8  # a mask's rows lie at multiples of it, or attention copies it
 
 Answer = Callable[[Tensor], Any]
 
@@ -152,7 +152,7 @@ class _Launches(TorchDispatchMode):
             moved += _bytes(attn_mask)
             if attn_mask.dtype == torch.bool:
                 self._count.add("mask to numbers", 3, 6 * _bytes(attn_mask))
-            if attn_mask.shape[-1] % ALIGNED:
+            if any(stride % ALIGNED for stride in attn_mask.stride()[:-1]):
                 self._count.add("mask padded", 2, 3 * _bytes(attn_mask))
         self._count.add("scaled_dot_product_attention", 1, moved)
         return result
