@@ -41,9 +41,7 @@ class ExactShapes:
         if len(tree):  # a node stands where its token would stand in the action, wherever its slot is
             places = torch.cat([places, new([edge + depth for depth in tree.depths])])
         rope = self._cos[..., places, :], self._sin[..., places, :]
-        hidden = language_model(
-            rows, places, self._mask(question), self._cache, question.start, rope, edge + len(tree)
-        )
+        hidden = language_model(rows, places, self._mask(question), self._cache, question.start, rope, edge + len(tree))
         logits = language_model.logits(hidden[0, question.count - 1 :])  # after the last settled row and each node
         return Answer(outcome_of(logits, self._tokens, self._apart), hidden, question.count)
 

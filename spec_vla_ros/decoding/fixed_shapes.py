@@ -37,8 +37,8 @@ NUMBER = 8  # bytes of an integer of the control vector
 
 @dataclass(frozen=True)
 class Shape:
-    """Size of a pass: ``settled`` and ``drafted`` rows, cache slots before ``end`` in sight. ``from_rows``: settled rows
-    lie in the buffer for them; else there is one, whose token travels with the pass.
+    """Size of a pass: ``settled`` and ``drafted`` rows, cache slots before ``end`` in sight. ``from_rows``: settled
+    rows lie in the buffer for them; else there is one, whose token travels with the pass.
     """
 
     settled: int

@@ -12,7 +12,6 @@ from torch import Tensor, nn
 
 from .config import LlamaConfig
 
-
 Rope = tuple[Tensor, Tensor] | Tensor  # of :func:`rope_tables` or of :func:`rope_matrices`
 
 
@@ -122,7 +121,7 @@ def attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
 
 
 def _added(x: Tensor, h: Tensor, layer: nn.Module, owned: bool) -> Tensor:
-    """x (B, N, C) + ``layer`` (h); where that is all right in the place of ``x``, by the product itself."""
+    """Rows (B, N, C) of x + ``layer`` (h); where ``x`` may be overwritten, added by the product itself."""
     if owned and not torch.is_grad_enabled() and isinstance(layer, nn.Linear) and x.dtype == h.dtype:
         x.view(-1, x.shape[-1]).addmm_(h.reshape(-1, h.shape[-1]), layer.weight.t())
         return x

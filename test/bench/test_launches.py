@@ -1,4 +1,4 @@
-"""``spec-vla bench launches``: an action asks no more of a GPU than it has to, and what is counted is counted rightly."""
+"""``spec-vla bench launches``: an action asks no more of a GPU than it has to, and it is counted rightly."""
 
 import json
 
@@ -15,7 +15,7 @@ from spec_vla_ros.bench.decoding.shapes import SEVEN_B, shortened
 from spec_vla_ros.cli import main
 
 LAYER = 12  # launches of a layer of the language model
-# Launches and waits of each part, but for the layers. Fewer are welcome: write them down here and in docs/benchmarks.md.
+# Launches and waits of each part, but for the layers. Fewer are welcome: here and in docs/benchmarks.md.
 PARTS = {
     "towers and projector": (504, []),
     "prompt pass": (20, ["tolist"]),
@@ -81,7 +81,14 @@ def on_device(*shape, dtype=torch.bfloat16):
 X, FOUR, FIVE, W = on_device(8, 16), on_device(2, 2, 4, 8), on_device(1, 2, 2, 4, 8), on_device(16, 16)
 LONG = on_device(8, dtype=torch.long)
 QUERY, SEEN = on_device(1, 2, 8, 16), on_device(8, 8, dtype=torch.bool)
-OTHER, BIAS, WIDE, ODD, TABLE, NONE = X.float(), on_device(16), on_device(8, 8), on_device(8, 7), on_device(1000, 16), on_device(0, 3)
+OTHER, BIAS, WIDE, ODD, TABLE, NONE = (
+    X.float(),
+    on_device(16),
+    on_device(8, 8),
+    on_device(8, 7),
+    on_device(1000, 16),
+    on_device(0, 3),
+)
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,7 @@ from spec_vla_ros.decoding import decoder
 from spec_vla_ros.decoding.acceptance import far_apart, margins_of
 from spec_vla_ros.decoding.decoder import _second_thoughts, decode_autoregressive
 from spec_vla_ros.decoding.drafters import make_drafters
+from spec_vla_ros.decoding.outcome import Question
 from spec_vla_ros.decoding.tree import ROOT, DraftTree, ancestors_of
 from spec_vla_ros.decoding.verifier import Verdict, Verifier
 from spec_vla_ros.errors import InstructionError, NonActionTokenError, NonFiniteError
@@ -403,9 +404,11 @@ def test_a_recorded_pass_never_touches_the_host(padded, drafts):
     prompt, used = prompt_of(padded, 2), set()
     history = history_near((TOKENS.first + 100,) * A, 2)
     decode_speculative(padded, prompt, A, make_drafters(drafts), DecodeSettings(draft_width=4), history)
-    with torch.inference_mode(), Listener():
+    with torch.inference_mode():
         for shape in list(padded.shapes.passes):
-            padded.shapes.forward(shape)
+            padded.shapes._tell(Question(TOKENS.first, 0), shape)
+            with Listener():
+                padded.shapes.forward(shape)
     assert "scaled_dot_product_attention" in " ".join(used), "the passes were listened to"
     assert not used & {
         "scalar_tensor",

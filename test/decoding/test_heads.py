@@ -94,14 +94,14 @@ def test_relaxed_heads_stay_within_the_radius(verifier, heads):
 # -- the vision head
 
 
-def windows(radius, bins):
+def window_of(radius, bins):
     return windows_of(torch.tensor([radius]), bins)[:, 0]
 
 
 def test_modes_are_as_far_apart_as_acceptance_forgives():
     probability = torch.zeros(1, 255)
     probability[0, [50, 52, 100, 200]] = torch.tensor([0.25, 0.25, 0.3, 0.2])
-    bins, mass = modes(probability, *windows(3, 255), 3)
+    bins, mass = modes(probability, *window_of(3, 255), 3)
     assert 49 <= bins[0, 0] <= 53, "two neighbours together beat the single best bin"
     assert [abs(int(bins[0, 1]) - 100) <= 3, abs(int(bins[0, 2]) - 200) <= 3] == [True, True]
     torch.testing.assert_close(mass, torch.tensor([[0.5, 0.3, 0.2]]))
@@ -110,7 +110,7 @@ def test_modes_are_as_far_apart_as_acceptance_forgives():
 @pytest.mark.parametrize("radius", [0, 1, 9])
 def test_mass_is_what_lies_within_the_radius(radius):
     probability = torch.rand(5, 40).softmax(-1)
-    bins, mass = modes(probability, *windows(radius, 40), 1)
+    bins, mass = modes(probability, *window_of(radius, 40), 1)
     for row, best, got in zip(probability, bins[:, 0].tolist(), mass[:, 0].tolist(), strict=True):
         windows = [row[max(0, b - radius) : b + radius + 1].sum().item() for b in range(40)]
         assert got == pytest.approx(max(windows), abs=1e-6)
@@ -338,7 +338,7 @@ def test_an_earlier_action_with_a_word_in_it_does_not_stop_heads(verifier, heads
 @pytest.mark.parametrize("count", [1, 4])
 @pytest.mark.parametrize("bins", [1, 2, 255])
 def test_modes_are_bins_however_wide_the_windows_and_few_the_bins(radius, count, bins):
-    found, mass = modes(torch.rand(3, bins).softmax(-1), *windows(radius, bins), count)
+    found, mass = modes(torch.rand(3, bins).softmax(-1), *window_of(radius, bins), count)
     assert found.shape == mass.shape == (3, count)
     assert ((found >= 0) & (found < bins)).all()
     assert (mass >= 0).all()

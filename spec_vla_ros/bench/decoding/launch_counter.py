@@ -46,7 +46,8 @@ Answer = Callable[[Tensor], Any]
 @dataclass
 class Count:
     """``kernels``: launches, copies included. ``gemm_bytes``: read and written by products and attention;
-    ``elementwise_bytes``: by all others. ``waits``: of the host, by what made it wait. ``names``: launches by operation.
+    ``elementwise_bytes``: by all others. ``waits``: of the host, by what made it wait. ``names``: launches by
+    operation.
     """
 
     kernels: int = 0
@@ -113,9 +114,7 @@ class _Launches(TorchDispatchMode):
         super().__init__()
         self._count = count
 
-    def __torch_dispatch__(
-        self, func: Any, types: Any, args: tuple = (), kwargs: dict[str, Any] | None = None
-    ) -> Any:
+    def __torch_dispatch__(self, func: Any, types: Any, args: tuple = (), kwargs: dict[str, Any] | None = None) -> Any:
         kwargs = kwargs or {}
         name = func._schema.name.partition("::")[2]
         if func.namespace != "aten":

@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 import torch
 
+from spec_vla_ros.decoding.acceptance import far_apart
 from spec_vla_ros.decoding.drafters import Drafter
 from spec_vla_ros.decoding.drafters.base import DraftContext, Observation
 from spec_vla_ros.decoding.drafters.vision import Vision
 from spec_vla_ros.decoding.outcome import outcome_of
-from spec_vla_ros.decoding.acceptance import far_apart
 from spec_vla_ros.decoding.planner import Planner
 from spec_vla_ros.decoding.tree import ROOT, TREE_ROWS, DraftTree
 from spec_vla_ros.decoding.verifier import Verifier, cache_slots

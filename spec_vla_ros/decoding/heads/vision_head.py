@@ -55,7 +55,7 @@ class _Block(nn.Module):
             self.key_value, self.cross_out = nn.Linear(width, 2 * width), nn.Linear(width, width)
 
     def split(self, x: Tensor) -> Tensor:
-        """(B, N, parts * width) to (B, parts * heads, N, head_dim): four dimensions are what is joined in one kernel."""
+        """(B, N, parts * width) to (B, parts * heads, N, head_dim)."""
         return x.unflatten(-1, (-1, self.out.in_features // self.heads)).transpose(1, 2)
 
     def memory(self, encoded: Tensor) -> Tensor:
