@@ -152,7 +152,7 @@ class FixedShapes:
         if isinstance(rows, int):
             rows = self._model.language_model.embed(self._positions.new_tensor([[rows]]))
         self._rows[:, : question.count] = rows
-        self._rows[:, question.count : shape.settled] = 0
+        self._rows[:, question.count : shape.settled].zero_()
 
     def _tell(self, question: Question, shape: Shape) -> None:
         """Write what this pass is about into the bytes that its kernels read. Rows that only fill up see what the

@@ -18,18 +18,18 @@ LAYER = 12  # launches of a layer of the language model
 # Launches and waits of each part, but for the layers. Fewer are welcome: here and in docs/benchmarks.md.
 PARTS = {
     "towers and projector": (504, []),
-    "prompt pass": (20, ["tolist"]),
-    "prompt pass, with drafts": (23, ["tolist"]),
+    "prompt pass": (19, ["tolist"]),
+    "prompt pass, with drafts": (22, ["tolist"]),
     "token pass": (19, ["tolist"]),
     "token pass, with drafts": (20, ["tolist"]),
     "choices and margins": (9, []),
     "moving a branch": (1, []),
-    "vision head, one look": (262, ["cpu"]),
+    "vision head, one look": (259, ["cpu"]),
     "vision head again, 8 branches": (218, ["cpu"]),
     "vision head again, 1 branch": (128, ["cpu"]),
-    "one action, autoregressive": (643, ["tolist"] * 7),
-    "one action, training_free": (552, ["tolist"] * 2),
-    "one action, fastest": (794, ["cpu", "tolist"]),
+    "one action, autoregressive": (642, ["tolist"] * 7),
+    "one action, training_free": (551, ["tolist"] * 2),
+    "one action, fastest": (790, ["cpu", "tolist"]),
 }
 PASSES = {"one action, autoregressive": 7, "one action, training_free": 2, "one action, fastest": 1}
 

@@ -108,9 +108,9 @@ class Vision(Drafter):
             self._text = text
             return
         self._text[:, : text.shape[1]] = text
-        self._text[:, text.shape[1] :] = 0
-        self._text_mask[:, : text.shape[1]] = 0
-        self._text_mask[:, text.shape[1] :] = float("-inf")
+        self._text[:, text.shape[1] :].zero_()
+        self._text_mask[:, : text.shape[1]].zero_()
+        self._text_mask[:, text.shape[1] :].fill_(float("-inf"))
 
     def _encode(self) -> tuple[list[Any], Tensor | None]:
         return self.head.encode(self._patches, self._text, self._numbers[:1], self._text_mask)
