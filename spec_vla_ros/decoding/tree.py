@@ -61,11 +61,6 @@ class DraftTree:
         return tuple(depths)
 
     @cached_property
-    def levels(self) -> int:
-        """Nodes of the longest path."""
-        return max((depth + 1 for depth in self.depths), default=0)
-
-    @cached_property
     def drafters(self) -> tuple[str, ...]:
         """Who contributed, in order."""
         return tuple(dict.fromkeys(self.names))

@@ -128,6 +128,12 @@ def test_a_budget_cuts_the_branch_where_it_is_spent():
     ]
 
 
+def test_a_branch_that_is_too_dear_does_not_hide_the_next_one():
+    assert judged([31804, 31801], [31800] * 2, [-1, -1], [9], budget=2) == 1
+    assert judged([31820, 31801], [31800] * 2, [-1, -1], [9]) == 1, "nor one that is too far off"
+    assert judged([31820, 31800, 31801], [31800] * 3, [-1, 0, -1], [9] * 2) == 2, "nor what follows that"
+
+
 def test_trees_equal_the_judgement_of_each_branch_alone():
     generator = torch.Generator().manual_seed(2)
     for _ in range(300):
@@ -155,7 +161,6 @@ def test_equal_beginnings_share_nodes_and_rows_are_bounded():
     tree = DraftTree.of(chains, rows=10)
     assert (tree.tokens, tree.parents, tree.names) == ((1, 2, 3, 4, 5), (-1, 0, 1, 1, -1), ("a", "a", "a", "b", "b"))
     assert tree.path(3) == [0, 1, 3]
-    assert (tree.levels, DraftTree().levels) == (3, 0)
     assert tree.children(1) == [2, 3]
     assert DraftTree.of(chains, rows=4).tokens == (1, 2, 3, 4)
 
