@@ -122,7 +122,7 @@ class FixedShapes:
         self._positions, self._apart = positions, far_apart(tokens, device)
         self._rope = rope_matrices(model.config.llama, positions, dtype)
         # Row n of it: what a row sees that may look at the first n slots.
-        self._sight = bias_of(positions < torch.arange(slots + 1, device=device)[:, None], dtype)
+        self._sight = bias_of(positions < positions[:, None], dtype)
         # What every recording reads: rows of a prompt, and bytes that say what the pass is about.
         self._rows = torch.zeros(1, slots, model.config.llama.hidden_size, device=device, dtype=dtype)
         largest = Shape(slots, TREE_ROWS, slots, False)
