@@ -142,8 +142,9 @@ class _ResultService(_GoalService):
 class ActionServer:
     """Takes goals of ``action_type`` under ``action_name``.
 
-    Results are kept for ``result_timeout`` s, and of ``bounds.MAX_GOALS`` ended goals at most. Exceptions of the
-    execute callback are logged and abort the goal, those of the accepted callback are logged; others leave the executor.
+    Results are kept for ``result_timeout`` s, and of ``bounds.MAX_GOALS`` ended goals at most. What the
+    execute callback raises is logged and aborts the goal, what the accepted callback raises is logged; other exceptions
+    leave the executor.
     """
 
     def __init__(
