@@ -314,18 +314,18 @@ class Node(ParameterMixin):
         """Topics that a node publishes, and their types; empty for a node that nobody knows."""
         del no_demangle
         found: dict[str, set[str]] = {}
-        writers = self.context.graph.writers(node_name, node_namespace)
+        owned = self.context.graph.endpoints_of(node_name, node_namespace)
         for endpoint in self.context.graph.endpoints(True):
-            if endpoint.gid in writers and endpoint.topic.startswith("rt/"):
+            if endpoint.gid in owned and endpoint.topic.startswith("rt/"):
                 found.setdefault(endpoint.topic[2:], set()).add(_ros_type(endpoint.type_name))
         return [(topic, sorted(types)) for topic, types in sorted(found.items())]
 
     def get_client_names_and_types_by_node(self, node_name: str, node_namespace: str) -> list[tuple[str, list[str]]]:
         """Services that a node has clients of, and their types; empty for a node that nobody knows."""
         found: dict[str, set[str]] = {}
-        writers = self.context.graph.writers(node_name, node_namespace)
+        owned = self.context.graph.endpoints_of(node_name, node_namespace)
         for endpoint in self.context.graph.endpoints(True):
-            if endpoint.gid in writers and (asked := _REQUEST.fullmatch(endpoint.topic)):
+            if endpoint.gid in owned and (asked := _REQUEST.fullmatch(endpoint.topic)):
                 found.setdefault(asked[1], set()).add(_ros_type(endpoint.type_name).removesuffix("_Request"))
         return [(service, sorted(types)) for service, types in sorted(found.items())]
 

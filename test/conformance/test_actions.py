@@ -200,12 +200,3 @@ def test_a_goal_cannot_succeed_twice(serve, spin_until):
     spin_until(lambda: sent.result)
     assert len(seen) == 1
     assert sent.result[0] == SUCCEEDED
-
-
-def test_the_graph_knows_whose_clients_are_whose(serve):
-    mission = serve(print)
-    node = mission.asking
-    found = dict(node.get_client_names_and_types_by_node(node.get_name(), node.get_namespace()))
-    names = [client.srv_name for client in mission.clients]
-    assert set(names) <= set(found)
-    assert found[names[0]] == ["spec_vla_ros/action/ExecuteInstruction_SendGoal"]

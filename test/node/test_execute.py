@@ -104,7 +104,7 @@ def test_the_time_limit_is_a_success_where_nothing_else_was_asked_for(driven, at
     one = driven()
     status, result = ended(one, accepted(one, "wave", time_limit=1.0, at_rest_steps=at_rest_steps))
     assert (status, result.outcome) == (SUCCEEDED if succeeds else ABORTED, Result.TIME_LIMIT)
-    assert result.elapsed == pytest.approx(1.0, abs=0.3)
+    assert 1.0 <= result.elapsed < 3.0
     assert_holding(one)
 
 
@@ -284,7 +284,7 @@ def test_a_killed_client_stops_the_arm(driven):
     one = driven()
     with processes.beside() as begin:
         client = begin(processes.ROOT / "test" / "mission.py", "pick up the block")
-        one.until_moving()
+        one.until(lambda: one.actions, 60.0, "the process")
         one.until(lambda: one.node._goals._clients._proven, what="a confirmation of feedback")
         client.kill()
         client.wait()

@@ -53,7 +53,7 @@ def test_goals_under_way_are_not_forgotten(serve, spin_until, monkeypatch):
     handles = []
     _, mission = serve(at_once, handle_accepted_callback=handles.append, result_timeout=0.0)
     sent = [mission.send(str(number)) for number in range(3)]
-    spin_until(lambda: len(handles) == 3)
+    spin_until(lambda: len(handles) == 3 and all(handle.awaited for handle in handles))
     for handle in handles:
         handle.execute()
     spin_until(lambda: all(one.result for one in sent))
