@@ -304,7 +304,7 @@ class ActNode(LifecycleNode):
             self._cycle.trip(fault)
         self._arm.tell(self._cycle, self._simulated())
         self._report_new_fault()
-        self._goals.look(now, self._arm.report)
+        self._goals.look(self._arm.report)
         self._infer_if_due()
 
     def _on_parameters_set(self, changes: list[Any]) -> None:
@@ -333,7 +333,7 @@ class ActNode(LifecycleNode):
             self._newcomers = report.newcomers
             self._look_around()
         self._report_new_fault()
-        self._goals.look(time.monotonic(), report)
+        self._goals.look(report)
         if due:
             self._infer_if_due()
 

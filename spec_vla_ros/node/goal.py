@@ -140,11 +140,13 @@ class Goal:
         return True
 
     def look(self, now: float, report: Report) -> None:
-        """Look at the time, and at whether the arm stands still where it has to."""
+        """Look at the time, and at whether the arm stands still where it has to: not before the next look, because it
+        has yet to be stopped. ``now`` is later than what the safety loop was last told.
+        """
         limit = self.order.time_limit
-        if limit and now - self.began_at >= limit:
+        if self.phase is Phase.RUNNING and limit and now - self.began_at >= limit:
             self.end(Outcome.TIME_LIMIT, now, f"the time limit of {limit:.1f} s is over")
-        if self.phase is Phase.ENDING:
+        elif self.phase is Phase.ENDING:
             if stands_still(report, self.ending.at):
                 self.phase = Phase.ENDED
             elif now - self.ending.at > STANDSTILL:

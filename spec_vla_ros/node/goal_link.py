@@ -156,9 +156,9 @@ class GoalLink:
         """The policy cannot use the instruction."""
         self._end(Outcome.REFUSED, str(hold), hold)
 
-    def look(self, now: float, report: Report) -> None:
+    def look(self, report: Report) -> None:
         """Look at the time limit, and whether the arm stands; with every heartbeat and whenever there is a report."""
-        running = self.goal
+        running, now = self.goal, time.monotonic()
         for entry in self._entries.values():
             entry.goal.look(now, report)
         if running is not None and running.phase is Phase.ENDING:

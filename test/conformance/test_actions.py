@@ -110,7 +110,8 @@ def test_execution_may_begin_later(serve, spin_until):
 
     mission = serve(execute, handle_accepted_callback=handles.append)
     sent = mission.send("pick up the block")
-    spin_until(lambda: handles and mission.status(sent) == ACCEPTED)
+    spin_until(lambda: handles)
+    assert handles[0].status == ACCEPTED
     handles[0].execute()
     spin_until(lambda: sent.result)
     assert sent.result[0] == SUCCEEDED

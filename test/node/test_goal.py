@@ -107,9 +107,11 @@ def test_the_time_limit_counts_from_acceptance():
     one = goal(time_limit=5.0)
     one.look(14.99, MOVING)
     assert one.phase is Phase.RUNNING
-    one.look(15.0, MOVING)
+    one.look(15.0, STILL)
     assert one.ending.outcome is Outcome.TIME_LIMIT
-    assert one.phase is Phase.ENDING
+    assert one.phase is Phase.ENDING, "it was still between two steps, and has yet to be told to stay so"
+    one.look(15.1, STILL)
+    assert one.phase is Phase.ENDED
 
 
 def test_without_a_time_limit_time_is_no_reason_to_stop():
