@@ -15,6 +15,7 @@ SILENCE = 1.5  # s without a confirmation of all feedback, sent every 0.2 s, aft
 SETTLING = 2.0  # s after a goal in which its client is discovered at the latest
 DOUBT = 0.5  # s after somebody has left in which it shows that he was dead before the goal came
 NAME = 80  # characters of a remote node's name
+MOST = 32  # subscriptions that one look asks about; who makes more of them shall not hold up the node
 ONE_SHOT = re.compile(r"_ros2cli_\d+")  # sends one goal and leaves when that is over
 
 
@@ -63,8 +64,9 @@ class Clients:
         infos = {bytes(info.endpoint_gid).hex(): info for info in node.get_subscriptions_info_by_topic(self._feedback)}
         gone = {self._known.pop(gid) for gid in list(self._known) if gid not in infos}
         if now - self._began_at <= SETTLING:
-            for gid, info in infos.items():
-                if gid not in self._known and gid not in self._others and self._can_send(node, info):
+            new = [gid for gid in infos if gid not in self._known and gid not in self._others]
+            for gid in new[:MOST]:
+                if self._can_send(node, info := infos[gid]):
                     self._known[gid] = (info.node_name, info.node_namespace)
                     self._met = True
         return ", ".join(sorted(sentence(name, NAME) for name, space in gone - set(self._known.values())))

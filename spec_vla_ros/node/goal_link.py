@@ -95,12 +95,18 @@ class GoalLink:
         try:
             now, request = time.monotonic(), handle.request
             order = Order.of(request.instruction, request.time_limit, request.at_rest_steps)
-            self.preempt("another goal")
-            self._clients.begin(now)
-            entry = _Entry(Goal(order, now), handle, Future())
-            self._entries[bytes(handle.goal_id.uuid)] = entry
+            obstacle = self._host.obstacle()  # one that has come since
+            if not obstacle:
+                self.preempt("another goal")
+            entry = self._entries[bytes(handle.goal_id.uuid)] = _Entry(Goal(order, now), handle, Future())
             self._node.get_logger().info(f"goal: {order}")
             handle.execute()
+            if obstacle:
+                entry.goal.end(Outcome.NOT_ACTIVE, now, obstacle)
+                entry.goal.close(now, True)
+                self._settle()
+                return
+            self._clients.begin(now)
             self._tell(entry, now)
             self._host.instruct(order.instruction)
         except Exception as error:  # noqa: BLE001

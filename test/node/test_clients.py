@@ -4,7 +4,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from spec_vla_ros.node.clients import DOUBT, SETTLING, SILENCE, Clients
+from spec_vla_ros.node.clients import DOUBT, MOST, SETTLING, SILENCE, Clients
 
 SERVICE = "/act/execute/_action/send_goal"
 
@@ -134,6 +134,15 @@ def test_the_last_one_who_leaves_is_gone_at_once(clients):
     assert clients.look(graph, 100.2, False) == ""
     graph.set()
     assert clients.look(graph, 100.4, False) == "mission has left"
+
+
+def test_a_flood_of_subscriptions_is_not_asked_about_all_at_once(clients):
+    asked = []
+    graph = Graph(**{f"_{number}": f"watcher{number}" for number in range(200)})
+    real = graph.get_client_names_and_types_by_node
+    graph.get_client_names_and_types_by_node = lambda *name: asked.append(name) or real(*name)
+    clients.look(graph, 100.2, True)
+    assert len(asked) == MOST
 
 
 def test_a_command_line_whose_goal_was_preempted_may_leave(clients):

@@ -246,6 +246,21 @@ def test_deactivation_ends_the_goal(driven):
     assert (status, result.outcome) == (ABORTED, Result.NOT_ACTIVE)
 
 
+def test_a_node_that_stops_being_active_between_yes_and_the_goal(driven):
+    """Another callback may come between the two: the goal would have stayed under way for ever."""
+    from dataclasses import replace
+
+    from mission import ABORTED, Result
+
+    one = driven()
+    answers = iter(["", "the node is inactive, not active"])
+    goals = one.node._goals
+    goals._host = replace(goals._host, obstacle=lambda: next(answers))
+    status, result = ended(one, accepted(one, "pick up the block"))
+    assert (status, result.outcome, result.message) == (ABORTED, Result.NOT_ACTIVE, "the node is inactive, not active")
+    assert one.control()["instruction"] == ""
+
+
 def test_an_instruction_that_the_policy_refuses_ends_the_goal(driven):
     from mission import ABORTED, Result
 
