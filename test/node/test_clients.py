@@ -120,6 +120,10 @@ def test_one_who_was_dead_before_the_goal_does_not_end_it(clients):
     assert "not confirmed" in clients.look(graph, 110.3 + SILENCE, False), "from now on it is told"
 
 
+def test_whether_one_was_dead_shows_soon():
+    assert 0.2 < DOUBT < SILENCE < SETTLING
+
+
 def test_one_who_leaves_beside_a_dead_one_is_gone(clients):
     graph = Graph(_1="dead", _2="mission")
     assert clients.look(graph, 100.2, False) == ""

@@ -9,6 +9,7 @@ import pytest
 from spec_vla_ros.errors import InstructionError
 from spec_vla_ros.motion.intent import Report
 from spec_vla_ros.motion.watchdog import Fault
+from spec_vla_ros.node.clients import SETTLING, SILENCE
 from spec_vla_ros.node.goal import AT_REST, STANDSTILL, Goal, Order, Outcome, Phase, stands_still
 
 STILL, MOVING = Report(at=0.0, heard=1e9), Report(at=0.0, heard=1e9, moving=True)
@@ -28,6 +29,17 @@ def act(one, delta, opened=True, now=11.0):
 
 def test_an_order_is_cleaned_as_on_the_topic():
     assert Order.of("Pick up\n the <red block>\n", 1.0, 2) == Order("Pick up  the <red block>", 1.0, 2)
+
+
+def test_an_order_in_the_log():
+    assert str(Order("wave", 0.0, 0)) == "'wave', no time limit, not until at rest"
+    assert str(Order("wave", 2.5, 3)) == "'wave', at most 2.5 s, until 3 actions at rest"
+
+
+def test_the_documentation_names_the_same_times():
+    text = (Path(__file__).parents[2] / "docs" / "mission.md").read_text()
+    for said in (f"within {STANDSTILL:.0f} s", f"confirmed for {SILENCE} s", f"within {SETTLING:.0f} s of the goal"):
+        assert said in text
 
 
 @pytest.mark.parametrize("text", ["", "  ", "</s>", "x" * 401, "x" * 10_000_000])
@@ -71,7 +83,9 @@ def test_actions_at_rest_are_counted_in_a_row():
         ([0.0008, 0.0008, 0, 0, 0, 0], False),
         ([0, 0, 0, 0, 0, 0.0099], True),
         ([0, 0, 0, -0.01, 0, 0], False),
-        ([0, 0, -0.0009, 0, 0.009, 0], True),
+        ([0, 0, -0.0009, 0, 0.00996, 0], True),
+        ([0, 0, 0.0011, 0, 0, 0], False),
+        ([0, 0, 0, 0.009, 0, 0], True),
     ],
 )
 def test_rest_is_less_than_a_millimetre_and_ten_milliradians(delta, at_rest):
@@ -80,6 +94,14 @@ def test_rest_is_less_than_a_millimetre_and_ten_milliradians(delta, at_rest):
     assert one.phase is Phase.RUNNING
     act(one, delta)
     assert (one.phase is Phase.ENDING) == at_rest
+
+
+def test_the_first_action_may_be_at_rest_and_counts_as_one():
+    one = goal(at_rest_steps=1)
+    assert (one.ending, one.elapsed(12.0)) == (None, 2.0)
+    assert (one.progress.actions, one.progress.passes, one.progress.delta) == (0, 0, None)
+    act(one, REST, opened=None)
+    assert (one.phase, one.ending.fault) == (Phase.ENDING, None)
 
 
 def test_a_gripper_that_is_told_something_is_not_at_rest():
