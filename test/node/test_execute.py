@@ -189,7 +189,7 @@ def test_the_parameter_preempts(driven):
     status, result = ended(one, sent)
     assert (status, result.outcome) == (ABORTED, Result.PREEMPTED)
     assert "parameter" in result.message
-    one.until(lambda: one.actions[-1].instruction == "put it down")
+    one.until(lambda: one.actions and one.actions[-1].instruction == "put it down")
 
 
 def test_a_second_goal_preempts_the_first(driven):
