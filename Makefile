@@ -1,7 +1,7 @@
 # One virtual environment for everything: created on first use, renewed when constraints.txt changes.
 #   make demo            the simulated arm, driven by the real node over DDS     (SHORT=1: a few episodes)
 #   make test            all tests, on two cores                                 (PYTEST_ARGS="-k stream")
-#   make lint            formatter and linter
+#   make lint            formatter, linter, and whether Python 3.10 (Humble) knows every name
 #   make mutants         whether the tests of safety-critical code notice faults     (FILES="spec_vla_ros/motion/limits.py")
 # GPU users choose their build of torch, for example: make demo TORCH="torch==2.13.0 --index-url <wheels of your CUDA>"
 
@@ -12,6 +12,8 @@ STAMP := $(VENV)/.installed
 PIP := $(VENV)/bin/python -m pip --disable-pip-version-check
 PYTEST_ARGS ?= -n 2 --dist loadgroup
 FILES ?=
+# Grammar is ruff's affair, names of the standard library vermin's. Python 2 had a `long`, which it takes torch's for.
+OLDEST := -t=3.10- --violations --quiet --no-tips --no-parse-comments --exclude long
 
 # MuJoCo renders through EGL, which needs no screen, but a system library.
 export MUJOCO_GL ?= egl
@@ -27,6 +29,7 @@ test: $(STAMP) egl
 lint: $(STAMP)
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/vermin $(OLDEST) spec_vla_ros launch scripts test setup.py
 
 mutants: $(STAMP)
 	$(VENV)/bin/python scripts/mutate.py $(FILES)

@@ -61,7 +61,7 @@ setup(
             *("termcolor", "tqdm", "scipy", "numba"),
         ],
         "train": ["rosbags>=0.11.9,<0.12", "mcap", "opencv-python-headless", "pyarrow", "av"],
-        "test": ["pytest", "pytest-xdist", "ruff", "transformers", "pyarrow", "av", "playwright"],
+        "test": ["pytest", "pytest-xdist", "ruff", "vermin", "transformers", "pyarrow", "av", "playwright"],
     },
     entry_points={"console_scripts": ["spec-vla = spec_vla_ros.cli:main"]},
 )

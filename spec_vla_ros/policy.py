@@ -9,7 +9,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -59,12 +59,15 @@ class OpenVLAPolicy:
         self._bin_width = loaded.statistics.bin_width(loaded.tokens.n_bins).tolist()  # m, rad, gripper units
         self._verifier = verifier or Verifier(loaded.model, loaded.tokens, cache_slots(loaded))
         size, channels = loaded.config.image_size, 3 * len(loaded.config.towers)
-        self._pixels = torch.zeros(1, channels, size, size, device=loaded.model.device)
+        device = loaded.model.device
+        self._pixels = torch.zeros(1, channels, size, size, device=device)
+        # From memory that is not pinned a GPU copies while the host waits.
+        self._staged = torch.zeros(self._pixels.shape, pin_memory=True) if device.type == "cuda" else None
         self._see = Replay(lambda: loaded.model.embed_image(self._pixels), self._verifier.pool)
         self._planner, self._own_planner = planner, False
         self._history: deque[tuple[int, ...]] = deque(maxlen=HISTORY)
         self._habits, self._at_end = habits, at_end
-        self._read: tuple[str, str, list[int]] = ("", "", [])  # instruction, prompt, ids
+        self._read: tuple[str, str, Any] = ("", "", None)  # instruction, prompt, ids (1, T) where the model is
 
     def infer(self, image: np.ndarray, instruction: str, settings: DecodeSettings) -> PolicyResult:
         """The next action for ``image`` (H, W, 3) uint8 RGB.
@@ -90,10 +93,10 @@ class OpenVLAPolicy:
         preprocessed = time.perf_counter()
         with self._torch.inference_mode():
             watch = _VisionWatch(self._torch, model.device)
-            self._pixels.copy_(pixels, non_blocking=True)
+            self._pixels.copy_(pixels if self._staged is None else self._staged.copy_(pixels), non_blocking=True)
             patches = self._see().clone()  # a recorded pass may reuse that memory
             watch.stop()
-            text = model.language_model.embed(self._torch.tensor([ids], device=model.device))
+            text = model.language_model.embed(ids)
             prompt = self._torch.cat([text[:, :1], patches, text[:, 1:]], dim=1)
             if settings.decoder == "autoregressive":
                 decoded = decode_autoregressive(self._verifier, prompt, self.action_dim, settings)
@@ -161,8 +164,7 @@ class OpenVLAPolicy:
         drafters = make_drafters((*TRAINING_FREE, *self.trained), self.trained)
         with self._torch.inference_mode():
             patches = self._see().clone()
-            ids = self._torch.tensor([self._prompt(instruction)[1]], device=self.loaded.model.device)
-            text = self.loaded.model.language_model.embed(ids)
+            text = self.loaded.model.language_model.embed(self._prompt(instruction)[1])
             prompt = self._torch.cat([text[:, :1], patches, text[:, 1:]], dim=1)
             about = timing.about(self.loaded, self._verifier, self.trained, -(-prompt.shape[1] // 32) * 32)
             setting = self._verifier, drafters, Observation(patches, text, prompt), self.action_dim
@@ -222,11 +224,14 @@ class OpenVLAPolicy:
         if self._habits is not None:
             self._habits.learn(self.loaded.tokens.to_bins(tokens))
 
-    def _prompt(self, instruction: str) -> tuple[str, list[int]]:
-        """Prompt in words and as ids; an instruction usually stays the same for a whole episode."""
-        if self._read[0] != instruction or not self._read[2]:
+    def _prompt(self, instruction: str) -> tuple[str, Any]:
+        """Prompt in words and as ids (1, T) where the model is; an instruction usually stays the same for a whole
+        episode, and to bring ids to a GPU is to wait for it.
+        """
+        if self._read[0] != instruction or self._read[2] is None:
             reader = self.loaded.prompt
-            self._read = (instruction, reader.text(instruction), reader.ids(instruction))
+            ids = self._torch.tensor([reader.ids(instruction)], device=self.loaded.model.device)
+            self._read = (instruction, reader.text(instruction), ids)
         return self._read[1:]
 
 

@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import time
+from pathlib import Path
 
 import processes
 import pytest
@@ -35,7 +36,7 @@ _numbers = itertools.count()
 ON_THE_WIRE = {
     "conformance", "cross", "embedded_ros", "test_bench_dead_man.py", "test_bench_soak.py", "test_bench_wire.py",
     "test_fault_burdens.py", "test_fault_campaign.py", "test_two_hosts.py", "test_over_dds.py", "test_run.py",
-    "test_libero_node.py", "test_children.py", "test_launch_files.py",
+    "test_libero_node.py", "test_children.py", "test_launch_files.py", "test_arm_node.py",
 }  # fmt: skip
 
 
@@ -52,9 +53,11 @@ def pytest_ignore_collect(collection_path):
 
 def pytest_collection_modifyitems(items):
     """With ``-n 2 --dist loadgroup`` a file stays in one process, and so does everything on the wire."""
+    here = Path(__file__).parent
+    wire = {item.path for item in items if {"ros", "start"} & {*item.fixturenames}}
+    wire |= {item.path for item in items if ON_THE_WIRE & {*item.path.relative_to(here).parts}}
     for item in items:
-        wire = "ros" in item.fixturenames or "start" in item.fixturenames or ON_THE_WIRE & {*item.path.parts}
-        item.add_marker(pytest.mark.xdist_group("wire" if wire else str(item.path)))
+        item.add_marker(pytest.mark.xdist_group("wire" if item.path in wire else str(item.path)))
 
 
 @pytest.fixture(scope="module")

@@ -170,21 +170,25 @@ def test_servo_accepts_its_own_parameters(path):
         assert values["publish_joint_positions"] is not values["publish_joint_velocities"]
 
 
-# -- rqt and PlotJuggler
+# -- rqt, PlotJuggler, Foxglove and rviz
 
 
 def fields(message):
-    """{field: is it an array} of one of our messages, constants left out."""
+    """{field: how many elements, None if it is no array} of one of our messages, constants left out."""
     found = {}
     for line in (ROOT / "msg" / f"{message}.msg").read_text().splitlines():
         code = line.partition("#")[0].strip()
         if code and "=" not in code:
             kind, name = code.split()
-            found[name] = kind.endswith("]")
+            array = re.search(r"\[(\d*)\]$", kind)
+            found[name] = int(array.group(1) or ACTION) if array else None
     return found
 
 
-OURS = {"/act/decode_stats": fields("DecodeStats"), "/act/action": fields("DeltaAction")}
+ACTION = 7  # dimensions; an array of any length has one element for each, or for each of at most as many passes
+MESSAGES = {"/act/decode_stats": "DecodeStats", "/act/action": "DeltaAction"}
+OURS = {topic: fields(message) for topic, message in MESSAGES.items()}
+CAMERA, DIAGNOSTICS = "/camera/image_raw", "/diagnostics"
 TWISTS = ("/delta_twist_cmds", "/servo_node/delta_twist_cmds")
 TWIST_FIELDS = {f"twist/{part}/{axis}" for part in ("linear", "angular") for axis in "xyz"}
 
@@ -194,12 +198,25 @@ def check_curve(curve):
         if curve.startswith(topic + "/"):
             name, bracket, index = curve.removeprefix(topic + "/").partition("[")
             assert name in known, f"{topic} has no field {name}"
-            assert bool(bracket) == known[name], f"{name}: an array needs an index, a number must not have one"
-            assert not bracket or int(index.rstrip("]")) < 7
+            size = known[name]
+            assert bool(bracket) == bool(size), f"{name}: an array needs an index, a number must not have one"
+            assert not bracket or int(index.rstrip("]")) < size, f"{name} has {size} elements"
             return
     topic = next((topic for topic in TWISTS if curve.startswith(topic + "/")), None)
     assert topic, curve
     assert curve.removeprefix(topic + "/") in TWIST_FIELDS
+
+
+def test_the_topics_of_the_layouts_are_the_node_s():
+    node = "\n".join(path.read_text() for path in (ROOT / "spec_vla_ros" / "node").glob("*.py"))
+    published = {name: kind for kind, name in re.findall(r'create_(?:lifecycle_)?publisher\((\w+), "([^"]+)"', node)}
+    for topic, message in MESSAGES.items():
+        assert published[topic.replace("/act/", "~/")] == message
+    assert published[DIAGNOSTICS] == "DiagnosticArray"
+    assert "create_publisher(TwistStamped, self._command_topic" in node
+    arms = {sections(path)["topics"].get("delta_twist_cmds", "/delta_twist_cmds") for path in ARMS}
+    assert set(TWISTS) == arms
+    assert f"image:={CAMERA}" in (ROOT / "README.md").read_text()
 
 
 def rqt_settings():
@@ -262,3 +279,47 @@ def test_the_layout_has_the_shape_that_plotjuggler_reads():
         areas = splitter.findall("DockArea")
         assert len(areas) == int(splitter.get("count")) == len(splitter.get("sizes").split(";"))
         assert all(area.find("plot/range") is not None for area in areas)
+
+
+def foxglove():
+    """({panel: its settings}, the panels in the order in which they are laid out)."""
+    layout = json.loads((CONFIG / "foxglove" / "act.json").read_text())
+
+    def leaves(part):
+        return [part] if isinstance(part, str) else leaves(part["first"]) + leaves(part["second"])
+
+    return layout["configById"], leaves(layout["layout"])
+
+
+def test_foxglove_shows_topics_and_fields_that_exist():
+    panels, shown = foxglove()
+    assert sorted(shown) == sorted(panels)
+    paths = []
+    for name, settings in panels.items():
+        match name.partition("!")[0]:
+            case "Plot":
+                paths += [path["value"] for path in settings["paths"]]
+            case "RawMessages":
+                paths.append(settings["topicPath"])
+            case "Image":
+                assert settings["imageMode"]["imageTopic"] == CAMERA
+            case "DiagnosticSummary":
+                assert settings["topicToRender"] == DIAGNOSTICS
+            case kind:
+                pytest.fail(f"nobody checks the topics of a panel {kind}")
+    for path in paths:
+        check_curve(path.replace(".", "/"))
+    assert {f"/act/action.step[{index}]" for index in range(6)} <= set(paths)
+    assert {"/act/decode_stats.verifier_passes", "/act/decode_stats.accepted_per_pass[0]"} <= set(paths)
+
+
+def test_rviz_shows_topics_that_exist_in_the_frame_of_the_velocities():
+    manager = yaml.safe_load((CONFIG / "rviz" / "act.rviz").read_text())["Visualization Manager"]
+    assert manager["Global Options"]["Fixed Frame"] == SPECS["base_frame"].default
+    topics = {}
+    for display in manager["Displays"]:
+        assert display["Enabled"] is display["Value"] is True, "rviz wants both"
+        topics.setdefault(display["Class"].removeprefix("rviz_default_plugins/"), []).append(
+            display.get("Topic", {}).get("Value")
+        )
+    assert topics == {"Grid": [None], "TF": [None], "Image": [CAMERA], "TwistStamped": list(TWISTS)}

@@ -34,6 +34,7 @@ def parameters_of(name):
 def test_the_version_is_the_same_everywhere():
     version = spec_vla_ros.__version__
     assert tags("version") == {version}
+    assert yaml.safe_load((ROOT / "CITATION.cff").read_text())["version"] == version
     assert re.search(rf"^{re.escape(version)} \(.+\)\n-+$", (ROOT / "CHANGELOG.rst").read_text(), re.MULTILINE)
     assert "spec_vla_ros" / Path("__init__.py") == Path("spec_vla_ros/__init__.py")
     assert '"spec_vla_ros" / "__init__.py"' in (ROOT / "setup.py").read_text(), (
@@ -96,6 +97,24 @@ def assert_declared(paths, declared):
         or name.endswith(("_msgs", "_srvs", "_interfaces"))
     }  # fmt: skip
     assert ros <= declared, f"missing in package.xml: {sorted(ros - declared)}"
+
+
+# What rosdep calls things, looked up in the public index of August 2026: the packages are released for Humble, Jazzy,
+# Kilted, Lyrical and Rolling, the others have rules for Ubuntu and Debian. A wrong name stops "rosdep install".
+RELEASED = {
+    *("ament_cmake", "ament_cmake_pytest", "ament_cmake_python", "ament_index_python", "builtin_interfaces"),
+    *("control_msgs", "diagnostic_msgs", "diagnostic_updater", "geometry_msgs", "launch", "launch_ros"),
+    *("lifecycle_msgs", "moveit_msgs", "rcl_interfaces", "rclpy", "ros2launch", "rosbag2", "rosbag2_interfaces"),
+    *("rosgraph_msgs", "rosidl_default_generators", "rosidl_default_runtime", "sensor_msgs", "std_msgs", "std_srvs"),
+    *("tf2_msgs", "tf2_ros_py"),
+    *("action_msgs", "unique_identifier_msgs"),  # rclpy itself depends on them
+}  # fmt: skip
+RULES = {"python3-numpy", "python3-opencv", "python3-pil", "python3-pytest", "python3-yaml"}
+
+
+def test_rosdep_knows_every_dependency():
+    every = {element.text for element in PACKAGE if element.tag.endswith("_depend") or element.tag == "depend"}
+    assert every == RELEASED | RULES, "look a new name up for every distribution; an old one is to be forgotten here"
 
 
 def test_the_build_type_and_the_install_rules():
@@ -183,6 +202,25 @@ def test_every_dependency_is_pinned_once():
     wanted += re.search(r"extras_require=(\{.*?\n    \})", setup, re.DOTALL).group(1)
     names = {name.lower() for name in re.findall(r'"([A-Za-z][\w-]+?)(?:[<>=][^"]*)?"(?!:)', wanted)}
     assert names == {name.lower() for name in pins}
+
+
+def test_whoever_names_a_torch_names_the_pinned_one():
+    pin = re.search(r"^torch==(.+)$", (ROOT / "constraints.txt").read_text(), re.MULTILINE).group(1)
+    pages = [ROOT / "README.md", ROOT / "Makefile", *(ROOT / "docs").glob("*.md"), *(ROOT / "docker").iterdir()]
+    named = [(page.name, version) for page in pages for version in re.findall(r"torch==([\d.]+\d)", page.read_text())]
+    assert len(named) >= 4
+    assert {version for _, version in named} == {pin}, named
+
+
+def test_the_table_of_distributions_the_workflow_and_the_form_name_the_same_ones():
+    workflow = yaml.safe_load((ROOT / ".github" / "workflows" / "ci.yml").read_text())
+    matrix = workflow["jobs"]["ros"]["strategy"]["matrix"]
+    rows = re.findall(r"^\| \**(\w+)\** \(", (ROOT / "docs" / "distributions.md").read_text(), re.MULTILINE)
+    assert {*(row.lower() for row in rows), "rolling"} == set(matrix["distribution"])
+    form = yaml.safe_load((ROOT / ".github" / "ISSUE_TEMPLATE" / "bug.yml").read_text())["body"]
+    options = {part["id"]: part["attributes"].get("options") for part in form}
+    assert {*rows, "Rolling"} < set(options["distribution"])
+    assert set(matrix["middleware"]) < set(options["middleware"])
 
 
 def test_pre_commit_uses_the_pinned_linter():

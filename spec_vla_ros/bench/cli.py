@@ -133,6 +133,10 @@ def _parser() -> Parser:
     )
     latency.add_argument("--tflops", type=POSITIVE, help="dense arithmetic of the device, likewise")
     latency.set_defaults(run=_latency)
+    text = "what each part of an action asks of a GPU at 7B shapes: kernels, bytes, waits of the host"
+    launches = benches.add_parser("launches", help=text, description=f"Counts {text}; needs none, measures nothing.")
+    launches.add_argument("--layers", type=COUNT, help="decoder layers, instead of those of the 7B model")
+    launches.set_defaults(run=_launches)
     text = "passes that recorded actions would take, with the product's drafters and acceptance and without a model"
     streams = benches.add_parser("streams", help=text, description=f"Measures {text}: docs/benchmarks.md.")
     streams.add_argument(
@@ -236,8 +240,9 @@ def _over_dds(module: str) -> Callable[[argparse.Namespace], int]:
         names = bench.Options.__dataclass_fields__
         result = bench.measure(bench.Options(**{name: getattr(arguments, name) for name in names}), _say)
         _say(bench.report(result))
-        write_rows(arguments.json, result if isinstance(result, list) else [result])
-        return 0
+        rows = result if isinstance(result, list) else [result]
+        write_rows(arguments.json, rows)
+        return int(len(rows) == 1 and bool(rows[0].get("stopped")))
 
     return run
 
@@ -361,6 +366,14 @@ def _latency(arguments: argparse.Namespace) -> int:
         from spec_vla_ros.bench.decoding.plot import plot_latency
 
         plot_latency(rows, arguments.plot)
+    return 0
+
+
+def _launches(arguments: argparse.Namespace) -> int:
+    from spec_vla_ros.bench.decoding.launches import measure
+    from spec_vla_ros.bench.decoding.shapes import SEVEN_B, shortened
+
+    write_rows(arguments.json, measure(shortened(SEVEN_B, arguments.layers) if arguments.layers else SEVEN_B, _say))
     return 0
 
 

@@ -6,65 +6,81 @@ of equally long ones the one nearest to the verifier's choices, so an exact one 
 strict rule (equal action), any other radius the relaxed one of Spec-VLA (arXiv 2507.22424), with these differences:
 distances are in decoded bins instead of raw ids, each dimension has its own radius, a branch may be given a budget
 for the sum of its distances, and no token outside the action range is ever within reach.
+
+The rule runs on the host: a tree has at most 64 nodes, and on a GPU each step of it would be a launch of its own.
 """
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
 from spec_vla_ros.openvla.action_tokens import ActionTokens
 
+from .tree import ROOT, DraftTree
+
 UNLIMITED = 1 << 30  # a budget that nothing exhausts
 FAR = 36  # bins; a choice further away means another motion, not the same one a little longer
 
 
-def bin_distance(draft: Tensor, verifier: Tensor, tokens: ActionTokens) -> Tensor:
-    """Distance in decoded bins of two id tensors of one shape; the largest integer where either is no action."""
-    bins = [(tokens.vocab_end - 1 - ids).clamp(max=tokens.bins - 1) for ids in (draft, verifier)]
-    action = [(ids >= tokens.first) & (ids < tokens.vocab_end) for ids in (draft, verifier)]
-    return (bins[0] - bins[1]).abs().masked_fill(~(action[0] & action[1]), torch.iinfo(draft.dtype).max)
+def bin_distance(draft: int, verifier: int, tokens: ActionTokens) -> int | None:
+    """Distance in decoded bins of two ids; None where either is no action."""
+    if not (tokens.is_action(draft) and tokens.is_action(verifier)):
+        return None
+    bins = [min(tokens.vocab_end - 1 - token, tokens.bins - 1) for token in (draft, verifier)]
+    return abs(bins[0] - bins[1])
 
 
 def best_node(
-    draft: Tensor,
-    verifier: Tensor,
-    radii: Tensor,
-    ancestors: Tensor,
+    tree: DraftTree,
+    choices: Sequence[int],
+    radii: Sequence[int],
     tokens: ActionTokens,
     budget: int = UNLIMITED,
-    costs: Tensor | None = None,
-) -> Tensor:
-    """The last node of the winning branch, int64 scalar; -1 where no branch begins well.
+    costs: Sequence[int] = (),
+) -> int:
+    """The last node of the winning branch; -1 where no branch begins well, of equal ones the earlier.
 
-    ``draft`` (M,) ids; ``verifier`` (M,) its argmax at each node's parent; ``radii`` (M,) bins; ``ancestors`` (M, M)
-    boolean, a node's path with itself; ``budget``: bins that the distances of a branch may add up to; ``costs`` (M,)
-    1, or 0 where a distance takes nothing from it (every bin is the same command), None = 1 everywhere.
+    ``choices``: the verifier's argmax at the root, then after each node (M + 1 ids). By depth: ``radii``, in bins, and
+    ``costs``, 1, or 0 where a distance takes nothing from the budget (every bin is the same command); () = 1
+    everywhere. ``budget``: bins that the distances of a branch may add up to.
 
     At radius 0 the ids themselves must be equal, although two ids share the topmost bin: the rows after a draft
     are conditioned on its id, and strict decoding promises what autoregressive decoding would have said.
     """
-    if not len(draft):
-        return draft.new_full((), -1)
-    gaps = bin_distance(draft, verifier, tokens)
-    fine = (gaps <= radii) & ((radii > 0) | (draft == verifier))
-    path = ancestors.to(torch.float32)  # exact for these small whole numbers, and matrix products exist everywhere
-    broken = path @ (~fine).float()
-    near = gaps.clamp(max=tokens.bins).float()
-    off = path @ near
-    spent = off if costs is None else path @ (near * costs)
-    accepted = (broken == 0) & (spent <= budget)
-    # A prefix of an affordable branch is affordable, so accepted nodes form branches without holes.
-    longest = path.sum(1)
-    score = (longest * (tokens.bins * len(draft) + 1) - off).masked_fill(~accepted, -1.0)
-    return score.argmax().masked_fill(~accepted.any(), -1)
+    best, rank = ROOT, (0, 0)
+    standing = {ROOT: (0, 0)}  # of accepted nodes: how far off their branch is, and what that takes of the budget
+    for node, (token, parent, depth) in enumerate(zip(tree.tokens, tree.parents, tree.depths, strict=True)):
+        if parent not in standing:
+            continue
+        choice, radius = choices[parent + 1], radii[depth]
+        gap = bin_distance(token, choice, tokens)
+        if gap is None or gap > radius or (radius == 0 and token != choice):
+            continue
+        off, spent = standing[parent]
+        off, spent = off + gap, spent + gap * (costs[depth] if costs else 1)
+        if spent > budget:
+            continue
+        standing[node] = off, spent
+        if (depth + 1, -off) > rank:
+            best, rank = node, (depth + 1, -off)
+    return best
 
 
-def margins_of(logits: Tensor, tokens: ActionTokens) -> Tensor:
+def far_apart(tokens: ActionTokens, device: torch.device | str) -> Tensor:
+    """(n, n) float32 for action tokens: 0 where two are more than ``FAR`` bins apart, minus infinity elsewhere."""
+    places = torch.arange(tokens.vocab_end - tokens.first, device=device, dtype=torch.float32)
+    near = (places[:, None] - places).abs() <= FAR
+    return torch.zeros(near.shape, device=device).masked_fill_(near, float("-inf"))
+
+
+def margins_of(logits: Tensor, tokens: ActionTokens, apart: Tensor) -> Tensor:
     """How sure the verifier is of each of its choices (M,), in nats: the logit of its best action token less that of
-    the best one more than ``FAR`` bins away. ``logits`` (M, vocabulary).
+    the best one more than ``FAR`` bins away; infinite where there is none. ``logits`` (M, vocabulary); ``apart``: of
+    :func:`far_apart`.
     """
     action = logits[:, tokens.first : tokens.vocab_end]
-    best, choice = action.max(-1, keepdim=True)
-    far = (torch.arange(action.shape[1], device=logits.device) - choice).abs() > FAR
-    return (best[:, 0] - action.masked_fill(~far, float("-inf")).amax(-1)).clamp(max=1e6)
+    best, choice = action.max(-1)
+    return best - (action + apart.index_select(0, choice)).amax(-1)

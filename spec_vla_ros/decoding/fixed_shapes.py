@@ -1,8 +1,9 @@
 """A pass that has one of few sizes, filled up with rows that nobody reads, so that a GPU can replay a recording of it.
 
 A recording always reads the same memory and has no branches: whatever changes from pass to pass, the number of real
-rows included, travels to the device as one vector of integers. Rows behind the real ones go to the cache's last
-slot, which no real row sees, and their outcomes are cut off on the host.
+rows included, is worked out on the host and travels to the device in one copy, because there every step of it would be
+a launch. Rows behind the real ones go to the cache's last slot, which no real row sees, and their outcomes are cut off
+on the host.
 """
 
 from __future__ import annotations
@@ -12,37 +13,51 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Protocol
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from spec_vla_ros.errors import InstructionError
 from spec_vla_ros.openvla.action_tokens import ActionTokens
-from spec_vla_ros.openvla.llama import KVCache, rope_tables
+from spec_vla_ros.openvla.llama import KVCache, rope_matrices
 from spec_vla_ros.openvla.model import OpenVLA
 from spec_vla_ros.openvla.prompt import MAX_PROMPT_IDS
 
+from .acceptance import far_apart
 from .graphs import Pool, Replay
-from .outcome import Answer, Nodes, Question, bias_of, outcome_of
+from .outcome import Answer, Question, bias_of, outcome_of
 from .tree import TREE_ROWS, ancestors_of
 
 TREE_LEVELS = 6  # of a tree; actions of more than seven dimensions may want deeper ones
 TEXT_SIZES = (32, 64, MAX_PROMPT_IDS)  # prompt ids, filled up to one of these
 TREE_SIZES = (0, 8, 32, TREE_ROWS)
-HEADER = 5  # start, settled rows, budget, token, drafted rows
-PER_ROW = len(Nodes._fields)
+ALIGNED = 8  # slots in sight are filled up to a multiple: attention would pad every layer's mask to that itself
+NUMBER = 8  # bytes of an integer of the control vector
 
 
 @dataclass(frozen=True)
 class Shape:
-    """Size of a pass: ``settled`` and ``drafted`` rows, cache slots before ``end`` in sight, ``levels`` of the tree.
-    ``from_rows``: settled rows lie in the buffer for them; else there is one, whose token travels with the pass.
+    """Size of a pass: ``settled`` and ``drafted`` rows, cache slots before ``end`` in sight. ``from_rows``: settled
+    rows lie in the buffer for them; else there is one, whose token travels with the pass.
     """
 
     settled: int
     drafted: int
     end: int
-    levels: int
     from_rows: bool
+
+    @property
+    def rows(self) -> int:
+        """Of the pass."""
+        return self.settled + self.drafted
+
+    @property
+    def fields(self) -> tuple[int, ...]:
+        """Lengths of the integers of the control vector: ids that are embedded, then of all rows their positions,
+        slots and how many slots they see, rows whose choice is asked for, and the slots of the tree.
+        """
+        ids = self.drafted + (not self.from_rows)
+        return ids, self.rows, self.rows, self.rows, self.drafted + 1, self.drafted
 
 
 class Sizes(Protocol):
@@ -70,10 +85,9 @@ class FewSizes:
         if prompt:
             self._prompt = next((size for size in self._prompts if size >= question.count), question.count)
         size = next(size for size in TREE_SIZES if size >= drafted)
-        end = max(self._prompt + TREE_LEVELS + 1 + TREE_ROWS, question.edge + drafted)
-        return Shape(
-            self._prompt if prompt else 1, size, min(end, self._slots), max(TREE_LEVELS, question.tree.levels), prompt
-        )
+        end = max(self._prompt + TREE_LEVELS + 1 + TREE_ROWS, question.edge + size)
+        end = -(-end // ALIGNED) * ALIGNED
+        return Shape(self._prompt if prompt else 1, size, min(end, self._slots), prompt)
 
     def ahead(self) -> Iterator[tuple[int, int]]:
         """All of them."""
@@ -91,7 +105,7 @@ class OneSize:
         settled = self._slots - 1 - TREE_ROWS
         if question.count > settled:
             raise InstructionError(f"the prompt has {question.count} rows, passes of one size have {settled}")
-        return Shape(settled, TREE_ROWS, self._slots, max(TREE_LEVELS, question.tree.levels), True)
+        return Shape(settled, TREE_ROWS, self._slots, True)
 
     def ahead(self) -> Iterator[tuple[int, int]]:
         """Nothing: this is for comparing decoders, not for driving an arm."""
@@ -103,13 +117,18 @@ class FixedShapes:
 
     def __init__(self, model: OpenVLA, tokens: ActionTokens, cache: KVCache, sizes: Sizes, pool: Pool) -> None:
         self._model, self._tokens, self._cache, self._sizes, self._pool = model, tokens, cache, sizes, pool
-        self._positions = torch.arange(cache.slots, device=model.device)
-        self._cos, self._sin = rope_tables(model.config.llama, self._positions, model.dtype)
-        # What every recording reads: rows of a prompt, and the vector that says what the pass is about.
-        width, length = model.config.llama.hidden_size, HEADER + PER_ROW * TREE_ROWS
-        self._rows = torch.zeros(1, cache.slots, width, device=model.device, dtype=model.dtype)
-        self._control = torch.zeros(length, dtype=torch.long, device=model.device)
-        self._host = torch.zeros(length, dtype=torch.long, pin_memory=model.device.type == "cuda")
+        slots, device, dtype = cache.slots, model.device, model.dtype
+        positions = torch.arange(slots, device=device)
+        self._positions, self._apart = positions, far_apart(tokens, device)
+        self._rope = rope_matrices(model.config.llama, positions, dtype)
+        # Row n of it: what a row sees that may look at the first n slots.
+        self._sight = bias_of(positions < torch.arange(slots + 1, device=device)[:, None], dtype)
+        # What every recording reads: rows of a prompt, and bytes that say what the pass is about.
+        self._rows = torch.zeros(1, slots, model.config.llama.hidden_size, device=device, dtype=dtype)
+        largest = Shape(slots, TREE_ROWS, slots, False)
+        length = NUMBER * sum(largest.fields) + TREE_ROWS**2 * dtype.itemsize
+        self._control = torch.zeros(length, dtype=torch.uint8, device=device)
+        self._host = torch.zeros(length, dtype=torch.uint8, pin_memory=device.type == "cuda")
         self.passes: dict[Shape, Replay] = {}
 
     def sizes(self) -> Iterator[tuple[int, int]]:
@@ -133,47 +152,51 @@ class FixedShapes:
         if isinstance(rows, int):
             rows = self._model.language_model.embed(self._positions.new_tensor([[rows]]))
         self._rows[:, : question.count] = rows
-        self._rows[:, question.count : shape.settled] = 0
+        self._rows[:, question.count : shape.settled].zero_()
 
     def _tell(self, question: Question, shape: Shape) -> None:
-        """Write the numbers of this pass into the vector that its kernels read."""
-        tree, token = question.tree, question.settled if isinstance(question.settled, int) else 0
-        pad = [0] * (shape.drafted - len(tree))
-        values = [question.start, question.count, question.budget, token, len(tree)]
-        for row in question.nodes:
-            values += [*row, *pad]
-        self._host[: len(values)] = torch.tensor(values)
-        self._control.copy_(self._host, non_blocking=True)
+        """Write what this pass is about into the bytes that its kernels read. Rows that only fill up see what the
+        first drafted one sees, because what sees nothing is no number.
+        """
+        tree, start, edge, trash = question.tree, question.start, question.edge, self._cache.slots - 1
+        numbers, branches, length = _parts(self._host, shape, self._model.dtype)
+        ids, places, slots, sight, asked, columns = (part.numpy() for part in numbers)
+        first = 0 if shape.from_rows else 1
+        ids[:first], ids[first:] = (() if shape.from_rows else question.settled), 0
+        ids[first : first + len(tree)] = tree.tokens
+        places[:], slots[:], sight[:] = edge, trash, edge
+        real, drafted = slice(0, question.count), slice(shape.settled, shape.settled + len(tree))
+        places[real] = slots[real] = np.arange(start, edge)
+        sight[real] = places[real] + 1
+        places[drafted], slots[drafted] = np.add(tree.depths, edge), np.arange(edge, edge + len(tree))
+        asked[0], asked[1:] = question.count - 1, np.arange(shape.settled, shape.rows)
+        columns[:] = np.minimum(np.arange(edge, edge + shape.drafted), trash)
+        branches.fill_(float("-inf"))
+        branches[: len(tree), : len(tree)].masked_fill_(torch.from_numpy(ancestors_of(tree)), 0.0)
+        self._control[:length].copy_(self._host[:length], non_blocking=True)
 
     def forward(self, shape: Shape) -> tuple[Tensor, Tensor]:
-        """What is recorded: outcome (2 ``drafted`` + 4,) int64 and the states of all rows. Reads its buffers only."""
-        language_model, count = self._model.language_model, shape.drafted
-        start, settled, budget, token, drafted = self._control[:HEADER].unbind()
-        nodes = Nodes(*self._control[HEADER : HEADER + PER_ROW * count].view(PER_ROW, count).unbind())
-        edge, trash = start + settled, self._cache.slots - 1
-        rows = self._rows[:, : shape.settled] if shape.from_rows else language_model.embed(token.view(1, 1))
-        if count:
-            rows = torch.cat([rows, language_model.embed(nodes.ids)[None]], dim=1)
-        first, behind = self._positions[: shape.settled], self._positions[:count]
-        places = torch.cat([start + first, edge + nodes.depths]).clamp(max=trash)
-        real = torch.cat([first < settled, behind < drafted])
-        slots = torch.cat([start + first, edge + behind]).masked_fill(~real, trash)
-        ancestors = ancestors_of(nodes.parents, shape.levels)
-        rope = self._cos[..., places, :], self._sin[..., places, :]
-        mask = self._mask(shape, start, edge, ancestors)
-        hidden = language_model(rows, places, mask, self._cache, slots, rope, shape.end)
-        said = hidden[0].index_select(0, torch.cat([(settled - 1)[None], shape.settled + behind]))
-        unread = self._positions[: count + 1] > drafted
-        logits = language_model.logits(said)  # [drafted + 1, vocabulary]
-        return outcome_of(logits, nodes, ancestors, self._tokens, budget, unread), hidden
-
-    def _mask(self, shape: Shape, start: Tensor, edge: Tensor, ancestors: Tensor) -> Tensor:
-        """(rows, slots in sight): settled rows see what is before them, nodes the settled rows and their branch."""
-        columns = self._positions[: shape.end]
-        seen = columns <= (start + self._positions[: shape.settled])[:, None]
+        """What is recorded: outcome (4 * (``drafted`` + 1),) and the states of all rows. Reads its buffers only."""
+        language_model = self._model.language_model
+        (ids, places, slots, sight, asked, columns), branches, _ = _parts(self._control, shape, self._model.dtype)
+        rows = [self._rows[:, : shape.settled]] if shape.from_rows else []
+        rows += [language_model.embed(ids)[None]] if len(ids) else []
+        rows = torch.cat(rows, dim=1) if len(rows) > 1 else rows[0]
+        # Nodes see the settled rows and their branch, whose slots all lie behind these.
+        mask = self._sight[:, : shape.end].index_select(0, sight)
         if shape.drafted:
-            offset = columns - edge
-            inside = (offset >= 0) & (offset < shape.drafted)
-            branch = ancestors[:, offset.clamp(0, shape.drafted - 1)] & inside
-            seen = torch.cat([seen, branch | (columns < edge)])
-        return bias_of(seen, self._model.dtype)
+            mask[shape.settled :].scatter_(1, columns.expand(shape.drafted, -1), branches)
+        rope = self._rope.index_select(0, places)
+        hidden = language_model(rows, places, mask, self._cache, slots, rope, shape.end)
+        logits = language_model.logits(hidden[0].index_select(0, asked))
+        return outcome_of(logits, self._tokens, self._apart), hidden
+
+
+def _parts(control: Tensor, shape: Shape, dtype: torch.dtype) -> tuple[tuple[Tensor, ...], Tensor, int]:
+    """The fields of ``shape``, what the rows of the tree may see of each other (``drafted``, ``drafted``) as numbers to
+    add, and how many bytes all of it takes.
+    """
+    integers = NUMBER * sum(shape.fields)
+    length = integers + shape.drafted**2 * dtype.itemsize
+    branches = control[integers:length].view(dtype).view(shape.drafted, shape.drafted)
+    return control[:integers].view(torch.long).split(shape.fields), branches, length

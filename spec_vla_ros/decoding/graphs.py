@@ -1,8 +1,9 @@
 """CUDA graphs: a function that always reads and writes the same tensors, recorded once and replayed by one launch.
 
-At batch size one a fast GPU waits for the host most of the time: a pass over a 7B model is about five hundred small
-launches. Whatever changes between two calls must therefore lie in tensors, never in Python values, and nothing may be
-copied from or to the host on the way: no ``torch.tensor``, no ``torch.where`` with a number, no ``item``.
+At batch size one a fast GPU waits for the host most of the time: a pass over a 7B model is four hundred launches
+(``spec-vla bench launches`` counts them). Whatever changes between two calls must therefore lie in tensors, never in
+Python values, and nothing may be copied from or to the host on the way: no ``torch.tensor``, no ``torch.where`` with a
+number, no ``item``.
 """
 
 from __future__ import annotations

@@ -1,13 +1,13 @@
 """What a pass of the verifier is asked, and what it answers.
 
-The answer is one vector of integers, made on the device: waiting for a device is what costs, so there is one wait.
+The answer is one vector of numbers, made on the device: waiting for a device is what costs, so there is one wait.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -18,7 +18,8 @@ from .acceptance import UNLIMITED, best_node, margins_of
 from .tree import DraftTree
 
 NO_DRAFT = DraftTree()
-MICRO = 1_000_000  # margins travel as whole micronats
+LARGEST = 1e6  # nats; the margin where nothing else was possible
+PARTS = 4  # of an outcome, each of one number per row
 
 
 @dataclass(frozen=True)
@@ -45,25 +46,10 @@ class Question:
         """First slot behind the settled rows, where the drafted ones begin."""
         return self.start + self.count
 
-    @property
-    def nodes(self) -> list[list[int]]:
-        """The rows of :class:`Nodes`."""
-        tree, costs = self.tree, self.costs
-        limits = [self.radii[depth] for depth in tree.depths]
-        prices = [costs[depth] if costs else 1 for depth in tree.depths]
-        return [list(tree.tokens), [parent + 1 for parent in tree.parents], list(tree.depths), limits, prices]
-
-
-class Nodes(NamedTuple):
-    """Drafted rows on the device, each (N,) int64: ids, parents (shifted so that 0 is the root), tokens before each on
-    its branch, radius in bins, and what a bin takes of the budget.
-    """
-
-    ids: Tensor
-    parents: Tensor
-    depths: Tensor
-    limits: Tensor
-    prices: Tensor
+    def path(self, choices: Sequence[int], tokens: ActionTokens) -> list[int]:
+        """The nodes that stand where the verifier's argmax at the root and after each node is ``choices`` (M + 1)."""
+        tree = self.tree
+        return tree.path(best_node(tree, choices, self.radii, tokens, self.budget, self.costs))
 
 
 @dataclass(frozen=True)
@@ -88,37 +74,26 @@ class Judgement:
     path: list[int]
 
 
-def outcome_of(
-    logits: Tensor,
-    nodes: Nodes,
-    ancestors: Tensor,
-    tokens: ActionTokens,
-    budget: int | Tensor,
-    unread: Tensor | None,
-) -> Tensor:
-    """(2 N + 4,) int64: N + 1 choices, the last accepted node, whether all is finite, N + 1 margins in micronats.
+def outcome_of(logits: Tensor, tokens: ActionTokens, apart: Tensor) -> Tensor:
+    """(4 * rows,) float32: the choice after each row, its margin in nats, the least and the largest logit.
 
-    ``logits`` (N + 1, vocabulary) after the last settled row and after each node; ``ancestors`` (N, N); ``unread``
-    (N + 1,): nobody asks for it, so it need not be finite; None = all are asked for.
+    ``logits`` (rows, vocabulary) float32 after the last settled row, after each node, and of rows that nobody reads;
+    ``apart``: of :func:`.acceptance.far_apart`. Ids are far below 2^24, so float32 holds them exactly.
     """
     greedy = logits.argmax(1)  # the lowest id where logits tie
-    best = best_node(nodes.ids, greedy[nodes.parents], nodes.limits, ancestors, tokens, budget, nodes.prices)
-    finite = logits.isfinite().all(1)
-    if unread is not None:
-        finite = finite | unread
-    margins = (margins_of(logits, tokens) * MICRO).long()
-    return torch.cat([greedy, best[None], finite.all()[None].long(), margins])
+    least, largest = logits.aminmax(dim=1)  # neither is finite where any is not a number
+    return torch.cat([greedy.to(logits.dtype), margins_of(logits, tokens, apart), least, largest])
 
 
-def read_outcome(outcome: Tensor, tree: DraftTree) -> Judgement | None:
-    """The vector in words; None where a number was not finite. The only wait for the device."""
+def read_outcome(outcome: Tensor, question: Question, tokens: ActionTokens) -> Judgement | None:
+    """The vector in words, and which nodes stand; None where a number was not finite. The only wait for the device."""
     said = outcome.tolist()
-    judged = len(said) // 2 - 1  # those of the tree, and what only filled up
-    choices, (node, finite), margins = said[:judged], said[judged : judged + 2], said[judged + 2 :]
-    if not finite:
+    real, rows = len(question.tree) + 1, len(said) // PARTS
+    choices, margins, least, largest = (said[part * rows :][:real] for part in range(PARTS))
+    if not all(map(math.isfinite, (*least, *largest))):
         return None
-    real = len(tree) + 1
-    return Judgement(choices[:real], [margin / MICRO for margin in margins[:real]], tree.path(node))
+    greedy = [int(choice) for choice in choices]
+    return Judgement(greedy, [min(margin, LARGEST) for margin in margins], question.path(greedy, tokens))
 
 
 def bias_of(seen: Tensor, dtype: torch.dtype) -> Tensor:

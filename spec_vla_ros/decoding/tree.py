@@ -6,8 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
-import torch
-from torch import Tensor
+import numpy as np
 
 ROOT = -1  # parent of the nodes that continue what is settled
 TREE_ROWS = 64  # drafted rows of a pass at most; the verifier's cache has room for them
@@ -62,11 +61,6 @@ class DraftTree:
         return tuple(depths)
 
     @cached_property
-    def levels(self) -> int:
-        """Nodes of the longest path."""
-        return max((depth + 1 for depth in self.depths), default=0)
-
-    @cached_property
     def drafters(self) -> tuple[str, ...]:
         """Who contributed, in order."""
         return tuple(dict.fromkeys(self.names))
@@ -94,18 +88,10 @@ def _new(children: Mapping[tuple[int, int], int], chain: Sequence[int]) -> int:
     return 0
 
 
-def ancestors_of(parents: Tensor, levels: int) -> Tensor:
-    """(M, M) boolean, row m marking m and all before it on its path.
-
-    ``parents`` (M,) int64, shifted so that 0 is the root; ``levels``: nodes of the longest path at most. Whole-tensor
-    operations of fixed shape, so that it can be part of a recorded graph.
-    """
-    count = len(parents)
-    # Column 0 is the root, which is its own parent; it is cut off at the end.
-    seen = torch.zeros(count, count + 1, dtype=torch.bool, device=parents.device)
-    above = torch.cat([torch.zeros_like(parents[:1]), parents])
-    at = torch.arange(1, count + 1, device=parents.device)
-    for _ in range(levels):
-        seen.scatter_(1, at[:, None], True)
-        at = above[at]
-    return seen[:, 1:]
+def ancestors_of(tree: DraftTree) -> np.ndarray:
+    """(M, M) boolean, row m marking node m and all before it on its path."""
+    seen = np.eye(len(tree), dtype=bool)
+    for node, parent in enumerate(tree.parents):  # which comes before it
+        if parent != ROOT:
+            seen[node] |= seen[parent]
+    return seen

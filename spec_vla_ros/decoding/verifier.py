@@ -1,8 +1,8 @@
 """One pass of the language model over settled rows and a tree of drafted tokens, on a cache of fixed size.
 
 A pass goes like this: :meth:`Verifier.run` puts the question together (:mod:`.outcome`); :mod:`.exact_shapes` or
-:mod:`.fixed_shapes` runs the model and judges the tree on the device; the outcome comes back in one transfer; the rows
-of the accepted branch move to where the next pass expects them.
+:mod:`.fixed_shapes` runs the model; the outcome comes back in one transfer, and the host judges the tree; the rows of
+the accepted branch move to where the next pass expects them when there is one.
 """
 
 from __future__ import annotations
@@ -99,6 +99,7 @@ class Verifier:
             self.shapes = ExactShapes(model, tokens, self.cache)
         self._judge = judge
         self._room = slots - 1  # rows of the largest prompt and everything behind it
+        self._accepted: tuple[int, list[int]] = 0, []  # where the tree of the last pass began, and what stood of it
 
     @torch.inference_mode()
     def run(
@@ -115,8 +116,9 @@ class Verifier:
         ``settled``: input rows (1, K, hidden) of a prompt, or the id of one settled token. ``tree``: ids that may
         follow; ``radii``: distance in bins within which they stand, by depth; ``budget``: of the sum along a branch, of
         which a bin takes what ``costs`` says, by depth (1 where it says nothing).
-        Slots from ``start`` on are overwritten; afterwards the cache holds the settled and the accepted rows without a
-        gap, and what lies behind them is forgotten by starting the next pass there.
+        Slots from ``start`` on are overwritten; the next pass finds the settled and the accepted rows without a gap,
+        as far as it begins behind them, and what lies behind its beginning is forgotten. Rows move when a pass needs
+        it, so never behind the last one of an action.
 
         Raises :class:`NonFiniteError`, :class:`InstructionError` when the cache is too small for the prompt, and
         ``ValueError`` for a tree of more than ``TREE_ROWS`` nodes.
@@ -127,18 +129,25 @@ class Verifier:
         edge, needed = question.edge, question.edge + len(tree)
         if needed > self._room:
             raise InstructionError(f"the prompt needs {needed} rows, the cache has {self._room}")
+        self._close_gaps(start)
         answer = self.shapes.run(question)
-        found = read_outcome(answer.outcome, tree)
+        found = read_outcome(answer.outcome, question, self.tokens)
         if found is None:
             self.cache.clear()
             raise NonFiniteError("the language model gave logits that are NaN or infinite")
         if self._judge is not None:
             found = self._judge(tree, found)
         path, hidden = found.path, answer.hidden
-        if path != list(range(len(path))):
-            self.cache.move([edge + node for node in path], edge)
+        self._accepted = edge, path
         kept = [*range(question.count), *(answer.nodes_at + node for node in path)]
         return Verdict(found.greedy, found.margins, path, lambda: hidden[:, kept], time.perf_counter())
+
+    def _close_gaps(self, start: int) -> None:
+        """Move the accepted rows of the last pass to where one that begins at ``start`` expects them."""
+        edge, path = self._accepted
+        path = path[: max(start - edge, 0)]
+        if path != list(range(len(path))):
+            self.cache.move([edge + node for node in path], edge)
 
     def warm_up(self) -> None:
         """Build and record every pass of fixed shape, so that none of it happens while an arm moves."""

@@ -116,7 +116,8 @@ class Report:
     that intent was sent, and confirms nothing. ``run``: as last heard. ``on_wire``: velocities are being published, the
     last zeros included. ``step``: number of the newest step that was looked at, ``accepted``: whether it was begun,
     ``commanded``: and an arm was told so (these stay known when the run is over), ``moving``: whether it is under way,
-    ``began_at``: when its first velocity was due, 0.0 before. ``zero_at``: when the first zero after it was sent.
+    ``began_at``: when its first velocity was due, 0.0 before. ``held_back``: (6,) m and rad, base axes, that limits and
+    the box have taken off all velocities of this run so far. ``zero_at``: when the first zero after the step was sent.
     ``fault``: latched by the loop. ``listeners``: matched subscriptions. ``newcomers``: how often one more came while
     driving. ``at_wall``: meetings with the box. ``intervals``: ms between two velocities during the last second or so:
     median, p99, largest; empty if there were none. ``ready``: the publisher exists; ``gid``: its identifier in the
@@ -141,6 +142,7 @@ class Report:
     gid: str = ""
     priority: str = ""
     began_at: float = 0.0
+    held_back: tuple[float, ...] = (0.0,) * 6
 
     def to_bytes(self) -> bytes:
         """At most :data:`LARGEST` bytes."""
@@ -154,6 +156,7 @@ class Report:
             if raw["fault"] is not None:
                 raw["fault"] = Fault(**raw["fault"])
             raw["intervals"] = tuple(raw["intervals"])
+            raw["held_back"] = _vector(raw["held_back"], 6)
             return Report(**raw)
         except (TypeError, ValueError, OverflowError) as error:
             raise IntentError(f"not a report: {error}") from error

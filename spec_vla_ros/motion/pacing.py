@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Sequence
 
 import numpy as np
 
@@ -15,13 +14,10 @@ from .rotation import lengths, remainder
 
 PACINGS = ("blocking", "steady")
 COMPENSATIONS = ("none", "subtract", "catch_up")
-STILL = 1e-6  # m or rad; what is less is no motion
 SHORTEST = 0.02  # s of a step
 LONGEST = 2.0  # of its period, that a step is stretched to while its successor is awaited
 ANSWERS = 200  # that the estimate looks back on
 STEPS = 100  # that lateness and standstill look back on
-STRIDES = 32  # motions by which it is judged how fast the model moves
-BRISK = 0.5  # of the longest of them: at that speed nobody needs to hold back
 SHARE, FEW = 0.99, 20
 
 
@@ -88,49 +84,25 @@ class Waits:
         return waited / (waited + moved) if moved else None
 
 
-class Strides:
-    """How far the model lately let the arm move in a step."""
-
-    def __init__(self) -> None:
-        self._lengths: deque[np.ndarray] = deque(maxlen=STRIDES)
-
-    def add(self, motion: np.ndarray) -> None:
-        """It said ``motion``, (6,) m and rad."""
-        self._lengths.append(lengths(motion))
-
-    @property
-    def brisk(self) -> np.ndarray:
-        """(2,) m and rad per step that are well within what it does; 0 before the first."""
-        return BRISK * np.max(self._lengths, axis=0) if self._lengths else np.zeros(2)
-
-
 def compensated(
-    motion: np.ndarray,
-    unseen: np.ndarray,
-    compensation: str,
-    step_dt: float,
-    gone: float,
-    lead: float,
-    brisk: Sequence[float] | np.ndarray = (0.0, 0.0),
+    motion: np.ndarray, unseen: np.ndarray, compensation: str, step_dt: float, gone: float, lead: float
 ) -> tuple[np.ndarray, float]:
     """(6,) displacement that shall be carried out, and in how many s: ``motion`` as it was said of an image, for
     ``step_dt`` s, where the step begins ``gone`` s after the capture, and the arm is told to travel ``unseen`` (6,) in
     that time. Displacements in m and rotation vectors in rad, base axes. ``lead``: s that the next answer takes.
-    ``brisk``: :attr:`Strides.brisk`.
 
     ``none``: the motion as it was said. ``subtract``: what is left of it, in the time of a whole step: the arm comes to
-    where the model wanted it, but later. ``catch_up``: what is left of it in the time that is left, or slower: neither
-    translation nor rotation faster than the model would have moved, or than ``brisk`` (a correction of a millimetre
-    need not wait because the motion was shorter still), and not before the next answer can be there, so that the arm
-    need not wait. What is more than that, because it goes back, takes a whole ``step_dt``.
+    where the model wanted it, but later. ``catch_up``: what is left of it in the time that is left, which is no less
+    than the next answer takes, so that the arm need not wait for it. Translation and rotation each go as far as the
+    model's own speed carries them in that time; what is more than that, because the arm would have to go back or
+    another way, is left to the next action, which has seen where the arm is.
     """
     if compensation == "none":
         return motion, step_dt
     left = remainder(motion, unseen)
     if compensation == "subtract":
         return left, step_dt
-    wanted, rest = lengths(motion), lengths(left)
-    may = np.maximum(wanted, brisk)
-    slower = [float(r / m) if r < m else 1.0 for r, m in zip(rest, may, strict=True) if r > STILL]
-    longest = max(step_dt, min(lead, LONGEST * step_dt))
-    return left, min(max([step_dt - gone, lead, SHORTEST, *(step_dt * share for share in slower)]), longest)
+    seconds = min(max(step_dt - gone, lead, SHORTEST), max(step_dt, min(lead, LONGEST * step_dt)))
+    may, rest = lengths(motion) * seconds / step_dt, lengths(left)
+    shares = [float(m / r) if r > m else 1.0 for m, r in zip(may, rest, strict=True)]
+    return left * np.repeat(shares, 3), seconds

@@ -32,6 +32,7 @@ from .workspace import Workspace, turned
 
 LAST_WORDS = 0.25  # s of zeros before silence: longer than an arm waits for the next velocity (MoveIt Servo: 0.1)
 ZERO_FIRST = 0.2  # s of zeros that an arm hears before anything else, if it comes while we drive
+ROUNDING = 1e-9  # m/s or rad/s
 STALE_STEP = 0.25  # s from the decision to the first velocity; what is older waited for a process that stood still
 
 
@@ -56,6 +57,7 @@ class SafetyLoop:
         self._leaving = False
         self._step, self._accepted, self._commanded, self._zero_at = 0, False, False, 0.0
         self._began_at = 0.0
+        self._held_back, self._off = np.zeros(6), np.zeros(6)  # so far, and of the velocity that is in force
         self._moving = False  # whether the step's first zero has still to be said
         self._following: Step | None = None  # begins where the step under way ends
         self._following_until = 0.0  # when it may begin at the latest
@@ -74,6 +76,7 @@ class SafetyLoop:
             self._watchdog.arm(now)
             if intent.run:
                 self._step, self._accepted, self._commanded, self._began_at = 0, False, False, 0.0
+                self._held_back, self._off = np.zeros(6), np.zeros(6)
         if intent.run and intent.commanding and not self._leaving:
             if self.wire is Wire.SILENT or self.wire is Wire.LAST_WORDS:
                 self._stream.stop()  # of a dry run
@@ -129,6 +132,7 @@ class SafetyLoop:
             self._greet(listeners, now)
         if self._following is not None and self._stream.left(now) < 1.0:
             self._begin_following(now)
+        self._held_back, self._off = self._held_back + self._off * self._stream.period, np.zeros(6)
         twist = self._shaped(self._stream.tick(now), now)
         if self._moving and self._accepted and not self._began_at:
             self._began_at = self._stream.started or now
@@ -155,6 +159,7 @@ class SafetyLoop:
             listeners=self._listeners or 0,
             newcomers=self._newcomers,
             at_wall=self._box.hits,
+            held_back=tuple(self._held_back.tolist()),
         )
 
     def _say_zeros(self, now: float) -> None:
@@ -197,6 +202,11 @@ class SafetyLoop:
         self._moving = True
         return True
 
+    def _hold_back(self, off: np.ndarray) -> None:
+        """The arm will be somewhere else than the node thinks if it is not told."""
+        if self.wire is Wire.DRIVING and (np.abs(off) > ROUNDING).any():
+            self._off = off
+
     def _greet(self, listeners: int, now: float) -> None:
         """Whoever starts to listen in the midst of it hears zero first: a motion under way is broken off."""
         if self._listeners is not None and listeners > self._listeners:
@@ -208,10 +218,11 @@ class SafetyLoop:
         """Within the speed limits of now and inside the box, in the command frame; a fault where that is unknown."""
         if not twist.any():
             return twist
-        intent = self._intent
+        intent, wanted = self._intent, twist
         try:
             twist, _ = self._limit.apply(twist, intent.limits.linear, intent.limits.angular)
             if not intent.needs_pose:
+                self._hold_back(wanted - twist)
                 return twist
             pose = intent.pose
             if pose is None:
@@ -225,6 +236,7 @@ class SafetyLoop:
                     raise PoseError("the node has not said where the tool is")
                 low, high = intent.box
                 twist = self._box.clip(twist, np.array(pose.position), np.array(low), np.array(high))
+            self._hold_back(wanted - twist)
             if pose.rotation is not None:
                 twist = turned(twist, np.array(pose.rotation))
             if not np.isfinite(twist).all():

@@ -392,7 +392,7 @@ class ActNode(LifecycleNode):
             command = self._cycle.gripper.command(action.outcome.request.tunables.gripper_invert)
             if command is not None and (fault := self._arm.command_gripper(command)):
                 self._fail(fault)
-        self._announcer.tell(action, report.commanded, self._cycle.begun(action), self._worker.bin_width)
+        self._announcer.tell(action, report.commanded, self._cycle.note(action), self._worker.bin_width)
         self._window.add(action.outcome)
         if report.accepted:
             self._goals.act(action, self._cycle.gripper.open)

@@ -26,8 +26,8 @@ from spec_vla_ros.instruction import clean_instruction
 from spec_vla_ros.motion.gripper import GripperSwitch
 from spec_vla_ros.motion.intent import Report, Step
 from spec_vla_ros.motion.limits import SpeedLimit
-from spec_vla_ros.motion.pacing import PACINGS, Lead, Strides, Waits, compensated
-from spec_vla_ros.motion.rotation import displacement
+from spec_vla_ros.motion.pacing import PACINGS, Lead, Waits, compensated
+from spec_vla_ros.motion.rotation import displacement, lengths
 from spec_vla_ros.motion.travel import Travel
 from spec_vla_ros.motion.watchdog import Fault
 
@@ -37,6 +37,8 @@ from .worker import Outcome, Request
 FLOOD = 20  # changes of the instruction within a second that no operator makes
 SEEN = np.array([0.001, 0.01])  # m and rad; a shorter motion may leave the picture as it is
 HANDOVER = 0.01  # s from an answer to the safety loop, at most
+OVERSHOOT = 0.25  # of a motion that the arm may have travelled unseen and uncounted before an operator is told
+STEADY = PACINGS[1]
 ACTION_DIM = 7  # dx dy dz droll dpitch dyaw gripper
 
 
@@ -171,11 +173,12 @@ class Cycle:
         self.following: Step | None = None  # and what then
         self.began_at: float | None = None  # the newest step that the safety loop has begun
         self._newest: Step | None = None  # decided, also if it was taken back since
-        self._noted = 0  # number of the newest step that is known to have begun
+        self._noted: Step | None = None  # the newest that is known to have begun
         self.late: float | None = None  # s that the arm had stood still before it; None if it was the first
         self.image_age: float | None = None  # s, of the image of the newest step when that began
+        self.overshoots = False  # whether the newest step adds to what the arm had travelled since its image
         self.waits = Waits()
-        self._travel, self._strides = Travel(), Strides()
+        self._travel = Travel()
         self.steps = 0  # decided since the start
         self.captured_at: float | None = None  # of the newest image
         self._frame: Frame | None = None
@@ -233,6 +236,7 @@ class Cycle:
         self._changes.append(now)
         self.instruction, self.hold = cleaned, refused
         self._fresh, self.step, self.following = True, None, None
+        self.overshoots = False
         self.waits.pause()
         self._go(Event.INSTRUCT)
         return True
@@ -314,6 +318,7 @@ class Cycle:
             return False
         if report.fault is not None:
             self.trip(report.fault)
+        self._travel.hold_back(report.at, np.array(report.held_back))
         began = ended = False
         if self.state is State.FOLLOWED and report.step == self.steps:
             self.step, self.following, self.began_at = self.following, None, None
@@ -332,11 +337,11 @@ class Cycle:
     def _begin(self, report: Report) -> bool:
         """Note that the step has begun, once; also of one that was taken back since, because it moved the arm."""
         step = self._newest
-        if step is None or step.number != report.step or self._noted == step.number:
+        if step is None or step.number != report.step or self._noted is step:
             return False
         if not (report.accepted and report.began_at):
             return False
-        self._noted, self.began_at = step.number, report.began_at
+        self._noted, self.began_at = step, report.began_at
         self.late = self.waits.begin(report.began_at, step.seconds)
         if report.commanded:
             self._travel.begin(report.began_at, np.array(step.twist), step.seconds)
@@ -392,10 +397,7 @@ class Cycle:
             values = np.asarray(outcome.result.values, dtype=np.float64)
             said, how = displacement(values[:-1], tunables.action_scale), tunables.compensation
             how = how if outcome.request.steady else "none"  # by what the image may show
-            self._strides.add(said)
-            motion, seconds = compensated(
-                said, unseen, how, self.step_dt, gone, self.lead.seconds + HANDOVER, self._strides.brisk
-            )
+            motion, seconds = compensated(said, unseen, how, self.step_dt, gone, self.lead.seconds + HANDOVER)
             limits = tunables.max_linear_speed, tunables.max_angular_speed
             twist, factor = self.limit.apply(motion / seconds, *limits)
             if not math.isfinite(values[-1]):
@@ -418,9 +420,12 @@ class Cycle:
         tunables, value = action.outcome.request.tunables, float(action.outcome.result.values[-1])
         self.gripper.decide(value, tunables.gripper_threshold, tunables.gripper_hysteresis)
 
-    def begun(self, action: Action) -> Begun:
-        """What there is to say of ``action`` when the safety loop has looked at its step."""
-        began = self.began_at is not None and self._noted == action.step.number
+    def note(self, action: Action) -> Begun:
+        """The safety loop has looked at the step of ``action``: what there is to say of that, here and in messages."""
+        began = self.began_at is not None and self._noted is action.step
         age = (self.began_at if began else action.step.made_at) - action.outcome.request.captured_at
         self.image_age = age
+        said = lengths(np.array(action.step.twist)) * action.step.seconds
+        unseen = lengths(action.unseen) > np.maximum(OVERSHOOT * said, SEEN)
+        self.overshoots = action.pacing == STEADY and action.compensation == "none" and bool(unseen.any())
         return Begun(age, self.late if began else None, self.waits.standstill)

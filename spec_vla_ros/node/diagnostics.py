@@ -178,6 +178,9 @@ def control_summary(
         return "WARN", f"MoveIt Servo: {arm.servo.halted}", values
     if not arm.ready and not dry_run:
         return "WARN", "waiting for the arm", values
+    if cycle.overshoots:
+        values["remedy"] = "Set compensation to catch_up, or pacing to blocking."
+        return "WARN", f"the arm overshoots: images are {cycle.image_age:.2f} s old as steps begin", values
     return "OK", "dry run" if dry_run else "driving the arm", values
 
 

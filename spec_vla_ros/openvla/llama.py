@@ -12,6 +12,8 @@ from torch import Tensor, nn
 
 from .config import LlamaConfig
 
+Rope = tuple[Tensor, Tensor] | Tensor  # of :func:`rope_tables` or of :func:`rope_matrices`
+
 
 class KVCache:
     """Keys and values of all layers in one tensor (layers, 2, batch, heads, slots, head_dim), allocated once."""
@@ -37,8 +39,19 @@ class KVCache:
         self.data.zero_()
 
     def move(self, slots: list[int], start: int) -> None:
-        """Copy the rows of ``slots`` to ``start``, ``start`` + 1, ...; all are read before any is written."""
-        self.data[..., start : start + len(slots), :] = self.data[..., slots, :]
+        """Move the rows of ``slots``, which ascend and none of which lies before its place, to ``start``,
+        ``start`` + 1, ... Copies whole stretches: to index with numbers of Python, a GPU would have to be waited for.
+        """
+        done = 0
+        while done < len(slots):
+            source, target = slots[done], start + done
+            count = 1
+            while done + count < len(slots) and slots[done + count] == source + count:
+                count += 1
+            if source != target:
+                count = min(count, source - target)  # a stretch must not overlap itself
+                self.data[..., target : target + count, :] = self.data[..., source : source + count, :]
+            done += count
 
 
 class RMSNorm(nn.Module):
@@ -50,7 +63,9 @@ class RMSNorm(nn.Module):
         self.eps = eps
 
     def forward(self, x: Tensor) -> Tensor:
-        """Normalise the last dimension of x."""
+        """Normalise the last dimension of x. Elsewhere than on a CPU that is one kernel, which rounds once."""
+        if x.device.type != "cpu" and x.dtype == self.weight.dtype:
+            return F.rms_norm(x, x.shape[-1:], self.weight, self.eps)
         return self.weight * F.rms_norm(x.float(), x.shape[-1:], None, self.eps).to(x.dtype)
 
 
@@ -73,6 +88,22 @@ def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
     return x * cos + torch.cat([-high, low], dim=-1) * sin
 
 
+def turn(x: Tensor, matrices: Tensor) -> Tensor:
+    """The same for x (parts, 1, heads, N, head_dim) by ``matrices`` (N, head_dim, head_dim)."""
+    parts, _, heads, n, width = x.shape
+    rows = x[:, 0].permute(2, 0, 1, 3).reshape(n, parts * heads, width)
+    return torch.bmm(rows, matrices).view(n, parts, heads, width).permute(1, 2, 0, 3).unsqueeze(1)
+
+
+def rope_matrices(config: LlamaConfig, positions: Tensor, dtype: torch.dtype) -> Tensor:
+    """The same as matrices (N, head_dim, head_dim) to multiply rows with, for ``positions`` (N,): a product is a single
+    kernel, and rounds once.
+    """
+    cos, sin = rope_tables(config, positions, dtype)
+    directions = torch.eye(config.head_dim, device=positions.device, dtype=dtype)
+    return rotate(directions, cos.transpose(0, 1), sin.transpose(0, 1))
+
+
 def _fuse(*layers: nn.Linear) -> Tensor:
     """One matrix of several; the layers keep their names and become views of it."""
     fused = torch.cat([layer.weight.detach() for layer in layers])
@@ -87,6 +118,14 @@ def attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
         with torch.autocast("cpu", enabled=False):
             return F.scaled_dot_product_attention(q.float(), k.float(), v.float(), attn_mask=mask)
     return F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
+
+
+def _added(x: Tensor, h: Tensor, layer: nn.Module, owned: bool) -> Tensor:
+    """Rows (B, N, C) of x + ``layer`` (h); where ``x`` may be overwritten, added by the product itself."""
+    if owned and not torch.is_grad_enabled() and isinstance(layer, nn.Linear) and x.dtype == h.dtype:
+        x.view(-1, x.shape[-1]).addmm_(h.reshape(-1, h.shape[-1]), layer.weight.t())
+        return x
+    return x + layer(h)
 
 
 class SelfAttention(nn.Module):
@@ -121,13 +160,17 @@ class Mlp(nn.Module):
         self.down_proj = nn.Linear(config.intermediate_size, config.hidden_size, bias=False)
         self.register_buffer("gate_up", None, persistent=False)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Rows (..., C) to rows (..., C)."""
+    def inner(self, x: Tensor) -> Tensor:
+        """Rows (..., C) to what ``down_proj`` takes."""
         if self.gate_up is None:
             gate, up = self.gate_proj(x), self.up_proj(x)
         else:
             gate, up = F.linear(x, self.gate_up).chunk(2, dim=-1)
-        return self.down_proj(F.silu(gate) * up)
+        return F.silu(gate) * up
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Rows (..., C) to rows (..., C)."""
+        return self.down_proj(self.inner(x))
 
 
 class DecoderLayer(nn.Module):
@@ -146,23 +189,26 @@ class DecoderLayer(nn.Module):
     def forward(
         self,
         x: Tensor,
-        cos: Tensor,
-        sin: Tensor,
+        rope: Rope,
         mask: Tensor | None,
         cache: KVCache | None,
         start: int | Tensor,
         end: int | None = None,
+        owned: bool = False,
     ) -> Tensor:
-        """Rows (B, N, C) to rows (B, N, C); the arguments as in :class:`Llama`."""
+        """Rows (B, N, C) to rows (B, N, C); the arguments as in :class:`Llama`. ``owned``: nobody needs ``x`` any more,
+        so that it may be overwritten.
+        """
         b, n, width = x.shape
         attn = self.self_attn
         qkv = attn.project(self.input_layernorm(x))
-        (q, k), v = rotate(qkv[:2], cos, sin), qkv[2]
+        q, k = turn(qkv[:2], rope) if isinstance(rope, Tensor) else rotate(qkv[:2], *rope)
+        v = qkv[2]
         if cache is not None:
             k, v = cache.write(self.index, start, k, v, start + n if end is None else end)
         h = attend(q, k, v, mask)
-        x = x + attn.o_proj(h.transpose(1, 2).reshape(b, n, width))
-        return x + self.mlp(self.post_attention_layernorm(x))
+        x = _added(x, h.transpose(1, 2).reshape(b, n, width), attn.o_proj, owned)
+        return _added(x, self.mlp.inner(self.post_attention_layernorm(x)), self.mlp.down_proj, True)
 
 
 class Embedding(nn.Embedding):
@@ -198,7 +244,7 @@ class Llama(nn.Module):
         mask: Tensor | None,
         cache: KVCache | None = None,
         start: int | Tensor = 0,
-        rope: tuple[Tensor, Tensor] | None = None,
+        rope: Rope | None = None,
         end: int | None = None,
     ) -> Tensor:
         """Hidden states after the final norm, (B, N, C).
@@ -207,12 +253,12 @@ class Llama(nn.Module):
         numbers to add, broadcastable to (B, heads, N, S) with S = ``end`` when a cache is given, else N. Rows are
         written to the cache slots ``start`` .. ``start`` + N - 1, or to those that ``start`` (N,) names, and may see
         the slots before ``end``, which by default is the one after the last row; every row must see at least one.
-        ``rope``: the tables of ``positions`` where the caller has them already.
+        ``rope``: the tables of ``positions``, or their matrices (of a single sequence), where the caller has them.
         """
-        cos, sin = rope or rope_tables(self.config, positions, embeds.dtype)
+        x, rope = embeds, rope_tables(self.config, positions, embeds.dtype) if rope is None else rope
         for layer in self.model.layers:
-            embeds = layer(embeds, cos, sin, mask, cache, start, end)
-        return self.model.norm(embeds)
+            x = layer(x, rope, mask, cache, start, end, owned=x is not embeds)
+        return self.model.norm(x)
 
     @torch.no_grad()
     def fuse(self) -> None:

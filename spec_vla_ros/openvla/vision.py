@@ -36,13 +36,18 @@ class _Mlp(nn.Module):
         return self.fc2(F.gelu(self.fc1(x)))  # erf GELU in both towers, unlike transformers' SigLIP
 
 
+class _Added(nn.Module):
+    def forward(self, x: Tensor, h: Tensor) -> Tensor:
+        return x + h
+
+
 class _LayerScale(nn.Module):
     def __init__(self, width: int) -> None:
         super().__init__()
         self.scale_factor = nn.Parameter(torch.ones(width))
 
-    def forward(self, x: Tensor) -> Tensor:
-        return x * self.scale_factor
+    def forward(self, x: Tensor, h: Tensor) -> Tensor:
+        return torch.addcmul(x, h, self.scale_factor)
 
 
 class _Block(nn.Module):
@@ -52,12 +57,12 @@ class _Block(nn.Module):
         self.attn = _Attention(config.width, config.heads)
         self.norm2 = nn.LayerNorm(config.width, eps=1e-6)
         self.mlp = _Mlp(config.width, config.mlp_width)
-        self.ls1 = _LayerScale(config.width) if config.layer_scale else nn.Identity()
-        self.ls2 = _LayerScale(config.width) if config.layer_scale else nn.Identity()
+        self.ls1 = _LayerScale(config.width) if config.layer_scale else _Added()
+        self.ls2 = _LayerScale(config.width) if config.layer_scale else _Added()
 
     def forward(self, x: Tensor) -> Tensor:
-        x = x + self.ls1(self.attn(self.norm1(x)))
-        return x + self.ls2(self.mlp(self.norm2(x)))
+        x = self.ls1(x, self.attn(self.norm1(x)))
+        return self.ls2(x, self.mlp(self.norm2(x)))
 
 
 class _PatchEmbed(nn.Module):

@@ -62,3 +62,24 @@ def test_memory_and_waiting_time_are_read_from_the_kernel():
 def test_a_process_that_has_ended_has_waited_for_nothing():
     """It ended the thread that watches, with a traceback beside the reason."""
     assert waited(2**22 - 1) == {}
+
+
+def test_what_was_seen_before_the_node_stopped_is_not_lost(ros, monkeypatch):
+    """After an hour a starved machine had cost the whole report."""
+    ros.try_shutdown()  # the bench begins by itself
+    from spec_vla_ros.bench.wire import soak
+    from spec_vla_ros.demo.operator_node import Operator
+
+    driven = Operator.run_episode
+
+    def starved(self, *arguments):
+        if arguments[1] == 1:
+            raise soak.DemoError("the act node stopped: NODE_SILENT")
+        return driven(self, *arguments)
+
+    monkeypatch.setattr(Operator, "run_episode", starved)
+    row = soak.measure(soak.Options(minutes=1.0), lambda text: None)
+    assert (row["stopped"], row["episodes"]) == ("the act node stopped: NODE_SILENT", 1)
+    assert 0 < row["minutes"] < 1
+    assert row["velocities"] > 50
+    assert "NODE_SILENT" in soak.report(row)

@@ -1,5 +1,7 @@
 """The judge of the fault campaign: every kind of unsafe command is seen, and nothing else is."""
 
+import math
+
 import pytest
 
 from spec_vla_ros.bench.wire import fault_monitor as judge
@@ -619,6 +621,22 @@ def test_a_tick_that_two_steps_share_has_no_direction_of_its_own():
         for _ in range(19):
             log.image().twist(values)
         log.image().twist(other)
+    assert log.twist(ZERO).settled() == []
+
+
+@pytest.mark.parametrize("degrees", [2.0, 4.0, 10.0])
+def test_steps_of_nearly_the_same_direction_may_share_a_tick(degrees):
+    log = Log(steady=True)
+    share = math.tan(math.radians(degrees))
+    turned = tuple(a + share * b for a, b in zip(FAST, SIDEWAYS, strict=True))
+    turned = tuple(value * math.hypot(*FAST) / math.hypot(*turned) for value in turned)
+    lasts, steps = 0.194, [(FAST, turned)[number % 2] for number in range(12)]
+    for tick in range(int(len(steps) * lasts / 0.01)):
+        begin, end = 0.01 * tick, 0.01 * (tick + 1)
+        shares = [max(0.0, min(end, (n + 1) * lasts) - max(begin, n * lasts)) / 0.01 for n in range(len(steps))]
+        if tick == 0 or int(begin / lasts) != int((begin - 0.01) / lasts):
+            log.action(steps[int(begin / lasts)], lasts)
+        log.image().twist(tuple(sum(s * step[i] for s, step in zip(shares, steps, strict=True)) for i in range(6)))
     assert log.twist(ZERO).settled() == []
 
 

@@ -8,7 +8,7 @@ from speculating import decode_speculative
 
 from spec_vla_ros.decoding.acceptance import UNLIMITED, best_node
 from spec_vla_ros.decoding.drafters import Drafter
-from spec_vla_ros.decoding.tree import DraftTree, ancestors_of
+from spec_vla_ros.decoding.tree import DraftTree
 from spec_vla_ros.decoding.verifier import Verdict
 from spec_vla_ros.openvla.action_tokens import ActionTokens
 from spec_vla_ros.policy_types import DecodeSettings
@@ -61,17 +61,7 @@ class Table:
         paths = [[], *(tree.path(node) for node in range(len(tree)))]
         said = [self.say((*self.rows, *bins_of(tree.tokens[n] for n in path))) for path in paths]
         greedy = [ids_of([choice])[0] if choice is not None else NO_ACTION for choice, _ in said]
-        parents = torch.tensor(tree.parents, dtype=torch.long) + 1
-        node = best_node(
-            torch.tensor(tree.tokens, dtype=torch.long),
-            torch.tensor(greedy)[parents],
-            torch.tensor([radii[depth] for depth in tree.depths], dtype=torch.long),
-            ancestors_of(parents, len(tree)),
-            TOKENS,
-            budget,
-            torch.tensor([costs[depth] for depth in tree.depths], dtype=torch.long),
-        )
-        path = tree.path(int(node))
+        path = tree.path(best_node(tree, greedy, radii, TOKENS, budget, costs))
         self.rows += bins_of(tree.tokens[n] for n in path)
         self.runs.append((tree, tuple(radii), budget))
         return Verdict(greedy, [margin for _, margin in said], path, lambda: None, float(len(self.runs)))

@@ -3,11 +3,13 @@
 import pytest
 import torch
 
-from spec_vla_ros.decoding.acceptance import best_node, bin_distance, margins_of
-from spec_vla_ros.decoding.tree import ROOT, DraftTree, ancestors_of
+from spec_vla_ros.decoding.acceptance import best_node, bin_distance, far_apart, margins_of
+from spec_vla_ros.decoding.outcome import Question, outcome_of, read_outcome
+from spec_vla_ros.decoding.tree import ROOT, DraftTree
 from spec_vla_ros.openvla.action_tokens import ActionTokens
 
 TOKENS = ActionTokens(32000, 256)
+APART = far_apart(TOKENS, "cpu")
 
 
 def restated(draft, verifier, radii):
@@ -30,12 +32,12 @@ def accepted(draft, verifier, radii):
 
 
 def judged(draft, verifier, parents, radii, costs=(), **more):
-    """The winning node of a tree; ``verifier``: its choice at each node's parent, ``radii`` by node."""
-    draft, verifier, radii = (torch.tensor(values, dtype=torch.long) for values in (draft, verifier, radii))
-    ancestors = ancestors_of(torch.tensor(list(parents), dtype=torch.long) + 1, len(parents))
-    if costs:
-        more["costs"] = torch.tensor(costs, dtype=torch.long)
-    return int(best_node(draft, verifier, radii, ancestors, TOKENS, **more))
+    """The winning node of a tree; ``verifier``: its choice at each node's parent, ``radii`` by depth."""
+    tree = DraftTree(tuple(draft), tuple(parents), ("x",) * len(draft))
+    choices = [0] * (len(draft) + 1)
+    for parent, choice in zip(tree.parents, verifier, strict=True):
+        choices[parent + 1] = choice
+    return best_node(tree, choices, radii, TOKENS, costs=costs, **more)
 
 
 def test_equals_its_restatement_on_random_tokens():
@@ -67,14 +69,14 @@ def test_no_radius_reaches_a_token_that_is_no_action(radius, other):
 
 
 def test_the_two_topmost_ids_are_the_same_bin_but_not_the_same_token():
-    assert int(bin_distance(torch.tensor(31744), torch.tensor(31745), TOKENS)) == 0
+    assert bin_distance(31744, 31745, TOKENS) == 0
     assert accepted([31744], [31745], [1]) == 1
     assert accepted([31744], [31745], [0]) == 0
 
 
 def test_distance_counts_bins_not_ids():
     assert accepted([31744], [31746], [1]) == 1
-    assert int(bin_distance(torch.tensor(31744), torch.tensor(31746), TOKENS)) == 1
+    assert bin_distance(31744, 31746, TOKENS) == 1
 
 
 def test_each_dimension_has_its_own_radius():
@@ -126,22 +128,29 @@ def test_a_budget_cuts_the_branch_where_it_is_spent():
     ]
 
 
+def test_a_branch_that_is_too_dear_does_not_hide_the_next_one():
+    assert judged([31804, 31801], [31800] * 2, [-1, -1], [9], budget=2) == 1
+    assert judged([31820, 31801], [31800] * 2, [-1, -1], [9]) == 1, "nor one that is too far off"
+    assert judged([31820, 31800, 31801], [31800] * 3, [-1, 0, -1], [9] * 2) == 2, "nor what follows that"
+
+
 def test_trees_equal_the_judgement_of_each_branch_alone():
     generator = torch.Generator().manual_seed(2)
     for _ in range(300):
         count = int(torch.randint(1, 20, (), generator=generator))
         parents = [int(torch.randint(-1, n, (), generator=generator)) if n else ROOT for n in range(count)]
-        verifier = torch.randint(31735, 32005, (count,), generator=generator)
-        draft = verifier + torch.randint(-6, 7, (count,), generator=generator)
-        radii = torch.randint(0, 8, (count,), generator=generator)
-        tree = DraftTree(tuple(draft.tolist()), tuple(parents), ("x",) * count)
+        choices = torch.randint(31735, 32005, (count + 1,), generator=generator).tolist()
+        verifier = [choices[parent + 1] for parent in parents]
+        draft = [choice + int(torch.randint(-6, 7, (), generator=generator)) for choice in verifier]
+        radii = torch.randint(0, 8, (count,), generator=generator).tolist()
+        tree = DraftTree(tuple(draft), tuple(parents), ("x",) * count)
 
         def standing(node, tree=tree, verifier=verifier, radii=radii):
             path = tree.path(node)
-            picked = [[values[n].item() for n in path] for values in (verifier, radii)]
-            return restated([tree.tokens[n] for n in path], *picked) == len(path), len(path)
+            said, near = [verifier[n] for n in path], [radii[tree.depths[n]] for n in path]
+            return restated([tree.tokens[n] for n in path], said, near) == len(path), len(path)
 
-        best = judged(draft.tolist(), verifier.tolist(), parents, radii.tolist())
+        best = judged(draft, verifier, parents, radii)
         lengths = [length for fine, length in map(standing, range(count)) if fine]
         assert len(tree.path(best)) == max(lengths, default=0)
         assert best == ROOT or standing(best)[0]
@@ -152,7 +161,6 @@ def test_equal_beginnings_share_nodes_and_rows_are_bounded():
     tree = DraftTree.of(chains, rows=10)
     assert (tree.tokens, tree.parents, tree.names) == ((1, 2, 3, 4, 5), (-1, 0, 1, 1, -1), ("a", "a", "a", "b", "b"))
     assert tree.path(3) == [0, 1, 3]
-    assert (tree.levels, DraftTree().levels) == (3, 0)
     assert tree.children(1) == [2, 3]
     assert DraftTree.of(chains, rows=4).tokens == (1, 2, 3, 4)
 
@@ -185,23 +193,24 @@ def logits_of(best, **others):
 
 @pytest.mark.parametrize("side", ["up", "down"])
 def test_a_choice_up_to_36_bins_away_is_the_same_motion(side):
-    assert margins_of(logits_of(100, **{f"{side}36": 2.5, f"{side}37": 1.0}), TOKENS).item() == 2.0
-    assert margins_of(logits_of(100, **{f"{side}36": 2.5}), TOKENS).item() == 8.0
+    assert margins_of(logits_of(100, **{f"{side}36": 2.5, f"{side}37": 1.0}), TOKENS, APART).item() == 2.0
+    assert margins_of(logits_of(100, **{f"{side}36": 2.5}), TOKENS, APART).item() == 8.0
 
 
 def test_each_choice_has_its_own_margin():
     rows = torch.cat([logits_of(100, up90=1.0), logits_of(0, up40=2.5), logits_of(255, down40=0.0)])
-    assert margins_of(rows, TOKENS).tolist() == [2.0, 0.5, 3.0]
+    assert margins_of(rows, TOKENS, APART).tolist() == [2.0, 0.5, 3.0]
 
 
 def test_words_are_no_alternative_to_a_motion():
     logits = logits_of(100)
     logits[0, [TOKENS.first - 1, TOKENS.vocab_end]] = 9.0
-    assert margins_of(logits, TOKENS).item() == 8.0
+    assert margins_of(logits, TOKENS, APART).item() == 8.0
 
 
 def test_a_margin_is_a_number_even_where_nothing_else_was_possible():
-    """It travels as whole micronats."""
-    logits = torch.full((1, 32064), float("-inf"))
-    logits[0, TOKENS.first + 100] = 3.0
-    assert 1e5 < margins_of(logits, TOKENS).item() < 1e9
+    """An operator may be shown it. Logits are finite, but there may be too few bins for any to be far."""
+    few = ActionTokens(vocab_end=30, n_bins=20)
+    logits = torch.zeros(1, 40)
+    outcome = outcome_of(logits, few, far_apart(few, "cpu"))
+    assert 1e5 < read_outcome(outcome, Question(1, 0), few).margins[0] < 1e9

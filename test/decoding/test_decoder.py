@@ -8,9 +8,10 @@ import torch
 from speculating import decode_speculative
 
 from spec_vla_ros.decoding import decoder
-from spec_vla_ros.decoding.acceptance import margins_of
+from spec_vla_ros.decoding.acceptance import far_apart, margins_of
 from spec_vla_ros.decoding.decoder import _second_thoughts, decode_autoregressive
 from spec_vla_ros.decoding.drafters import make_drafters
+from spec_vla_ros.decoding.outcome import Question
 from spec_vla_ros.decoding.tree import ROOT, DraftTree, ancestors_of
 from spec_vla_ros.decoding.verifier import Verdict, Verifier
 from spec_vla_ros.errors import InstructionError, NonActionTokenError, NonFiniteError
@@ -403,9 +404,11 @@ def test_a_recorded_pass_never_touches_the_host(padded, drafts):
     prompt, used = prompt_of(padded, 2), set()
     history = history_near((TOKENS.first + 100,) * A, 2)
     decode_speculative(padded, prompt, A, make_drafters(drafts), DecodeSettings(draft_width=4), history)
-    with torch.inference_mode(), Listener():
+    with torch.inference_mode():
         for shape in list(padded.shapes.passes):
-            padded.shapes.forward(shape)
+            padded.shapes._tell(Question(TOKENS.first, 0), shape)
+            with Listener():
+                padded.shapes.forward(shape)
     assert "scaled_dot_product_attention" in " ".join(used), "the passes were listened to"
     assert not used & {
         "scalar_tensor",
@@ -450,9 +453,9 @@ def test_ancestors_are_the_nodes_of_the_path():
         count = int(torch.randint(1, 40, (), generator=generator))
         parents = [int(torch.randint(-1, n, (), generator=generator)) if n else -1 for n in range(count)]
         tree = DraftTree((0,) * count, tuple(parents), ("",) * count)
-        marked = ancestors_of(torch.tensor(parents) + 1, max(tree.depths) + 1)
+        marked = ancestors_of(tree)
         for node in range(count):
-            assert marked[node].nonzero().flatten().tolist() == tree.path(node)
+            assert marked[node].nonzero()[0].tolist() == tree.path(node)
             assert tree.depths[node] == len(tree.path(node)) - 1
 
 
@@ -549,4 +552,4 @@ def test_margins_are_the_lead_over_another_motion():
     logits[0, first + 100], logits[0, first + 110], logits[0, first + 200] = 3.0, 2.9, 1.0
     logits[1, first + 10], logits[1, first + 250] = 2.0, 2.0
     logits[2, first + 10], logits[2, 0] = 1.0, 9.0  # a word is no alternative motion
-    assert margins_of(logits, TOKENS).tolist() == [2.0, 0.0, 6.0]
+    assert margins_of(logits, TOKENS, far_apart(TOKENS, "cpu")).tolist() == [2.0, 0.0, 6.0]

@@ -14,10 +14,10 @@ from spec_vla_ros.decoding.costs import PassCosts
 from spec_vla_ros.decoding.decoder import decode_autoregressive
 from spec_vla_ros.decoding.drafters import DraftContext, Observation, make_drafters
 from spec_vla_ros.decoding.drafters.eagle import NODES, Eagle, eagle_slots
-from spec_vla_ros.decoding.drafters.vision import Vision, modes
+from spec_vla_ros.decoding.drafters.vision import Vision, modes, windows_of
 from spec_vla_ros.decoding.heads.eagle_head import EagleHead
 from spec_vla_ros.decoding.heads.store import load_eagle_head, load_vision_head, save_head, trained_drafters
-from spec_vla_ros.decoding.heads.vision_head import VisionHead, VisionHeadConfig
+from spec_vla_ros.decoding.heads.vision_head import Steps, VisionHead, VisionHeadConfig
 from spec_vla_ros.decoding.planner import Planner
 from spec_vla_ros.decoding.timing import time_drafting
 from spec_vla_ros.decoding.tree import DraftTree
@@ -94,10 +94,14 @@ def test_relaxed_heads_stay_within_the_radius(verifier, heads):
 # -- the vision head
 
 
+def window_of(radius, bins):
+    return windows_of(torch.tensor([radius]), bins)[:, 0]
+
+
 def test_modes_are_as_far_apart_as_acceptance_forgives():
     probability = torch.zeros(1, 255)
     probability[0, [50, 52, 100, 200]] = torch.tensor([0.25, 0.25, 0.3, 0.2])
-    bins, mass = modes(probability, 3, 3)
+    bins, mass = modes(probability, *window_of(3, 255), 3)
     assert 49 <= bins[0, 0] <= 53, "two neighbours together beat the single best bin"
     assert [abs(int(bins[0, 1]) - 100) <= 3, abs(int(bins[0, 2]) - 200) <= 3] == [True, True]
     torch.testing.assert_close(mass, torch.tensor([[0.5, 0.3, 0.2]]))
@@ -106,25 +110,30 @@ def test_modes_are_as_far_apart_as_acceptance_forgives():
 @pytest.mark.parametrize("radius", [0, 1, 9])
 def test_mass_is_what_lies_within_the_radius(radius):
     probability = torch.rand(5, 40).softmax(-1)
-    bins, mass = modes(probability, radius, 1)
+    bins, mass = modes(probability, *window_of(radius, 40), 1)
     for row, best, got in zip(probability, bins[:, 0].tolist(), mass[:, 0].tolist(), strict=True):
         windows = [row[max(0, b - radius) : b + radius + 1].sum().item() for b in range(40)]
         assert got == pytest.approx(max(windows), abs=1e-6)
         assert windows[best] == pytest.approx(max(windows), abs=1e-6)
 
 
+@pytest.mark.parametrize("layers", [1, 3])
 @torch.inference_mode()
-def test_drafting_step_by_step_equals_the_pass_of_training(verifier, heads):
-    head, seen = heads["vision"].head, observe(verifier, 1)
+def test_drafting_step_by_step_equals_the_pass_of_training(verifier, layers):
+    torch.manual_seed(layers)
+    head, seen = VisionHead(replace(SIZES, decoder_layers=layers)).eval(), observe(verifier, 1)
+    steps = Steps(head)
     text, last = seen.text[:, 1:], torch.full((1, A), -1)
     bins = torch.randint(0, 255, (1, A))
     together = head(seen.patches, text, last, bins, None).log_softmax(-1)
     memory, _ = head.encode(seen.patches, text, last)
-    before, past = torch.tensor([255]), None
+    chains = torch.cat([torch.full((1, 1), SIZES.bins), bins], dim=1)
     for dimension in range(A):
-        log_p, past = head.step(memory, before, dimension, past)
+        log_p = steps(memory, chains[:, : dimension + 1]).log()
         torch.testing.assert_close(log_p, together[:, dimension], atol=1e-5, rtol=1e-4)
-        before = bins[:, dimension]
+    others = torch.cat([chains, chains.flip(1).clamp(max=254)])[:, :A]
+    others[:, 0] = SIZES.bins
+    torch.testing.assert_close(steps(memory, others)[:1].log(), together[:, A - 1], atol=1e-5, rtol=1e-4)
 
 
 @torch.inference_mode()
@@ -133,9 +142,13 @@ def test_absent_text_rows_change_nothing(verifier, heads):
     text, last, bins = seen.text[:, 1:6], torch.full((1, A), 3), torch.randint(0, 255, (1, A))
     padded = torch.cat([text, torch.randn(1, 4, HIDDEN)], dim=1)
     mask = torch.arange(9)[None] < 5
-    torch.testing.assert_close(
-        head(seen.patches, padded, last, bins, mask), head(seen.patches, text, last, bins, None), atol=1e-5, rtol=1e-4
-    )
+    for given in (mask, torch.zeros(1, 9).masked_fill_(~mask, -torch.inf)):
+        torch.testing.assert_close(
+            head(seen.patches, padded, last, bins, given),
+            head(seen.patches, text, last, bins, None),
+            atol=1e-5,
+            rtol=1e-4,
+        )
 
 
 def test_vision_drafts_for_its_image_alone_and_goes_on_from_what_was_emitted(verifier, heads):
@@ -325,7 +338,7 @@ def test_an_earlier_action_with_a_word_in_it_does_not_stop_heads(verifier, heads
 @pytest.mark.parametrize("count", [1, 4])
 @pytest.mark.parametrize("bins", [1, 2, 255])
 def test_modes_are_bins_however_wide_the_windows_and_few_the_bins(radius, count, bins):
-    found, mass = modes(torch.rand(3, bins).softmax(-1), radius, count)
+    found, mass = modes(torch.rand(3, bins).softmax(-1), *window_of(radius, bins), count)
     assert found.shape == mass.shape == (3, count)
     assert ((found >= 0) & (found < bins)).all()
     assert (mass >= 0).all()

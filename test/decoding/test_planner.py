@@ -99,6 +99,12 @@ def test_who_would_not_pay_if_always_right_is_asked_once_it_would():
     assert chosen == {"dear": 1}
 
 
+def test_who_is_dear_for_all_and_cheap_for_one_may_still_pay():
+    cheap, dear = Right("cheap", None, widest=1), Right("dear", 0, widest=64)
+    costs = replace(CPU, drafting={"dear": (0.01, 64.0)})
+    assert learnt(costs, cheap, dear, actions=64 * REVIEW_DEAR) == {"dear": 1}
+
+
 def test_everything_is_asked_for_only_now_and_then():
     drafter = Right("a", 0)
     planner = Planner(CPU)

@@ -5,10 +5,11 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from from_scratch import FIRST, PATCHES, TOKENS, Arithmetic, Counting
+from from_scratch import FIRST, PATCHES, TOKENS, VOCABULARY, Arithmetic, Counting
 
 from spec_vla_ros.decoding import verifier as verifier_module
-from spec_vla_ros.decoding.outcome import Judgement, Nodes, bias_of, outcome_of, read_outcome
+from spec_vla_ros.decoding.acceptance import far_apart
+from spec_vla_ros.decoding.outcome import Judgement, Question, bias_of, outcome_of, read_outcome
 from spec_vla_ros.decoding.tree import ROOT, TREE_ROWS, DraftTree
 from spec_vla_ros.decoding.verifier import Verifier, cache_slots
 from spec_vla_ros.errors import InstructionError, NonFiniteError
@@ -131,12 +132,13 @@ def test_what_fills_up_a_prompt_is_a_number_whatever_the_last_one_was():
 
 
 def test_one_number_that_is_none_is_enough_but_not_where_nobody_asks():
-    none = Nodes(*[torch.zeros(0, dtype=torch.long)] * len(Nodes._fields))
-    for unread, fine in ((None, False), (torch.tensor([False, True]), True), (torch.tensor([True, False]), False)):
-        logits = torch.zeros(2, 320)
-        logits[1, 7] = torch.inf
-        outcome = outcome_of(logits, none, torch.zeros(0, 0, dtype=torch.bool), TOKENS, 9, unread)
-        assert (read_outcome(outcome, DraftTree()) is not None) == fine
+    apart, one = far_apart(TOKENS, "cpu"), DraftTree((FIRST,), (ROOT,), ("",))
+    for number in (torch.inf, -torch.inf, torch.nan):
+        logits = torch.zeros(2, VOCABULARY)
+        logits[1, 7] = number
+        outcome = outcome_of(logits, TOKENS, apart)
+        assert read_outcome(outcome, Question(FIRST, 0, one, (9,)), TOKENS) is None
+        assert read_outcome(outcome, Question(FIRST, 0), TOKENS) is not None
 
 
 def test_what_must_not_be_seen_is_infinitely_unlikely():
@@ -148,9 +150,17 @@ def test_rows_that_lie_right_are_not_moved(monkeypatch):
     verifier, model, moved = Verifier(Counting(), TOKENS, SLOTS), model_of(36), []
     monkeypatch.setattr(verifier.cache, "move", lambda *where: moved.append(where))
     verifier.run(rows_of(model), 0, right(model), (0,) * 6)
+    verifier.run(FIRST, 42)
     assert moved == []
-    verifier.run(rows_of(model), 0, right(model, 2), (0,) * 6)
-    assert moved == [([38, 39, 40, 41, 42, 43], 36)]
+    for start, rows in ((42, [38, 39, 40, 41, 42, 43]), (39, [38, 39, 40])):
+        verifier.run(rows_of(model), 0, right(model, 2), (0,) * 6)
+        assert moved == [], "nobody may ever look back on them"
+        verifier.run(FIRST, start)
+        assert moved.pop() == (rows, 36)
+    for start in (0, 36):
+        verifier.run(rows_of(model), 0, right(model, 2), (0,) * 6)
+        verifier.run(rows_of(model) if start == 0 else FIRST, start)
+        assert moved == [], "nothing before the beginning of the next pass has moved"
 
 
 @EVERY_WAY
@@ -262,7 +272,8 @@ def test_a_warm_up_builds_every_size_and_leaves_nothing_behind(monkeypatch):
     assert not verifier.cache.data.any()
     built = len(verifier.shapes.passes)
     assert {shape.drafted for shape in verifier.shapes.passes} == {0, 8, 32, TREE_ROWS}
-    assert {shape.end for shape in verifier.shapes.passes} == {PATCHES + text + 7 + TREE_ROWS for text in TEXT}
+    ends = {PATCHES + text + 7 + TREE_ROWS for text in TEXT}
+    assert {shape.end for shape in verifier.shapes.passes} == {end + -end % 8 for end in ends}
     for count in (1, 36, 37, 100, 196):
         for wrong in (0, 3, 58):
             model = model_of(count)

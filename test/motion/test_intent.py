@@ -34,8 +34,9 @@ def test_an_intent_arrives_as_it_was_sent_to_the_last_bit(intent):
 
 
 BUSY = Report(
-    1.0, 0.9, 2, True, 3, True, True, True, 0.5, FULL.fault, 4, 5, 6, (10.0, 10.1, 12.0), True, "0a", "normal"
-)
+    1.0, 0.9, 2, True, 3, True, True, True, 0.5, FULL.fault, 4, 5, 6, (10.0, 10.1, 12.0), True, "0a", "normal", 0.8,
+    (0.0, 0.0, -0.1, 0.0, 0.25, 0.0),
+)  # fmt: skip
 
 
 @pytest.mark.parametrize("report", [Report(at=1.0), BUSY])
@@ -58,6 +59,7 @@ def test_before_the_loop_has_said_anything_it_is_taken_to_do_nothing():
     assert (report.ready, report.on_wire, report.accepted, report.moving) == (False,) * 4
     assert (report.heard, report.run, report.step, report.zero_at) == (0.0, 0, 0, 0.0)
     assert (report.fault, report.intervals, report.gid, report.priority) == (None, (), "", "")
+    assert report.held_back == (0.0,) * 6
     assert (report.listeners, report.newcomers, report.at_wall) == (0, 0, 0)
 
 

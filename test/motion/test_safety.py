@@ -352,6 +352,34 @@ def test_the_box_holds_at_every_tick():
     assert bench.report.at_wall == 1
 
 
+def test_the_node_hears_what_the_box_and_limits_hold_back():
+    bench = placed(moving(), (1.0, 0.0, 0.5), rotation=(0.0, 0.0, np.sqrt(0.5), np.sqrt(0.5)))
+    bench.ticks(4)
+    at_wall = np.array([4 * PERIOD * TWIST[0], 0, 0, 0, 0, 0])
+    placed(bench, (0.5, 0.0, 0.5))
+    bench.ticks(1)
+    np.testing.assert_allclose(bench.report.held_back, at_wall, err_msg="in base axes, of the ticks that are over")
+    bench.ticks(2)
+    np.testing.assert_allclose(bench.report.held_back, at_wall)
+    bench.tell(limits=replace(LIMITS, linear=0.5 * float(np.linalg.norm(TWIST[:3]))), needs_pose=False)
+    (twist,) = bench.ticks(1)
+    bench.tell(step=None)
+    bench.ticks(1)
+    np.testing.assert_allclose(np.array(bench.report.held_back) - at_wall, PERIOD * (np.array(TWIST) - twist))
+    bench.tell(run=2)
+    bench.ticks(1)
+    assert bench.report.held_back == (0.0,) * 6
+
+
+def test_a_dry_run_holds_nothing_back():
+    bench = Bench(commanding=False)
+    bench.ticks(3)
+    placed(bench, (1.0, 0.0, 0.5))
+    bench.step()
+    bench.ticks(5)
+    assert bench.report.held_back == (0.0,) * 6
+
+
 def test_velocities_are_turned_into_the_command_frame():
     bench = placed(moving(), rotation=(0.0, 0.0, np.sqrt(0.5), np.sqrt(0.5)))  # a quarter turn about z
     (twist,) = bench.ticks(1)

@@ -38,6 +38,35 @@ def test_a_step_that_was_broken_off_counts_as_far_as_it_went():
     np.testing.assert_allclose(travel.between(9.0, 11.0), [0.005, 0, 0, 0, 0, 0])
 
 
+def test_what_limits_and_box_hold_back_was_not_travelled():
+    travel = Travel()
+    travel.hold_back(9.9, np.zeros(6))
+    travel.begin(10.0, AHEAD, 0.2)
+    for tick in range(5, 16):
+        travel.hold_back(10.0 + 0.01 * tick, np.array([0.0006 * (tick - 5), 0, 0, 0, 0, 0]))
+    np.testing.assert_allclose(travel.between(9.0, 11.0), [0.02 - 0.006, 0, 0, 0, 0, 0])
+    np.testing.assert_allclose(travel.between(10.0701, 11.0), [0.01299 - 0.0048, 0, 0, 0, 0, 0])
+    np.testing.assert_allclose(travel.length(10.0701, 11.0), [0.01299 - 0.0048, 0])
+    np.testing.assert_allclose(travel.between(10.1501, 11.0), [0.00499, 0, 0, 0, 0, 0], err_msg="free again")
+    np.testing.assert_allclose(travel.between(9.0, 10.02), [0.002, 0, 0, 0, 0, 0])
+
+
+def test_reports_that_get_lost_do_not_change_what_was_held_back():
+    travel = Travel()
+    travel.begin(10.0, AHEAD, 0.2)
+    travel.hold_back(10.0, np.zeros(6))
+    travel.hold_back(10.19, np.array([0.015, 0, 0, 0, 0, 0]))
+    np.testing.assert_allclose(travel.between(9.0, 10.2), [0.005, 0, 0, 0, 0, 0])
+
+
+def test_a_rotation_that_is_held_back():
+    travel = Travel()
+    travel.begin(10.0, TURN, 1.0)
+    travel.hold_back(9.0, np.zeros(6))
+    travel.hold_back(10.9, 0.75 * TURN)
+    np.testing.assert_allclose(travel.between(9.5, 11.5), 0.25 * TURN)
+
+
 def test_several_steps_lie_between_an_image_and_a_late_answer():
     travel = Travel()
     for number in range(4):

@@ -67,6 +67,10 @@ def test_pacing_changes_while_the_arm_moves(rig):
     count = len(one.stats)
     one.until(lambda: len(one.stats) >= count + 4, timeout=20)
     assert (one.stats[-1].pacing, one.actions[-1].compensation) == ("steady", "none")
+    one.until(lambda: "overshoots" in one.control()["message"])
+    assert (one.control()["level"], one.control()["remedy"][:31]) == (1, "Set compensation to catch_up, o")
+    assert one.set(compensation="catch_up")
+    one.until(lambda: one.control()["level"] == 0)
     assert not one.set(pacing="quick")
 
 

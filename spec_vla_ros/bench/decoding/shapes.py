@@ -44,11 +44,13 @@ def random_model(config: OpenVLAConfig, device: torch.device, precision: str) ->
         layer.fill(torch.randn(layer.out_features, layer.in_features, device=device, dtype=dtype) * 0.02)
     if not packed:
         model.language_model.fuse()
+    # Its small vocabulary is not Llama's, which a prompt for that many ids would insist on.
+    tokenizer = build_small_tokenizer(EXAMPLE_INSTRUCTIONS)
     return LoadedModel(
         model=model.eval().requires_grad_(False),
         config=config,
         transform=ImageTransform(config),
-        prompt=Prompt(build_small_tokenizer(EXAMPLE_INSTRUCTIONS), config.action_vocab_end),
+        prompt=Prompt(tokenizer, tokenizer.get_vocab_size()),
         tokens=ActionTokens(config.action_vocab_end, config.n_action_bins),
         statistics=choose_statistics(example_statistics(), None),
         source="random weights",
@@ -58,14 +60,18 @@ def random_model(config: OpenVLAConfig, device: torch.device, precision: str) ->
 @torch.no_grad()
 def random_heads(loaded: LoadedModel) -> dict[str, Drafter]:
     """Both trained drafters, untrained."""
-    config, model = loaded.config, loaded.model
-    hidden = config.llama.hidden_size
-    width = min(hidden, HEAD_WIDTH)
-    about = VisionHeadConfig(hidden, config.towers[0].patches, loaded.statistics.action_dim, width=width)
-    vision = VisionHead(about).to(model.device, model.dtype).eval().requires_grad_(False)
+    model = loaded.model
     with torch.device(model.device):
-        eagle = EagleHead(config.llama).to(model.dtype).eval().requires_grad_(False)
-    return {"vision": Vision(vision), "eagle": Eagle(eagle, model, eagle_slots(loaded))}
+        eagle = EagleHead(loaded.config.llama).to(model.dtype).eval().requires_grad_(False)
+    return {"vision": Vision(vision_head(loaded)), "eagle": Eagle(eagle, model, eagle_slots(loaded))}
+
+
+@torch.no_grad()
+def vision_head(loaded: LoadedModel) -> VisionHead:
+    """An untrained one where the model is, of the width that goes with it."""
+    hidden, patches = loaded.config.llama.hidden_size, loaded.config.towers[0].patches
+    about = VisionHeadConfig(hidden, patches, loaded.statistics.action_dim, width=min(hidden, HEAD_WIDTH))
+    return VisionHead(about).to(loaded.model.device, loaded.model.dtype).eval().requires_grad_(False)
 
 
 def _randomise(module: nn.Module) -> None:

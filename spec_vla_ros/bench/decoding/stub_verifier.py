@@ -14,10 +14,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from spec_vla_ros.decoding.acceptance import UNLIMITED, best_node
+from spec_vla_ros.decoding.acceptance import UNLIMITED
 from spec_vla_ros.decoding.graphs import Pool
-from spec_vla_ros.decoding.outcome import NO_DRAFT, Nodes, Question
-from spec_vla_ros.decoding.tree import DraftTree, ancestors_of
+from spec_vla_ros.decoding.outcome import NO_DRAFT, Question
+from spec_vla_ros.decoding.tree import DraftTree
 from spec_vla_ros.decoding.verifier import Verdict
 from spec_vla_ros.openvla.action_tokens import ActionTokens
 
@@ -73,7 +73,7 @@ class RecordedVerifier:
             prefixes.append((*prefixes[parent + 1], token))
             distances.append(distances[parent + 1] + self._gap(token, greedy[parent + 1]))
             greedy.append(self.said(prefixes[-1], distances[-1]))
-        path = self._judged(Question(settled, start, tree, radii, budget, costs), greedy)
+        path = Question(settled, start, tree, radii, budget, costs).path(greedy, self.tokens)
         self._rows = prefixes[path[-1] + 1] if path else rows
         return Verdict(greedy, [float("inf")] * len(greedy), path, _no_states, time.perf_counter())
 
@@ -85,17 +85,6 @@ class RecordedVerifier:
 
     def _gap(self, token: int, said: int) -> int:
         return abs(self._bin[token] - self._bin[said])
-
-    def _judged(self, question: Question, greedy: Sequence[int]) -> list[int]:
-        if not len(question.tree):
-            return []
-        nodes = Nodes(*torch.tensor(question.nodes))
-        ancestors, said = (
-            ancestors_of(nodes.parents, max(question.tree.depths) + 1),
-            torch.tensor(greedy)[nodes.parents],
-        )
-        node = best_node(nodes.ids, said, nodes.limits, ancestors, self.tokens, question.budget, nodes.prices)
-        return question.tree.path(int(node))
 
 
 class TippedVerifier(RecordedVerifier):

@@ -220,7 +220,7 @@ class _Episode:
             command = self.cycle.gripper.command()
             if command is not None:
                 self.runner.set_gripper(command)
-            self.driven.ages.append(self.cycle.begun(action).image_age)
+            self.driven.ages.append(self.cycle.note(action).image_age)
             if (late := self.cycle.late) is not None:
                 self.driven.late.append(late)
 

@@ -194,9 +194,10 @@ class Motions:
 
     def _compare_sections(self, motion: Motion, commanded: Sequence[Action]) -> None:
         """The same for each direction by itself, so that a step that is carried out twice is not lost among the others.
-        What no action has the direction of (the tick that two steps share, what the workspace box bends) counts only
-        in the whole.
+        What no action has the direction of (what the workspace box bends) counts only in the whole. The ticks at both
+        ends may be shared with the steps before and behind, which may have nearly the same direction.
         """
+        shared = motion.fastest * self._period
         for section in motion.sections:
             begin, end = section.first - PAIRED - motion.late, section.last + PAIRED + motion.late
             mine = [
@@ -208,7 +209,7 @@ class Motions:
                 continue
             allowed, way = sum(lengths(np.array(action.motion)) for action in mine), lengths(section.sum)
             for part, unit in enumerate(("m", "rad")):
-                if way[part] > allowed[part] * (1 + STEADY_TOLERANCE) + 1e-9:
+                if way[part] > allowed[part] * (1 + STEADY_TOLERANCE) + 2 * shared[part] + 1e-9:
                     detail = f"{way[part]:.6f} {unit} in one direction, {len(mine)} actions of it have"
                     self._report(section.last, "too far", f"{detail} {allowed[part]:.6f}")
 

@@ -24,7 +24,7 @@ from spec_vla_ros.demo.summary import Setting
 from spec_vla_ros.figures import median_p99
 from spec_vla_ros.installed import TABLETOP, model_folder
 from spec_vla_ros.recordings.recording import Recording, Topic
-from spec_vla_ros.ros.children import Child, act_arguments, end_all, own_domain
+from spec_vla_ros.ros.children import Child, DemoError, act_arguments, end_all, own_domain
 
 VELOCITIES = Topic("/delta_twist_cmds", "geometry_msgs/msg/TwistStamped")
 HEARD = (
@@ -157,13 +157,16 @@ def growth(samples: list[tuple[float, int]], warm_up: float = WARM_UP) -> float 
 
 
 def measure(options: Options, say: Callable[[str], None]) -> dict[str, Any]:
-    """Run for ``options.minutes``. Raises :class:`DemoError` if a node ends or reports a fault."""
+    """Run for ``options.minutes``, or until a node ends or reports a fault, which is ``stopped`` then: what was seen by
+    then is not lost. Raises :class:`DemoError` if that happens in the first episode.
+    """
     from spec_vla_ros.demo.operator_node import RUNTIME, operator
 
     values = {"model": str(model_folder(options.model))}
     values |= {"base_model": options.base_model} if options.base_model else {}
     env, ear, children = own_domain(), Ear(), []
     outcomes: list[bool] = []
+    stopped = ""
     with tempfile.TemporaryDirectory() as folder:
         try:
             for name, module, arguments in (
@@ -180,13 +183,19 @@ def measure(options: Options, say: Callable[[str], None]) -> dict[str, Any]:
                 machine.start()
                 began = told = time.monotonic()
                 todo = plan(100_000, options.seed)
-                while time.monotonic() - began < 60.0 * options.minutes:
+                while not stopped and time.monotonic() - began < 60.0 * options.minutes:
                     instruction, seed = todo[len(outcomes)]
-                    outcomes.append(node.run_episode(0, len(outcomes), instruction, seed)[0].success)
+                    try:
+                        outcomes.append(node.run_episode(0, len(outcomes), instruction, seed)[0].success)
+                    except DemoError as error:
+                        if not outcomes:
+                            raise
+                        stopped = str(error)
                     if time.monotonic() - told > 60.0:
                         told = time.monotonic()
                         done, mib = f"{sum(outcomes)} of {len(outcomes)}", machine.memory["act"][-1][1] / 1024
                         say(f"{(told - began) / 60:.0f} min, {done} episodes, act node {mib:.1f} MiB")
+                lasted = time.monotonic() - began
                 machine.end()
         finally:
             end_all(children)
@@ -194,6 +203,8 @@ def measure(options: Options, say: Callable[[str], None]) -> dict[str, Any]:
     found = pauses(ear.sent_ns, machine.waits)
     return {
         **asdict(options),
+        "minutes": round(lasted / 60, 2),
+        "stopped": stopped,
         "episodes": len(outcomes),
         "successes": sum(outcomes),
         "velocities": len(ear.sent_ns),
@@ -213,7 +224,8 @@ def report(row: dict[str, Any]) -> str:
         for name, grown in row["memory_growth"].items()
     )
     late = row["late_ms"]
-    return (
+    stopped = f"ended after {row['minutes']:g} min: {row['stopped']}\n" if row["stopped"] else ""
+    return stopped + (
         f"{row['successes']} of {row['episodes']} episodes succeeded in {row['minutes']:g} min\n"
         f"memory at the end, and growth after the first {WARM_UP / 60:.0f} min: {memory}\n"
         f"{row['velocities']} velocities; late by p99 {late['p99']:.1f} ms, at most {late['max']:.1f} ms; "

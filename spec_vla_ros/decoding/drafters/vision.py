@@ -7,11 +7,10 @@ from collections.abc import Callable, Sequence
 from typing import Any, ClassVar
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from spec_vla_ros.decoding.graphs import Pool, Replay
-from spec_vla_ros.decoding.heads.vision_head import NO_ACTION, VisionHead
+from spec_vla_ros.decoding.heads.vision_head import NO_ACTION, Steps, VisionHead
 
 from .base import DraftContext, Drafter, Observation
 from .windows import ids_of
@@ -29,7 +28,7 @@ class Vision(Drafter):
     on a CPU about half of the small model's pass over the prompt, beside one of 7B little.
 
     ``fixed_shapes``: fill instructions up to one length and draft to the end of the action always, by default on CUDA
-    only; encoder and beams are then recorded as CUDA graphs, because six small steps are some hundred launches.
+    only; encoder and beams are then recorded as CUDA graphs, because six small steps are some two hundred launches.
     """
 
     name: ClassVar[str] = "vision"
@@ -38,7 +37,7 @@ class Vision(Drafter):
 
     def __init__(self, head: VisionHead, *, fixed_shapes: bool | None = None) -> None:
         config, device = head.config, head.out.weight.device
-        self.head = head
+        self.head, self._steps = head, Steps(head)
         self._fixed = device.type == "cuda" if fixed_shapes is None else fixed_shapes
         # Each width is a recording of its own. Where nothing is recorded eight beams cost a CPU twice as much as two.
         self.one_width = self._fixed
@@ -50,9 +49,13 @@ class Vision(Drafter):
         like = {"device": device, "dtype": head.out.weight.dtype}
         self._patches = torch.zeros(1, config.patches, config.hidden, **like)
         self._text = torch.zeros(1, config.text_rows, config.hidden, **like)
-        self._text_mask = torch.zeros(1, config.text_rows, dtype=torch.bool, device=device) if self._fixed else None
+        self._text_mask = torch.zeros(1, config.text_rows, **like) if self._fixed else None  # numbers to add
         self._host = torch.zeros(3, config.action_dim, dtype=torch.long, pin_memory=device.type == "cuda")
         self._numbers = torch.zeros(3, config.action_dim, dtype=torch.long, device=device)
+        self._start = torch.full((1, 1), config.bins, device=device)
+        # What acceptance forgives, made anew where the radii are others than they were.
+        self._radii: tuple[int, ...] = ()
+        self._windows = torch.zeros(2, config.action_dim, config.bins, config.bins, device=device)
 
     def begin(self, observation: Observation | None) -> None:
         """Remember the image; it is encoded when the first draft is asked for."""
@@ -93,6 +96,9 @@ class Vision(Drafter):
             self._host[1, : context.first] = torch.from_numpy(context.tokens.to_bins(list(context.emitted)))
         self._host[2] = torch.tensor(context.radii)
         self._numbers.copy_(self._host, non_blocking=True)
+        if self._radii != tuple(context.radii):
+            self._radii = tuple(context.radii)
+            self._windows.copy_(windows_of(self._numbers[2], self.head.config.bins))
 
     def _show(self, observation: Observation) -> None:
         """The patches and the instruction without BOS; of a longer one its end."""
@@ -102,9 +108,9 @@ class Vision(Drafter):
             self._text = text
             return
         self._text[:, : text.shape[1]] = text
-        self._text[:, text.shape[1] :] = 0
-        self._text_mask[:, : text.shape[1]] = True
-        self._text_mask[:, text.shape[1] :] = False
+        self._text[:, text.shape[1] :].zero_()
+        self._text_mask[:, : text.shape[1]].zero_()
+        self._text_mask[:, text.shape[1] :].fill_(float("-inf"))
 
     def _encode(self) -> tuple[list[Any], Tensor | None]:
         return self.head.encode(self._patches, self._text, self._numbers[:1], self._text_mask)
@@ -117,48 +123,45 @@ class Vision(Drafter):
 
     def _draft(self, first: int, count: int, width: int) -> Tensor:
         """Bins (branches, count) of the dimensions from ``first`` on. Reads its buffers only."""
-        head, (memory, mask) = self.head, self._memory
-        _, emitted, radii = self._numbers
-        before, past = torch.full_like(emitted[:1], head.config.bins), None
-        for dimension in range(first):
-            _, past = head.step(memory, before, dimension, past, mask)
-            before = emitted[dimension : dimension + 1]
+        memory, mask = self._memory
+        within, outside = self._windows
+        chains = torch.cat([self._start, self._numbers[1:2, :first]], dim=1) if first else self._start
         if width == 1:  # nothing is compared with anything
-            chain = []
             for dimension in range(first, first + count):
-                log_p, past = head.step(memory, before, dimension, past, mask)
-                before = modes(log_p.exp(), radii[dimension], 1)[0][0]
-                chain.append(before)
-            return torch.stack(chain, dim=1)
-        score = head.out.bias.new_zeros(1, dtype=torch.float32)
-        chains = emitted.new_zeros(1, 0)
+                best = (self._steps(memory, chains, mask) @ within[dimension]).argmax(-1, keepdim=True)
+                chains = torch.cat([chains, best], dim=1)
+            return chains[:, first + 1 :]
+        score = None
         for dimension in range(first, first + count):
-            log_p, past = head.step(memory, before, dimension, past, mask)
-            bins, mass = modes(log_p.exp(), radii[dimension], min(width, MODES))  # [beams, modes]
-            total = (score[:, None] + mass.clamp_min(1e-9).log()).flatten()
-            score, best = total.topk(min(width, len(total)))
-            beam = best // bins.shape[1]
-            before = bins.flatten()[best]
-            chains = torch.cat([chains[beam], before[:, None]], dim=1)
-            past = [kept[:, beam] for kept in past]
-        return chains
+            probability = self._steps(memory, chains, mask)
+            bins, total = modes(probability, within[dimension], outside[dimension], min(width, MODES))
+            if score is not None:
+                total = score[:, None] * total
+            ordered = dimension == first + count - 1  # the likeliest first; before that any order will do
+            score, best = total.flatten().topk(min(width, total.numel()), sorted=ordered)
+            grown = torch.cat([chains[:, None].expand(-1, bins.shape[1], -1), bins[..., None]], dim=-1)
+            chains = grown.flatten(0, 1).index_select(0, best)
+        return chains[:, first + 1 :]
 
 
-def modes(probability: Tensor, radius: Tensor | int, count: int) -> tuple[Tensor, Tensor]:
+def windows_of(radii: Tensor, bins: int) -> Tensor:
+    """(2, A, bins, bins) float32 for ``radii`` (A,): 1 for pairs of bins within the radius, then 1 for all others."""
+    columns = torch.arange(bins, device=radii.device)
+    within = (columns[:, None] - columns).abs() <= radii[:, None, None]
+    return torch.stack([within, ~within]).float()
+
+
+def modes(probability: Tensor, within: Tensor, outside: Tensor, count: int) -> tuple[Tensor, Tensor]:
     """The ``count`` best distinct guesses of each row of ``probability`` (B, bins): bins and their mass, (B, count).
 
-    Mass is the probability within ``radius`` bins. Guesses after the first lie outside the windows of those before.
+    Mass is the probability ``within`` the radius (bins, bins; see :func:`windows_of`). Guesses after the first lie
+    ``outside`` the windows of those before.
     """
-    bins, masses, left = [], [], probability
-    columns = torch.arange(left.shape[1], device=left.device)
-    below, above = (columns - radius).clamp_(min=0), (columns + radius + 1).clamp_(max=len(columns))
+    bins = probability.new_empty(len(probability), count, dtype=torch.long)
+    masses, left = torch.empty_like(bins, dtype=probability.dtype), probability
     for place in range(count):
-        if place:
-            left = left.masked_fill((columns - bins[-1]).abs() <= radius, 0.0)
-        total = F.pad(left.cumsum(-1), (1, 0))
-        best_mass, best = (total.index_select(1, above) - total.index_select(1, below)).max(-1, keepdim=True)
-        bins.append(best)
-        masses.append(best_mass)
-    if count == 1:
-        return bins[0], masses[0]
-    return torch.cat(bins, dim=1), torch.cat(masses, dim=1)
+        here = slice(place, place + 1)
+        torch.max(left @ within, -1, keepdim=True, out=(masses[:, here], bins[:, here]))
+        if place < count - 1:
+            left = left * outside.index_select(0, bins[:, place])
+    return bins, masses

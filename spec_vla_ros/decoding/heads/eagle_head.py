@@ -40,7 +40,7 @@ class EagleHead(nn.Module):
         the tables of the rows' positions; ``mask`` as in :class:`..openvla.llama.Llama`.
         """
         x = self.fc(torch.cat([embeds, states], dim=-1))
-        return self.layers[0](x, *rope, mask, cache, start)
+        return self.layers[0](x, rope, mask, cache, start, owned=True)
 
     def make_cache(self, slots: int, device: torch.device, dtype: torch.dtype) -> KVCache:
         """A cache for this head's single layer."""

@@ -54,13 +54,17 @@ class _Block(nn.Module):
             self.norm3, self.query = nn.LayerNorm(width), nn.Linear(width, width)
             self.key_value, self.cross_out = nn.Linear(width, 2 * width), nn.Linear(width, width)
 
-    def _split(self, x: Tensor, parts: int) -> Tensor:
-        """(B, N, parts * width) to (parts, B, heads, N, head_dim)."""
-        return x.view(*x.shape[:2], parts, self.heads, -1).permute(2, 0, 3, 1, 4)
+    def split(self, x: Tensor) -> Tensor:
+        """(B, N, parts * width) to (B, parts * heads, N, head_dim)."""
+        return x.unflatten(-1, (-1, self.out.in_features // self.heads)).transpose(1, 2)
 
     def memory(self, encoded: Tensor) -> Tensor:
-        """Keys and values (2, B, heads, N, head_dim) of the encoder's rows, computed once per image."""
-        return self._split(self.key_value(encoded), 2)
+        """Keys and values (B, 2 * heads, N, head_dim) of the encoder's rows, computed once per image."""
+        return self.split(self.key_value(encoded))
+
+    def project(self, x: Tensor) -> Tensor:
+        """Queries, keys and values of rows (B, N, width), side by side."""
+        return self.qkv(self.norm1(x))
 
     def forward(
         self,
@@ -68,22 +72,22 @@ class _Block(nn.Module):
         mask: Tensor | None = None,
         memory: Tensor | None = None,
         memory_mask: Tensor | None = None,
-        past: Tensor | None = None,
-    ) -> tuple[Tensor, Tensor]:
-        """Rows (B, N, width) and their keys and values (2, B, heads, N, head_dim), those of ``past`` in front. Masks:
-        True = may see.
+        projected: Tensor | None = None,
+    ) -> Tensor:
+        """Rows (B, N, width) to rows (B, N, width). Masks: True = may see, or 0 and -inf as numbers to add.
+
+        ``projected``: of :meth:`project`, where the caller has it; of more rows than x, of which x are the last.
         """
-        qkv = self._split(self.qkv(self.norm1(x)), 3)
-        kept = qkv[1:] if past is None else torch.cat([past, qkv[1:]], dim=3)
-        x = x + self._attend(self.out, qkv[0], kept, mask)
+        qkv = self.split(self.project(x) if projected is None else projected)
+        x = x + self._attend(self.out, qkv[:, : self.heads, -x.shape[1] :], qkv[:, self.heads :], mask)
         if memory is not None:
-            query = self._split(self.query(self.norm3(x)), 1)[0]
+            query = self.split(self.query(self.norm3(x)))
             x = x + self._attend(self.cross_out, query, memory, memory_mask)
-        return x + self.down(F.gelu(self.up(self.norm2(x)))), kept
+        return x + self.down(F.gelu(self.up(self.norm2(x))))
 
     @staticmethod
     def _attend(out: nn.Linear, query: Tensor, keys_values: Tensor, mask: Tensor | None) -> Tensor:
-        seen = F.scaled_dot_product_attention(query, keys_values[0], keys_values[1], attn_mask=mask)
+        seen = F.scaled_dot_product_attention(query, *keys_values.chunk(2, dim=1), attn_mask=mask)
         return out(seen.transpose(1, 2).flatten(2))
 
 
@@ -110,25 +114,27 @@ class VisionHead(nn.Module):
     def encode(
         self, patches: Tensor, text: Tensor, last: Tensor, text_mask: Tensor | None = None
     ) -> tuple[list[Tensor], Tensor | None]:
-        """Keys and values (2, B, heads, N, head_dim) that each layer of the decoder looks at, and their mask; once per
+        """Keys and values (B, 2 * heads, N, head_dim) that each layer of the decoder looks at, and their mask; once per
         image.
 
         ``patches`` (B, P, hidden) projected; ``text`` (B, T, hidden) embedded prompt without BOS, T at most
-        ``text_rows``; ``last`` (B, A) bins of the action before, -1 = none; ``text_mask`` (B, T) True = present.
+        ``text_rows``; ``last`` (B, A) bins of the action before, -1 = none; ``text_mask`` (B, T) True = present, or 0
+        and -inf as numbers to add.
         """
         config = self.config
         rows = [
             self.patch_in(self.patch_norm(patches)) + self.patch_place,
             self.text_in(self.text_norm(text)) + self.text_place[: text.shape[1]],
-            self.last(self._index(last.masked_fill(last == NO_ACTION, config.bins))),
+            self.last(self._index(last % (config.bins + 1))),  # which makes the last row of no action
         ]
         x, mask = torch.cat(rows, dim=1), None
         if text_mask is not None:
-            seen = torch.ones(x.shape[:2], dtype=torch.bool, device=x.device)
+            rows = x.shape[1]  # attention would fill the mask up to a multiple of 8 in every layer
+            seen = text_mask.new_full((len(x), -(-rows // 8) * 8), text_mask.dtype == torch.bool)
             seen[:, config.patches : config.patches + text.shape[1]] = text_mask
-            mask = seen[:, None, None]
+            mask = seen[:, None, None, :rows]
         for block in self.encoder:
-            x, _ = block(x, mask)
+            x = block(x, mask)
         x = self.encoded_norm(x)
         return [block.memory(x) for block in self.decoder], mask
 
@@ -140,33 +146,47 @@ class VisionHead(nn.Module):
         count = self.config.action_dim
         mask = torch.ones(count, count, dtype=torch.bool, device=x.device).tril()
         for block, seen in zip(self.decoder, memory, strict=True):
-            x, _ = block(x, mask, seen, memory_mask)
+            x = block(x, mask, seen, memory_mask)
         weight = self.out.weight.view(count, self.config.bins, -1)
         return torch.einsum("bnw,nkw->bnk", self.out_norm(x), weight) + self.out.bias.view(count, -1)
-
-    def step(
-        self,
-        memory: list[Tensor],
-        before: Tensor,
-        dimension: int,
-        past: list[Tensor] | None,
-        mask: Tensor | None = None,
-    ) -> tuple[Tensor, list[Tensor]]:
-        """Log-probabilities (B, bins) of ``dimension`` and what the next step needs.
-
-        ``memory``, ``mask``: of :meth:`encode`. ``before`` (B,): bin of the dimension before, ``bins`` at the first.
-        ``past``: by layer (2, B, heads, dimensions so far, head_dim); its rows, along B, may be re-ordered.
-        """
-        x = self.emitted(before + dimension * (self.config.bins + 1)) + self.place[dimension]
-        x, kept = x[:, None], []
-        for i, block in enumerate(self.decoder):
-            seen = memory[i].expand(-1, len(before), -1, -1, -1)
-            x, keys_values = block(x, None, seen, mask, None if past is None else past[i])
-            kept.append(keys_values)
-        part = slice(dimension * self.config.bins, (dimension + 1) * self.config.bins)
-        logits = F.linear(self.out_norm(x[:, 0]), self.out.weight[part], self.out.bias[part])
-        return logits.float().log_softmax(-1), kept
 
     def _index(self, bins: Tensor) -> Tensor:
         """Row of the joint table for each dimension's bin, (B, A)."""
         return bins + torch.arange(bins.shape[1], device=bins.device) * (self.config.bins + 1)
+
+
+class Steps:
+    """The decoder of ``head``, one dimension after the other, for inference: weights must not change any more.
+
+    What the first layer makes of a row before it looks at others depends on its dimension and bin alone, and is looked
+    up; keys and values of earlier dimensions need then not be kept, nor be re-ordered where beams are.
+    """
+
+    @torch.no_grad()
+    def __init__(self, head: VisionHead) -> None:
+        self._head, config = head, head.config
+        rows = head.emitted.weight.view(config.action_dim, config.bins + 1, -1) + head.place[:, None]
+        self._rows = torch.cat([rows, head.decoder[0].project(rows)], dim=-1)
+        self._dimensions = torch.arange(config.action_dim, device=rows.device)
+        self._causal = torch.ones(config.action_dim, config.action_dim, dtype=torch.bool, device=rows.device).tril()
+
+    def __call__(self, memory: list[Tensor], chains: Tensor, memory_mask: Tensor | None = None) -> Tensor:
+        """Probabilities (B, bins) of dimension t, float32.
+
+        ``chains`` (B, t + 1): ``bins`` ("start"), then the bins of the dimensions before t. ``memory``,
+        ``memory_mask``: of :meth:`VisionHead.encode`, for one image.
+        """
+        head, (batch, count) = self._head, chains.shape
+        config, (first, *others) = head.config, head.decoder
+        rows = self._rows[self._dimensions[:count], chains]
+        x, projected = rows[..., : config.width], rows[..., config.width :]
+        mask = self._causal[:count, :count] if others else None
+        if not others:
+            x = x[:, -1:]
+        seen = [layer.expand(batch, -1, -1, -1) for layer in memory]
+        x = first(x, mask, seen[0], memory_mask, projected)
+        for block, layer in zip(others, seen[1:], strict=True):
+            x = block(x, mask, layer, memory_mask)
+        part = slice((count - 1) * config.bins, count * config.bins)
+        logits = F.linear(head.out_norm(x[:, -1]), head.out.weight[part], head.out.bias[part])
+        return logits.float().softmax(-1)

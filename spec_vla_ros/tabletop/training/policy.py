@@ -175,9 +175,9 @@ class PolicyTrainer(nn.Module):
         suffix = self.llama.embed(ids).expand(b, -1, -1, -1)
         branches = torch.cat([suffix, self.llama.embed(actions)], dim=2).flatten(1, 2)
         x = torch.cat([start[:, :1], patches, start[:, 1:], branches], dim=1)
-        cos, sin = rope_tables(self.config.llama, positions, x.dtype)
+        rope = rope_tables(self.config.llama, positions, x.dtype)
         for i, layer in enumerate(self.llama.model.layers):
-            x = layer(x, cos, sin, mask, None, 0)
+            x = layer(x, rope, mask, None, 0)
             if i + 1 == AUX_LAYER:
                 auxiliary = self.auxiliary(x[:, readout[:, 0]])
         x = self.llama.model.norm(x[:, readout.flatten()])
