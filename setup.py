@@ -12,7 +12,8 @@ from setuptools import find_packages, setup
 from setuptools.command.build_py import build_py
 
 ROOT = Path(__file__).parent
-SHARED = ("msg", "srv", "config", "launch", "models")  # what ROS keeps in share/, a wheel keeps inside the module
+# What ROS keeps in share/, a wheel keeps inside the module.
+SHARED = ("action", "msg", "srv", "config", "launch", "models")
 
 
 class BuildWithShare(build_py):

@@ -15,6 +15,7 @@ ROOT = Path(__file__).parents[1]
 PACKAGE = ElementTree.parse(ROOT / "package.xml").getroot()
 CMAKE = (ROOT / "CMakeLists.txt").read_text()
 MESSAGES = sorted(path.name for path in (ROOT / "msg").glob("*.msg"))
+ACTIONS = sorted(path.name for path in (ROOT / "action").glob("*.action"))
 SOURCES = sorted((ROOT / "spec_vla_ros").rglob("*.py"))
 
 
@@ -44,6 +45,8 @@ def test_the_version_is_the_same_everywhere():
 def test_every_message_is_generated_and_every_generated_message_exists():
     generated = re.search(r"rosidl_generate_interfaces\((.*?)\)", CMAKE, re.DOTALL).group(1)
     assert sorted(re.findall(r'"msg/(\w+\.msg)"', generated)) == MESSAGES
+    assert sorted(re.findall(r'"action/(\w+\.action)"', generated)) == ACTIONS
+    assert ACTIONS
 
 
 def test_every_package_that_messages_use_is_declared():
@@ -53,17 +56,18 @@ def test_every_package_that_messages_use_is_declared():
         for match in re.finditer(r"^(\w+)/\w+", (ROOT / "msg" / name).read_text(), re.MULTILINE)
     }
     assert used == {"std_msgs"}
-    for package in used:
+    for package in used | {"action_msgs"}:  # every action has types of that one inside
         assert f"find_package({package} REQUIRED)" in CMAKE
         assert package in tags("depend")
         assert re.search(rf"DEPENDENCIES [^)]*{package}", CMAKE)
 
 
 def test_every_message_field_is_explained():
-    for name in MESSAGES:
-        for line in (ROOT / "msg" / name).read_text().splitlines():
+    for path in [*(ROOT / "msg").glob("*.msg"), *(ROOT / "action").glob("*.action")]:
+        name = path.name
+        for line in path.read_text().splitlines():
             code, _, comment = line.partition("#")
-            if code.strip() and "=" not in code and "header" not in code:
+            if code.strip() and "=" not in code and "header" not in code and code != "---":
                 assert comment.strip(), f"{name}: {line}"
 
 
@@ -103,6 +107,7 @@ RELEASED = {
     *("lifecycle_msgs", "moveit_msgs", "rcl_interfaces", "rclpy", "ros2launch", "rosbag2", "rosbag2_interfaces"),
     *("rosgraph_msgs", "rosidl_default_generators", "rosidl_default_runtime", "sensor_msgs", "std_msgs", "std_srvs"),
     *("tf2_msgs", "tf2_ros_py"),
+    *("action_msgs", "unique_identifier_msgs"),  # rclpy itself depends on them
 }  # fmt: skip
 RULES = {"python3-numpy", "python3-opencv", "python3-pil", "python3-pytest", "python3-yaml"}
 

@@ -19,6 +19,8 @@ MAX_GRAPH = 2**20  # bytes of what one participant says about its nodes
 QUIET = 5.0  # s between two lines about the same refusal
 REPLY_PATIENCE = 1.0  # s that a reply is kept for a client whose reader has not been discovered
 MAX_PENDING = 32  # replies of one service that are kept so
+MAX_GOALS = 32  # ended goals of one action server whose results are kept
+MAX_AWAITED = 32  # requests for the result of one goal that wait for its end
 LOOK_FOR_CLIENTS = 0.01  # s between two looks whether such a reader has come
 
 _YES_OR_NO = {"success", "successful"}

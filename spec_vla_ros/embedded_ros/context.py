@@ -20,7 +20,7 @@ from .wire import Wire
 
 NOTICE = (
     "This is the embedded runtime of spec_vla_ros: a subset of rclpy over Cyclone DDS for machines without ROS 2. "
-    "It has no actions, composition, launch, security or other DDS vendors; on a robot, install ROS 2."
+    "It has no clients of actions, composition, launch, security or other DDS vendors; on a robot, install ROS 2."
 )
 
 

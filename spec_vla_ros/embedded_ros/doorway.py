@@ -23,6 +23,7 @@ SURFACE: dict[str, list[tuple[str, tuple[str, ...]]]] = {
         ("context", ("init", "shutdown", "try_shutdown", "ok", "get_default_context")),
         ("spinning", ("create_node", "get_global_executor", "spin", "spin_once", "spin_until_future_complete")),
     ],
+    "rclpy.action": [("actions", ("ActionServer", "CancelResponse", "GoalResponse"))],
     "rclpy.callback_groups": [
         ("node", ("CallbackGroup", "MutuallyExclusiveCallbackGroup", "ReentrantCallbackGroup")),
     ],
@@ -132,7 +133,7 @@ class _Finder(importlib.abc.MetaPathFinder, importlib.abc.Loader):
                     f"the embedded runtime of spec_vla_ros has no {fullname}; install ROS 2", name=fullname
                 )
             return importlib.machinery.ModuleSpec(fullname, self, is_package=fullname == top)
-        if top not in self._packages or rest not in ("", "msg", "srv"):
+        if top not in self._packages or rest not in ("", "msg", "srv", "action"):
             return None
         if rest == "" and top == __name__.split(".", 1)[0]:
             return None  # our own package is a real one; only its generated part is ours to give
@@ -172,9 +173,9 @@ def _fill_interfaces(module: types.ModuleType) -> None:
     from .types import registry
 
     package, group = module.__name__.split(".")
-    if group == "srv" and not registry().names(package, "srv"):
+    if group != "msg" and not registry().names(package, group):
         raise ModuleNotFoundError(f"the embedded runtime of spec_vla_ros has no {module.__name__}; install ROS 2")
-    build = registry().message if group == "msg" else registry().service
+    build = {"msg": registry().message, "srv": registry().service, "action": registry().action}[group]
 
     def lookup(name: str) -> Any:
         full = f"{package}/{group}/{name}"

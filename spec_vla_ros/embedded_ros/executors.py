@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import os
 import threading
 import time
@@ -15,7 +16,7 @@ from cyclonedds.core import WaitSet
 from cyclonedds.util import duration
 
 from .exceptions import ExternalShutdownException
-from .task import Future
+from .task import Future, advance
 
 if TYPE_CHECKING:
     from .node import Node
@@ -72,18 +73,26 @@ class Executor:
         return list(self._nodes)
 
     def create_task(self, callback: Callable[..., Any], *args: Any, **kwargs: Any) -> Future:
-        """Run ``callback`` once from the executor; the future holds its result. Coroutines are not supported."""
+        """Run ``callback``, a function or a coroutine function, once from the executor; the future holds its result."""
         future = Future(executor=self)
 
         def run() -> None:
             try:
-                future.set_result(callback(*args, **kwargs))
+                result = callback(*args, **kwargs)
             except Exception as error:  # noqa: BLE001  the future's owner decides
                 future.set_exception(error)
+                return
+            if inspect.iscoroutine(result):
+                advance(result, future, self._later)
+            else:
+                future.set_result(result)
 
+        self._later(run)
+        return future
+
+    def _later(self, run: Callable[[], None]) -> None:
         self._ready.append((None, run))
         self.wake()
-        return future
 
     def wake(self) -> None:
         """End the present wait; callable from any thread."""

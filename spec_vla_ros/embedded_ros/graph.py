@@ -177,9 +177,15 @@ class Graph:
             if not self.listen():
                 break
 
-    def writers(self, name: str, namespace: str) -> set[bytes]:
-        """Identifiers of the writers of a node."""
-        return {gid for node, _, writers in self._entities() if node == (namespace, name) for gid in writers}
+    def endpoints_of(self, name: str, namespace: str) -> set[bytes]:
+        """Identifiers of the readers and writers of a node; of all that have this name."""
+        with self._lock:
+            self._catch_up()
+            others = (node for nodes in self._others.values() for node in nodes)
+            found = {
+                gid for node in others if (node.name, node.namespace) == (name, namespace) for gid in node.endpoints
+            }
+            return found.union(*self._mine.get((namespace, name), ()))
 
     def _alive(self, topic: Any) -> list[Any]:
         """What is alive, by the changes since the last time: cyclonedds never frees what reading a sample costs."""

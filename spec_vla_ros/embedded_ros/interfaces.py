@@ -1,12 +1,16 @@
 """Service definitions of the packages that the embedded runtime serves, and defaults that the type store leaves out.
 
-Facts of the ROS 2 interface packages (rcl_interfaces, lifecycle_msgs, std_srvs, moveit_msgs); the type store carries
-messages only, and none of moveit_msgs.
+Facts of the ROS 2 interface packages (rcl_interfaces, lifecycle_msgs, action_msgs, std_srvs, moveit_msgs); the type
+store carries messages only, and none of moveit_msgs.
 """
 
 from __future__ import annotations
 
 SERVICES = {
+    "action_msgs/srv/CancelGoal": (
+        "GoalInfo goal_info\n---\nint8 ERROR_NONE=0\nint8 ERROR_REJECTED=1\nint8 ERROR_UNKNOWN_GOAL_ID=2\n"
+        "int8 ERROR_GOAL_TERMINATED=3\nint8 return_code\nGoalInfo[] goals_canceling"
+    ),
     "rcl_interfaces/srv/GetParameters": "string[] names\n---\nParameterValue[] values",
     "rcl_interfaces/srv/GetParameterTypes": "string[] names\n---\nuint8[] types",
     "rcl_interfaces/srv/SetParameters": "Parameter[] parameters\n---\nSetParametersResult[] results",
@@ -39,4 +43,13 @@ MESSAGES = {
 DEFAULTS = {
     "geometry_msgs/msg/Quaternion": {"w": 1.0},
     "sensor_msgs/msg/NavSatStatus": {"status": -2},
+}
+
+# What rosidl makes of an action beside goal, result and feedback; {0} is "package/action/Name".
+OF_AN_ACTION = {
+    "SendGoal_Request": "unique_identifier_msgs/UUID goal_id\n{0}_Goal goal",
+    "SendGoal_Response": "bool accepted\nbuiltin_interfaces/Time stamp",
+    "GetResult_Request": "unique_identifier_msgs/UUID goal_id",
+    "GetResult_Response": "int8 status\n{0}_Result result",
+    "FeedbackMessage": "unique_identifier_msgs/UUID goal_id\n{0}_Feedback feedback",
 }

@@ -39,7 +39,7 @@ class FieldType:
 
     def __str__(self) -> str:
         """The spelling of ``get_fields_and_field_types``."""
-        inner = self.base.replace("/msg/", "/").replace("/srv/", "/") if "/" in self.base else self.base
+        inner = re.sub("/(msg|srv|action)/", "/", self.base)
         inner = {"bool": "boolean", "byte": "octet", "char": "uint8", "float32": "float", "float64": "double"}.get(
             inner, inner
         )

@@ -23,6 +23,7 @@ from .types import registry
 
 _LONGEST_TYPE = 255  # characters of a type's name
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\Z")
+_REQUEST = re.compile(r"rq(/.+)Request")
 _TOPIC = re.compile(r"(/[A-Za-z_][A-Za-z0-9_]*)+\Z")
 
 
@@ -181,10 +182,7 @@ class Node(ParameterMixin):
         callback_group: Any = None,
     ) -> Service:
         """Answer requests with ``callback(request, response)``."""
-        name = self.resolve_service_name(srv_name)
-        return self._ros_register(
-            self._ros_services, Service(self, srv_type, name, callback, qos_profile, callback_group)
-        )
+        return self._ros_serve(Service, srv_type, srv_name, callback, qos_profile, callback_group)
 
     def create_client(
         self,
@@ -316,11 +314,20 @@ class Node(ParameterMixin):
         """Topics that a node publishes, and their types; empty for a node that nobody knows."""
         del no_demangle
         found: dict[str, set[str]] = {}
-        writers = self.context.graph.writers(node_name, node_namespace)
+        owned = self.context.graph.endpoints_of(node_name, node_namespace)
         for endpoint in self.context.graph.endpoints(True):
-            if endpoint.gid in writers and endpoint.topic.startswith("rt/"):
+            if endpoint.gid in owned and endpoint.topic.startswith("rt/"):
                 found.setdefault(endpoint.topic[2:], set()).add(_ros_type(endpoint.type_name))
         return [(topic, sorted(types)) for topic, types in sorted(found.items())]
+
+    def get_client_names_and_types_by_node(self, node_name: str, node_namespace: str) -> list[tuple[str, list[str]]]:
+        """Services that a node has clients of, and their types; empty for a node that nobody knows."""
+        found: dict[str, set[str]] = {}
+        owned = self.context.graph.endpoints_of(node_name, node_namespace)
+        for endpoint in self.context.graph.endpoints(True):
+            if endpoint.gid in owned and (asked := _REQUEST.fullmatch(endpoint.topic)):
+                found.setdefault(asked[1], set()).add(_ros_type(endpoint.type_name).removesuffix("_Request"))
+        return [(service, sorted(types)) for service, types in sorted(found.items())]
 
     def _ros_topic_endpoints(self, topic_name: str, publications: bool) -> list[Any]:
         name = f"rt{self.resolve_topic_name(topic_name)}"
@@ -338,6 +345,10 @@ class Node(ParameterMixin):
         self.context.graph.add((self._ros_namespace, self._ros_name), *entity.entities())
         self.wake()
         return entity
+
+    def _ros_serve(self, made: type[Service], srv_type: Any, srv_name: str, *more: Any) -> Service:
+        name = self.resolve_service_name(srv_name)
+        return self._ros_register(self._ros_services, made(self, srv_type, name, *more))
 
     def _ros_release(self, kind: list[Any], entity: Any) -> bool:
         if entity not in kind:

@@ -87,37 +87,50 @@ class Service(Entity):
 
     def _answer(self, data: bytes, info: Any) -> None:
         guid, seq, body = _identity(data)
+        asked = guid, seq, _client_id(self._reader.get_matched_publication_data(info.publication_handle))
         try:
             if reason := bounds.too_large(data, bounds.MAX_REQUEST, "the request"):
                 raise ValueError(reason)
             request = cdr.deserialize(body, self.srv_type.Request)
         except ValueError as error:
-            response = bounds.refusal(self.srv_type.Response, sentence(error))
+            response = self.refusal(sentence(error))
             what = "dropped" if response is None else "refused"
             self._complain(f"{what} a request to '{self.srv_name}': {sentence(error)}")
-            if response is None:
-                return
+            if response is not None:
+                self._reply(asked, response)
         else:
-            response = self.callback(request, self.srv_type.Response())
+            self._serve(request, asked)
+
+    def _serve(self, request: Any, asked: tuple[int, int, str | None]) -> None:
+        self._reply(asked, self.callback(request, self.srv_type.Response()))
+
+    def refusal(self, reason: str) -> Any:
+        """The response that says no; None if the type cannot say it."""
+        return bounds.refusal(self.srv_type.Response, reason)
+
+    def _reply(self, asked: tuple[int, int, str | None], response: Any) -> None:
+        """Answer a request: ``asked`` is its identity, and the client's if it has one."""
         if not isinstance(response, self.srv_type.Response):
             raise TypeError(f"the callback of '{self.srv_name}' returned {type(response)!r}")
         reply = cdr.serialize(response)
         if reason := bounds.too_large(reply, bounds.MAX_REPLY, "the reply"):
-            response = bounds.refusal(self.srv_type.Response, reason)
+            response = self.refusal(reason)
             self._complain(f"a reply of '{self.srv_name}' was not sent: {reason}")
             if response is None:
                 return
             reply = cdr.serialize(response)
-        self._send(_with_identity(reply, guid, seq), info)
+        guid, seq, client = asked
+        self._send(_with_identity(reply, guid, seq), client)
 
     def _complain(self, text: str) -> None:
         self._node.get_logger().error(text, throttle_duration_sec=bounds.QUIET)
 
     # Replies
 
-    def _send(self, data: bytes, info: Any) -> None:
+    def _send(self, data: bytes, client: str | None) -> None:
         """Write the reply, or keep it until the requester's reader is known: one that is sent earlier is lost."""
-        client = _client_id(self._reader.get_matched_publication_data(info.publication_handle))
+        if self._writer is None:
+            return
         if client is None or self._listens(client):
             self._write(data)
         elif len(self._pending) < bounds.MAX_PENDING:

@@ -1,9 +1,9 @@
-"""Futures for service calls and tasks."""
+"""Futures for service calls and tasks, and coroutines that wait for them."""
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine, Generator
 from typing import Any
 
 
@@ -18,6 +18,12 @@ class Future:
         self._exception: BaseException | None = None
         self._callbacks: list[Callable[[Future], Any]] = []
         self._executor = executor
+
+    def __await__(self) -> Generator[Future, None, Any]:
+        """Within a task of an executor: wait without holding up anybody, then :meth:`result`."""
+        if not self.done():
+            yield self
+        return self.result()
 
     def done(self) -> bool:
         """Is there a result, an error or a cancellation?"""
@@ -67,3 +73,21 @@ class Future:
             callbacks, self._callbacks = self._callbacks, []
         for callback in callbacks:
             callback(self)
+
+
+def advance(coroutine: Coroutine[Any, None, Any], outcome: Future, later: Callable[[Callable[[], None]], None]) -> None:
+    """Run ``coroutine`` until it waits for a future or ends, which ``outcome`` tells.
+
+    What is left of it is given to ``later``, which any thread may call, once that future is done.
+    """
+    try:
+        awaited = coroutine.send(None)
+        if not isinstance(awaited, Future):
+            coroutine.close()
+            raise NotImplementedError("the embedded runtime of spec_vla_ros awaits its own futures only; install ROS 2")
+    except StopIteration as end:
+        outcome.set_result(end.value)
+    except Exception as error:  # noqa: BLE001  the future's owner decides
+        outcome.set_exception(error)
+    else:
+        awaited.add_done_callback(lambda _: later(lambda: advance(coroutine, outcome, later)))

@@ -1,4 +1,4 @@
-"""Every message and service type by name: definitions from ``rosbags``, our own ``msg/*.msg``, services from texts."""
+"""Message, service and action types by name: from ``rosbags``, from our own files, services from texts."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 
 from rosbags.typesys import Stores, get_types_from_msg, get_typestore
 
-from .interfaces import DEFAULTS, MESSAGES, SERVICES
+from .interfaces import DEFAULTS, MESSAGES, OF_AN_ACTION, SERVICES
 from .messages import FieldType, Message, make_message_class
 
 OWN_PACKAGE = "spec_vla_ros"
@@ -26,10 +26,32 @@ class ServiceType:
     Response: type[Message]
 
 
-def _own_folder() -> Path | None:
+class ActionType:
+    """What ``pkg.action.Name`` is. ``Impl`` holds what travels: the types of services and messages of an action."""
+
+    FULL_NAME = ""
+    Goal: type[Message]
+    Result: type[Message]
+    Feedback: type[Message]
+    Impl: Any
+
+
+def _own_files(kind: str) -> list[Path]:
     package = Path(__file__).resolve().parents[1]
     # Installed, the parent is site-packages, where a folder "msg" would be somebody else's; so our own place first.
-    return next((p for p in (package / "share" / "msg", package.parent / "msg") if p.is_dir()), None)
+    folder = next((p for p in (package / "share" / kind, package.parent / kind) if p.is_dir()), None)
+    return sorted(folder.glob(f"*.{kind}")) if folder else []
+
+
+def _action_types(name: str, text: str) -> dict[str, Any]:
+    """Definitions of all types of the action "pkg/action/Name"."""
+    parts = re.split(r"^---$", text, maxsplit=2, flags=re.MULTILINE)
+    texts = dict(zip(("Goal", "Result", "Feedback"), parts, strict=True))
+    texts |= {suffix: form.format(name) for suffix, form in OF_AN_ACTION.items()}
+    found: dict[str, Any] = {}
+    for suffix, part in texts.items():
+        found |= get_types_from_msg(part, f"{name}_{suffix}")
+    return found
 
 
 class Registry:
@@ -40,10 +62,12 @@ class Registry:
         self._lock = threading.RLock()
         self._messages: dict[str, type[Message]] = {}
         self._services: dict[str, type[ServiceType]] = {}
+        self._actions: dict[str, type[ActionType]] = {}
         self._defaults: dict[str, dict[str, Any]] = dict(DEFAULTS)
         new: dict[str, Any] = {}
-        folder = _own_folder()
-        for path in sorted(folder.glob("*.msg")) if folder else ():
+        for path in _own_files("action"):
+            new |= _action_types(f"{OWN_PACKAGE}/action/{path.stem}", path.read_text(encoding="utf-8"))
+        for path in _own_files("msg"):
             name, text = f"{OWN_PACKAGE}/msg/{path.stem}", path.read_text(encoding="utf-8")
             new |= get_types_from_msg(text, name)
             self._defaults[name] = parse_defaults(text)
@@ -62,15 +86,15 @@ class Registry:
             self.store.fielddefs[name] = (constants, [(field, _char_to_uint8(kind)) for field, kind in fields])
 
     def packages(self) -> set[str]:
-        """Packages that have at least one message or service."""
+        """Packages that have at least one message, service or action."""
         return {name.split("/", 1)[0] for name in self.store.fielddefs}
 
     def names(self, package: str, group: str) -> list[str]:
-        """Short names of the messages (group "msg") or services ("srv") of a package."""
+        """Short names of the messages (group "msg"), services ("srv") or actions ("action") of a package."""
         prefix = f"{package}/{group}/"
         found = {n[len(prefix) :] for n in self.store.fielddefs if n.startswith(prefix)}
-        if group == "srv":
-            found = {n.removesuffix("_Request") for n in found if n.endswith("_Request")}
+        if last := {"srv": "_Request", "action": "_Goal"}.get(group):
+            found = {n.removesuffix(last) for n in found if n.endswith(last)}
         return sorted(found)
 
     def message(self, name: str) -> type[Message]:
@@ -90,6 +114,23 @@ class Registry:
                 halves = {h: self.message(f"{name}_{h}") for h in ("Request", "Response")}
                 self._services[name] = type(name.rsplit("/", 1)[1], (ServiceType,), {"FULL_NAME": name, **halves})
             return self._services[name]
+
+    def action(self, name: str) -> type[ActionType]:
+        """Class of "pkg/action/Name" with Goal, Result, Feedback and Impl. KeyError if unknown."""
+        with self._lock:
+            if name not in self._actions:
+                parts = {part: self.message(f"{name}_{part}") for part in ("Goal", "Result", "Feedback")}
+                impl = {
+                    "SendGoalService": self.service(f"{name}_SendGoal"),
+                    "GetResultService": self.service(f"{name}_GetResult"),
+                    "FeedbackMessage": self.message(f"{name}_FeedbackMessage"),
+                    "CancelGoalService": self.service("action_msgs/srv/CancelGoal"),
+                    "GoalStatusMessage": self.message("action_msgs/msg/GoalStatusArray"),
+                }
+                short = name.rsplit("/", 1)[1]
+                parts |= {"FULL_NAME": name, "Impl": type(f"{short}_Impl", (), impl)}
+                self._actions[name] = type(short, (ActionType,), parts)
+            return self._actions[name]
 
     @functools.cache  # noqa: B019  one registry lives as long as the process
     def type_hash(self, name: str) -> str:

@@ -25,7 +25,6 @@ from spec_vla_ros.embedded_ros.doorway import ensure_rclpy
 
 ensure_rclpy()  # before the first import of rclpy or of a message package
 
-from rcl_interfaces.msg import SetParametersResult
 from rclpy.clock import Clock, ClockType
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 
@@ -35,17 +34,18 @@ from spec_vla_ros.foreign_text import sentence
 from spec_vla_ros.motion.clock_watch import ClockWatch
 from spec_vla_ros.motion.intent import Report
 from spec_vla_ros.motion.watchdog import Fault
-from spec_vla_ros.msg import DecodeStats, DeltaAction
 from spec_vla_ros.policy_types import Policy
 from spec_vla_ros.ros import process
 
-from . import conversions, diagnostics, loading, parameters
+from . import diagnostics, loading, parameters
 from .alarm import Alarm
+from .announcer import Announcer
 from .arm_link import ArmLink
 from .camera import Camera
 from .cycle import Action, Cycle
+from .goal_link import GoalLink, Host
 from .guarded import guarded, log_traceback
-from .instructions import Instructions, tell
+from .instructions import InstructionParameter, Instructions, tell
 from .label_guard import guard_labels
 from .policy_factory import make_policy
 from .reporter import Part, Reporter
@@ -70,25 +70,22 @@ class ActNode(LifecycleNode):
         super().__init__("act", start_parameter_services=False, **node_arguments)
         self._born = time.monotonic()
         self._policy_factory, self._stop = policy_factory, stop or threading.Event()
-        self._state = "unconfigured"
+        self._state, self._reported = "unconfigured", None
         self._cycle: Cycle | None = None
         self._worker: Worker | None = None
-        self._reported: Fault | None = None
-        self._instruction_set: str | None = None  # a value of the parameter that has yet to take effect
         self._window = diagnostics.DecodeWindow()
         self._announced: Action | None = None  # an action that the safety loop has yet to take up
         self._newcomers, self._own_publishers = 0, set()
         parameters.declare(self)
         ParameterServices(self, parameters.REMOVED)  # instead of rclpy's, which know no bounds
         guard_labels(self)
-        self.add_on_set_parameters_callback(self._note_instruction)
+        self._instruction_set = InstructionParameter(self)
         if hasattr(self, "add_post_set_parameters_callback"):  # not on Humble, where the next heartbeat tells
             self.add_post_set_parameters_callback(self._on_parameters_set)
 
         self._steady = Clock(clock_type=ClockType.STEADY_TIME)
         self._beat_timer = self._look_timer = None
-        self._arm, self._clock_watch = None, ClockWatch()
-        self._publishers_: dict[str, Any] = {}
+        self._arm, self._announcer, self._clock_watch = None, None, ClockWatch()
         self._answered = self.create_guard_condition(self._on_answer)
         self._heard = self.create_guard_condition(self._on_news)
         self._rates = diagnostics.Rates()
@@ -96,6 +93,7 @@ class ActNode(LifecycleNode):
         self._reporter = Reporter(self, self._parts, ("control", "decoding"), self._steady, self._report)
         self._camera = Camera(self, self.get_parameter("image_transport").value, self._on_image, self._steady)
         self._instructions = Instructions(self, self._on_instruction)
+        self._goals = GoalLink(self, Host(self._obstacle, self._instruct, lambda: self._cycle.state.value, self._fail))
         self._autostart_timer = None
         if self.get_parameter("autostart").value:
             self._autostart_timer = self.create_timer(0.01, self._autostart, clock=self._steady)
@@ -121,13 +119,9 @@ class ActNode(LifecycleNode):
             if not isinstance(error, SpecVlaError | ValueError):
                 log_traceback(self, error)
             return self._refuse("configure failed", fault, "OK" if isinstance(error, StoppedError) else "ERROR")
-        self._fixed = fixed
         self._cycle = Cycle(step_dt)
         self._window = diagnostics.DecodeWindow()
-        self._publishers_ = {
-            "action": self.create_lifecycle_publisher(DeltaAction, "~/action", 10),
-            "stats": self.create_lifecycle_publisher(DecodeStats, "~/decode_stats", 10),
-        }
+        self._announcer = Announcer(self, fixed.base_frame)
         return self._enter("inactive", super().on_configure(state))
 
     def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
@@ -139,7 +133,7 @@ class ActNode(LifecycleNode):
         self._cycle.start(time.monotonic())
         self._clock_watch.reset()
         self._reported = self._announced = None
-        self._instruction_set = None
+        self._instruction_set.forget()
         if initial := self.get_parameter("instruction").value:
             self._cycle.instruct(initial, time.monotonic())
             tell(self._cycle, self.get_logger())
@@ -179,6 +173,7 @@ class ActNode(LifecycleNode):
         worker = self._worker
         if self._state != "finalized":
             self.trigger_shutdown()  # destroy_node() alone never runs on_shutdown
+        self._goals.destroy()
         self.destroy_node()
         if worker is not None:
             worker.close(LAST_WORDS)
@@ -236,16 +231,17 @@ class ActNode(LifecycleNode):
             if self._arm is not None:
                 self._arm.wait_stopped()
                 self._announce(self._arm.report)
-                if not self._arm.wait_silent() and not self._stop.is_set():
+                silent = self._arm.wait_silent()
+                if not silent and not self._stop.is_set():
                     self.get_logger().error("the safety process has not confirmed the last zero")
+                self._goals.close(silent)
 
     def _release(self, wait: float = 2.0) -> None:
         """Drop the publishers and the policy. ``wait``: s that the worker gets to free the GPU."""
-        for publisher in self._publishers_.values():
-            self.destroy_publisher(publisher)
-        if self._arm is not None:
-            self._arm.destroy()
-        self._arm, self._publishers_, self._cycle = None, {}, None
+        for part in (self._announcer, self._arm):
+            if part is not None:
+                part.destroy()
+        self._arm = self._announcer = self._cycle = None
         worker, self._worker = self._worker, None
         if worker is not None and not worker.close(wait) and wait:
             self.get_logger().warning("the worker is still busy; its memory is freed when it answers")
@@ -267,14 +263,14 @@ class ActNode(LifecycleNode):
     @guarded
     def _on_instruction(self, message: Any) -> None:
         if self._state == "active":
+            self._goals.preempt("the topic instruction")
             self._instruct(message.data)
 
-    def _note_instruction(self, changes: list[Any]) -> SetParametersResult:
-        """Setting the parameter to the value that it has is an instruction, too: the topic may have said another."""
-        for parameter in changes:
-            if parameter.name == "instruction":
-                self._instruction_set = parameter.value
-        return SetParametersResult(successful=True)
+    def _obstacle(self) -> str:
+        """Why no goal can be taken now, or an empty string."""
+        if self._state != "active":
+            return f"the node is {self._state}, not active"
+        return "" if self._cycle.fault is None else f"stopped: {self._cycle.fault}"
 
     def _instruct(self, text: str) -> None:
         if not self._cycle.instruct(text, time.monotonic()) or self._cycle.fault is not None:
@@ -293,8 +289,8 @@ class ActNode(LifecycleNode):
         if self._state != "active":
             return
         now = time.monotonic()
-        if self._instruction_set is not None and self._instruction_set == self.get_parameter("instruction").value:
-            text, self._instruction_set = self._instruction_set, None
+        if (text := self._instruction_set.take()) is not None:
+            self._goals.preempt("the parameter instruction")
             self._instruct(text)
         self._cycle.steady = self.get_parameter("pacing").value == "steady"
         limits = parameters.read_limits(self)
@@ -308,6 +304,7 @@ class ActNode(LifecycleNode):
             self._cycle.trip(fault)
         self._arm.tell(self._cycle, self._simulated())
         self._report_new_fault()
+        self._goals.look(self._arm.report)
         self._infer_if_due()
 
     def _on_parameters_set(self, changes: list[Any]) -> None:
@@ -336,6 +333,7 @@ class ActNode(LifecycleNode):
             self._newcomers = report.newcomers
             self._look_around()
         self._report_new_fault()
+        self._goals.look(report)
         if due:
             self._infer_if_due()
 
@@ -344,6 +342,7 @@ class ActNode(LifecycleNode):
         """The graph, a few times per second."""
         if self._state == "active" and self._arm.commanding and (fault := self._arm.look_around()):
             self._fail(fault)
+        self._goals.look_around(time.monotonic())
 
     @guarded
     def _infer_if_due(self) -> None:
@@ -377,6 +376,7 @@ class ActNode(LifecycleNode):
         if self._cycle.hold is not None:
             tell(self._cycle, self.get_logger())
             self._report()
+            self._goals.refuse(self._cycle.hold)
         self._infer_if_due()
 
     def _announce(self, report: Report) -> None:
@@ -392,11 +392,10 @@ class ActNode(LifecycleNode):
             command = self._cycle.gripper.command(action.outcome.request.tunables.gripper_invert)
             if command is not None and (fault := self._arm.command_gripper(command)):
                 self._fail(fault)
-        frame, about = self._fixed.base_frame, (self._cycle.note(action), self._worker.bin_width)
-        message = conversions.action_message(DeltaAction, action, report.commanded, frame)
-        self._publishers_["action"].publish(message)
-        self._publishers_["stats"].publish(conversions.stats_message(DecodeStats, action, frame, *about))
+        self._announcer.tell(action, report.commanded, self._cycle.note(action), self._worker.bin_width)
         self._window.add(action.outcome)
+        if report.accepted:
+            self._goals.act(action, self._cycle.gripper.open)
 
     def _dry_run(self) -> bool:
         return self.get_parameter("dry_run").value
@@ -421,6 +420,7 @@ class ActNode(LifecycleNode):
             self._reported = fault
             self.get_logger().error(f"stopped: {fault}")
             self._report()
+            self._goals.fail(fault)
 
     @guarded
     def _report(self) -> None:

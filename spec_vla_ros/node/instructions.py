@@ -1,4 +1,4 @@
-"""The instruction topic, heard from reliable and from best-effort publishers.
+"""The instruction as a topic, heard from reliable and from best-effort publishers, and as a parameter.
 
 DDS matches a reliable reader with reliable writers only, and not every middleware says so; a best-effort reader hears
 everybody, but an instruction to hold must not get lost. So there are both, and what a reliable publisher says comes
@@ -12,6 +12,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from rcl_interfaces.msg import SetParametersResult
 from rclpy.qos import QoSProfile, ReliabilityPolicy
 from std_msgs.msg import String
 
@@ -57,6 +58,35 @@ class Instructions:
             return
         self._only_best_effort.append((hash(message.data), time.monotonic()))
         self._callback(message)
+
+
+class InstructionParameter:
+    """The parameter ``instruction``: what was set and has yet to take effect.
+
+    Setting it to the value that it has counts, too: the topic or a goal may have said another.
+    """
+
+    def __init__(self, node: Any) -> None:
+        self._node = node
+        self._set: str | None = None
+        node.add_on_set_parameters_callback(self._note)
+
+    def forget(self) -> None:
+        """What was set so far has taken effect."""
+        self._set = None
+
+    def take(self) -> str | None:
+        """What was set since, once; None if nothing was, or somebody else refused it."""
+        if self._set is None or self._set != self._node.get_parameter("instruction").value:
+            return None
+        text, self._set = self._set, None
+        return text
+
+    def _note(self, changes: list[Any]) -> SetParametersResult:
+        for parameter in changes:
+            if parameter.name == "instruction":
+                self._set = parameter.value
+        return SetParametersResult(successful=True)
 
 
 def without_warning() -> dict[str, Any]:

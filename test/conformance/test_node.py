@@ -1,5 +1,6 @@
 """Topics, timers, guard conditions, services, clients, graph, names: inside one process and between two."""
 
+import signal
 import threading
 import time
 
@@ -322,3 +323,28 @@ def test_a_node_before_init_is_refused():
 
     with pytest.raises(NotInitializedException):
         Node("early", context=Context())
+
+
+def test_the_graph_says_what_a_node_publishes_and_asks(make_node, spin_until, start):
+    other, node, server = start(ECHO), make_node(), make_node()
+    asking = node.create_client(SetBool, "/a/service")
+    service = server.create_service(SetBool, "/a/service", lambda request, response: response)
+    listening = node.create_subscription(TwistStamped, "/other/twist", print, 10)
+    spin_until(lambda: listening.get_publisher_count() and asking.service_is_ready(), node, server)
+
+    def publishes(name, space):
+        try:
+            return dict(node.get_publisher_names_and_types_by_node(name, space))
+        except Exception:  # noqa: BLE001 - rclpy raises for a node that it does not know yet
+            return {}
+
+    spin_until(lambda: "/other/twist" in publishes("echo", "/other"), node)
+    assert publishes("echo", "/other")["/other/twist"] == ["geometry_msgs/msg/TwistStamped"]
+    assert "/action" not in publishes("echo", "/other"), "it listens to that"
+    names = [(one.get_name(), one.get_namespace()) for one in (node, server)]
+    asked, served = (dict(node.get_client_names_and_types_by_node(*name)) for name in names)
+    assert asked[service.srv_name] == ["std_srvs/srv/SetBool"]
+    assert service.srv_name not in served, "it answers that"
+    assert "/other/twist" not in publishes(*names[0])
+    other.send_signal(signal.SIGINT)  # a killed one would stay in the graph of the next test
+    other.wait(20)

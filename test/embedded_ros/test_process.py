@@ -57,8 +57,10 @@ def test_the_documentation_names_the_same_surface():
 @pytest.mark.parametrize(
     "statement",
     [
-        "import rclpy.action",
-        "from rclpy import action",
+        "import rclpy.waitable",
+        "from rclpy import waitable",
+        "from rclpy.action import ActionClient",
+        "from spec_vla_ros.action import Nothing",
         "from rclpy.qos import QoSPolicyKind",
         "from rclpy.node import HIDDEN_NODE_PREFIX",
         "import tf2_ros.msg",

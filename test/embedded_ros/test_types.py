@@ -15,6 +15,8 @@ from std_msgs.msg import Byte, Char, Empty, Float32, Float64, Header, String, UI
 
 from spec_vla_ros.embedded_ros.types import registry
 
+# Those of our own action are what rosidl says of it: share/spec_vla_ros/action/ExecuteInstruction.json.
+ACTION = "spec_vla_ros/action/ExecuteInstruction"
 HASHES = {
     "std_msgs/msg/String": "df668c740482bbd48fb39d76a70dfd4bd59db1288021743503259e948f6b1a18",
     "sensor_msgs/msg/Image": "d31d41a9a4c4bc8eae9be757b0beed306564f7526c88ea6a4588fb9582527d47",
@@ -22,6 +24,11 @@ HASHES = {
     "rmw_dds_common/msg/Gid": "ab6f21cfbb0a6dbb837161e1110c2051a2850ed9f9c53944d7115d9bcebedf71",
     "geometry_msgs/msg/TwistStamped": "5f0fcd4f81d5d06ad9b4c4c63e3ea51b82d6ae4d0558f1d475229b1121db6f64",
     "std_msgs/msg/Empty": "20b625256f32d5dbc0d04fee44f43c41e51c70d3502f84b4a08e7a9c26a96312",
+    f"{ACTION}_SendGoal_Request": "16ae0fa0c841653ed43d56f1e4e1d4d5afc900b4ef1b22c8e5c1109bef7205b0",
+    f"{ACTION}_GetResult_Response": "f13e69dbe2bb5d3bd64be326d2d01bbe55ce36a17a4f669a61a4c595183f3ced",
+    f"{ACTION}_FeedbackMessage": "c33016201a10b85b9aa16ac8d3432dd7274d838f44376d18896407421edded2e",
+    "action_msgs/srv/CancelGoal_Request": "3d3c84653c1f96918086887e1dcb236faec88b81a5b14fd4cf4840065bcdf8af",
+    "action_msgs/srv/CancelGoal_Response": "35e682cf3f510e83c70a82a4aac888496dedee56773bf9d8e5e0aa81f9e1c960",
     "rcl_interfaces/srv/GetParameters_Request": "135a9e1c3d7cebef792f6687d7ddf99949b21a0bd9a320d863a9110a3f5cf4d6",
 }
 HEADER = Header(stamp=Time(sec=1, nanosec=2), frame_id="cam")
