@@ -185,7 +185,8 @@ def test_the_simulation_drives_with_torch_from_a_virtual_environment(launch, ear
     ear.until(lambda: len(stats) >= 5, 120)
     assert any(action.commanded for action in ear.actions)
     ear.until(lambda: any(map(moving, ear.twists)))
-    assert {stats[0].decoder, *stats[0].drafters} == {"speculative", "refine", "vision"}
+    assert stats[0].decoder == "speculative"
+    assert {"refine", "vision"} <= {*stats[0].drafters}, "the head beside the model was found"
     os.killpg(process.pid, signal.SIGINT)
     ear.until(lambda: process.poll() is not None, 30)
     assert "process has died" not in process.log.read_text(), process.log.read_text()
