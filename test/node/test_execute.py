@@ -224,11 +224,16 @@ def test_a_fault_ends_the_goal_with_its_name_and_remedy(driven):
     from mission import ABORTED, Result
     from rig import FORWARD
 
-    one = driven(FORWARD, ValueError("no such luck"))
+    def fails_after_the_first(image, instruction):
+        if any(action.commanded for action in one.actions):  # one that meets a new listener is refused, and no action
+            raise ValueError("no such luck")
+        return FORWARD
+
+    one = driven(fails_after_the_first)
     status, result = ended(one, accepted(one, "pick up the block"))
     assert (status, result.outcome, result.fault) == (ABORTED, Result.FAULT, "WORKER_EXCEPTION")
     assert "no such luck" in result.message
-    assert result.actions == 1
+    assert result.actions >= 1
     assert rejected(one, "again"), "a fault is latched"
     one.node.trigger_deactivate()
     one.node.trigger_activate()
