@@ -240,9 +240,9 @@ def _over_dds(module: str) -> Callable[[argparse.Namespace], int]:
         names = bench.Options.__dataclass_fields__
         result = bench.measure(bench.Options(**{name: getattr(arguments, name) for name in names}), _say)
         _say(bench.report(result))
-        rows = result if isinstance(result, list) else [result]
-        write_rows(arguments.json, rows)
-        return int(len(rows) == 1 and bool(rows[0].get("stopped")))
+        several = isinstance(result, list)  # of which a node that has stopped is a finding
+        write_rows(arguments.json, result if several else [result])
+        return int(not several and bool(result.get("stopped")))
 
     return run
 

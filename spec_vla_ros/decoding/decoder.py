@@ -16,7 +16,7 @@ from spec_vla_ros.openvla.action_tokens import ActionTokens
 from spec_vla_ros.policy_types import DecodeReport, DecodeSettings
 from spec_vla_ros.tolerance import Tolerance
 
-from .acceptance import UNLIMITED
+from .acceptance import UNLIMITED, bin_distance
 from .drafters import DraftContext, Drafter, Observation, Refine, SecondLook, branches_of
 from .drafters.habits import Habits
 from .planner import Planner
@@ -132,7 +132,7 @@ def decode_speculative(
             sources.append(tree.names[node])
             kept.append(tree.tokens[node])
             said.append(choice)
-            gap = abs(int(tokens.to_bins(tree.tokens[node])) - int(tokens.to_bins(choice)))
+            gap = bin_distance(tree.tokens[node], choice, tokens)
             distance, budget = max(distance, gap), budget - gap * costs[len(emitted) - 1]
         last = verdict.path[-1] if verdict.path else ROOT
         choice = verdict.after(last)

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from spec_vla_ros.errors import InstructionError
 from spec_vla_ros.openvla.action_tokens import ActionTokens
-from spec_vla_ros.openvla.llama import KVCache, rope_matrices
+from spec_vla_ros.openvla.llama import ALIGNED, KVCache, rope_matrices
 from spec_vla_ros.openvla.model import OpenVLA
 from spec_vla_ros.openvla.prompt import MAX_PROMPT_IDS
 
@@ -31,7 +31,6 @@ from .tree import TREE_ROWS, ancestors_of
 TREE_LEVELS = 6  # of a tree; actions of more than seven dimensions may want deeper ones
 TEXT_SIZES = (32, 64, MAX_PROMPT_IDS)  # prompt ids, filled up to one of these
 TREE_SIZES = (0, 8, 32, TREE_ROWS)
-ALIGNED = 8  # slots in sight are filled up to a multiple: attention would pad every layer's mask to that itself
 NUMBER = 8  # bytes of an integer of the control vector
 
 

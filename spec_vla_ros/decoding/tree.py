@@ -48,6 +48,12 @@ class DraftTree:
                 at = node
         return DraftTree(tuple(tokens), tuple(parents), tuple(names))
 
+    @staticmethod
+    def filled(rows: int, token: int, depth: int) -> DraftTree:
+        """``rows`` nodes of one ``token`` in branches of ``depth``: where nothing but the size of a tree matters."""
+        parents = tuple(ROOT if node % depth == 0 else node - 1 for node in range(rows))
+        return DraftTree((token,) * rows, parents, ("",) * rows)
+
     def __len__(self) -> int:
         """Number of nodes."""
         return len(self.tokens)

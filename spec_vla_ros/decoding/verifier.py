@@ -26,7 +26,7 @@ from .exact_shapes import ExactShapes
 from .fixed_shapes import TEXT_SIZES, TREE_LEVELS, FewSizes, FixedShapes, OneSize
 from .graphs import Pool
 from .outcome import NO_DRAFT, Judgement, Question, read_outcome
-from .tree import ROOT, TREE_ROWS, DraftTree
+from .tree import TREE_ROWS, DraftTree
 
 TIMED = 5  # passes of which the least counts: whatever else the machine does adds to it
 SLOW = 0.5  # s; a pass that takes longer is timed once
@@ -185,5 +185,4 @@ class Verifier:
 
     def _idle(self, settled: Tensor | int, start: int, drafted: int) -> None:
         """A pass that nobody wants to know anything of, with branches as long as those of seven tokens."""
-        parents = tuple(ROOT if node % TREE_LEVELS == 0 else node - 1 for node in range(drafted))
-        self.run(settled, start, DraftTree((ANY,) * drafted, parents, ("",) * drafted), (0,) * TREE_LEVELS)
+        self.run(settled, start, DraftTree.filled(drafted, ANY, TREE_LEVELS), (0,) * TREE_LEVELS)

@@ -38,7 +38,6 @@ FLOOD = 20  # changes of the instruction within a second that no operator makes
 SEEN = np.array([0.001, 0.01])  # m and rad; a shorter motion may leave the picture as it is
 HANDOVER = 0.01  # s from an answer to the safety loop, at most
 OVERSHOOT = 0.25  # of a motion that the arm may have travelled unseen and uncounted before an operator is told
-STEADY = PACINGS[1]
 ACTION_DIM = 7  # dx dy dz droll dpitch dyaw gripper
 
 
@@ -427,5 +426,6 @@ class Cycle:
         self.image_age = age
         said = lengths(np.array(action.step.twist)) * action.step.seconds
         unseen = lengths(action.unseen) > np.maximum(OVERSHOOT * said, SEEN)
-        self.overshoots = action.pacing == STEADY and action.compensation == "none" and bool(unseen.any())
+        uncounted = action.outcome.request.steady and action.compensation == "none"
+        self.overshoots = uncounted and bool(unseen.any())
         return Begun(age, self.late if began else None, self.waits.standstill)

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from .config import LlamaConfig
 
+ALIGNED = 8  # slots that a mask's rows are filled up to a multiple of: attention would do it itself in every layer
 Rope = tuple[Tensor, Tensor] | Tensor  # of :func:`rope_tables` or of :func:`rope_matrices`
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -12,9 +13,10 @@ from spec_vla_ros.decoding.acceptance import far_apart
 from spec_vla_ros.decoding.drafters import Drafter
 from spec_vla_ros.decoding.drafters.base import DraftContext, Observation
 from spec_vla_ros.decoding.drafters.vision import Vision
+from spec_vla_ros.decoding.fixed_shapes import TREE_LEVELS
 from spec_vla_ros.decoding.outcome import outcome_of
 from spec_vla_ros.decoding.planner import Planner
-from spec_vla_ros.decoding.tree import ROOT, TREE_ROWS, DraftTree
+from spec_vla_ros.decoding.tree import TREE_ROWS, DraftTree
 from spec_vla_ros.decoding.verifier import Verifier, cache_slots
 from spec_vla_ros.openvla.config import OpenVLAConfig
 from spec_vla_ros.openvla.example import EXAMPLE_INSTRUCTIONS
@@ -27,7 +29,6 @@ from .replayed import RecordedLuck
 from .shapes import random_model, vision_head
 
 TEXT = 32  # prompt ids that a usual instruction is filled up to
-LEVELS = 6
 BRANCHES = 8  # of the vision head
 # What is accepted in each pass of the action that is counted: the usual one of each preset on the table top.
 ACTIONS = {"autoregressive": (), "training_free": (1, 4), "fastest": (6,)}
@@ -67,21 +68,21 @@ def parts(loaded: LoadedModel, vision: Vision) -> Iterator[Part]:
     yield "towers and projector", patches, lambda: model.embed_image(pixels)
 
     rows = torch.zeros(1, prompt, config.llama.hidden_size, device=DEVICE, dtype=model.dtype)
-    token, radii = loaded.tokens.first, (9,) * LEVELS
+    token, radii = loaded.tokens.first, (9,) * TREE_LEVELS
+    tree = partial(DraftTree.filled, token=token, depth=TREE_LEVELS)
     for settled, start, drafted in ((rows, 0, 0), (rows, 0, TREE_ROWS), (token, prompt, 0), (token, prompt, 32)):
         name = ("prompt pass" if settled is rows else "token pass") + (", with drafts" if drafted else "")
         count = drafted + (prompt if settled is rows else 1)
-        yield name, count, lambda s=settled, at=start, n=drafted: verifier.run(s, at, tree_of(n, token), radii)
+        yield name, count, lambda s=settled, at=start, n=drafted: verifier.run(s, at, tree(n), radii)
     logits = torch.zeros(TREE_ROWS + 1, config.llama.vocab_size, device=DEVICE)
     apart = far_apart(loaded.tokens, DEVICE)
     yield "choices and margins", TREE_ROWS + 1, lambda: outcome_of(logits, loaded.tokens, apart)
-    branch = [0, *range(LEVELS, 2 * LEVELS - 1)]  # of two that begin alike the second
-    yield "moving a branch", LEVELS, lambda: verifier.cache.move([prompt + node for node in branch], prompt)
+    branch = [0, *range(TREE_LEVELS, 2 * TREE_LEVELS - 1)]  # of two that begin alike the second
+    yield "moving a branch", TREE_LEVELS, lambda: verifier.cache.move([prompt + node for node in branch], prompt)
 
     text = torch.zeros(1, TEXT, config.llama.hidden_size, device=DEVICE, dtype=model.dtype)
     observation = Observation(rows[:, :patches], text, rows)
-    usual = (9,) * LEVELS + (0,)
-    alone = DraftContext(0, LEVELS, 1, usual, loaded.tokens)
+    alone = DraftContext(0, TREE_LEVELS, 1, (*radii, 0), loaded.tokens)
     wide = alone.with_width(BRANCHES)
 
     def look() -> None:
@@ -105,12 +106,6 @@ def actions(loaded: LoadedModel, heads: dict[str, Drafter]) -> Iterator[Part]:
             policy.infer(image, EXAMPLE_INSTRUCTIONS[0], DecodeSettings(preset=preset))
 
         yield f"one action, {preset}", None, act
-
-
-def tree_of(rows: int, token: int) -> DraftTree:
-    """``rows`` nodes in branches as deep as an action of seven tokens has them."""
-    parents = tuple(ROOT if node % LEVELS == 0 else node - 1 for node in range(rows))
-    return DraftTree((token,) * rows, parents, ("",) * rows)
 
 
 def line(row: dict[str, Any]) -> str:

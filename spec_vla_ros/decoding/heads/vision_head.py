@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from spec_vla_ros.openvla.llama import Embedding
+from spec_vla_ros.openvla.llama import ALIGNED, Embedding
 
 NO_ACTION = -1  # in ``last``: there was no action before this one
 
@@ -129,10 +129,10 @@ class VisionHead(nn.Module):
         ]
         x, mask = torch.cat(rows, dim=1), None
         if text_mask is not None:
-            rows = x.shape[1]  # attention would fill the mask up to a multiple of 8 in every layer
-            seen = text_mask.new_full((len(x), -(-rows // 8) * 8), text_mask.dtype == torch.bool)
+            count = x.shape[1]
+            seen = text_mask.new_full((len(x), -(-count // ALIGNED) * ALIGNED), text_mask.dtype == torch.bool)
             seen[:, config.patches : config.patches + text.shape[1]] = text_mask
-            mask = seen[:, None, None, :rows]
+            mask = seen[:, None, None, :count]
         for block in self.encoder:
             x = block(x, mask)
         x = self.encoded_norm(x)
