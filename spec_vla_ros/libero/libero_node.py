@@ -115,14 +115,18 @@ class LiberoNode(Node):
         """Carry out a motion as it was streamed; the picture follows when it is done."""
         self._gripper_since = None
         if self._work is not None:
-            self.late += 1
-            text = f"a motion arrived during a step or a reset and is dropped ({self.late} so far)"
-            self.get_logger().warning(text, throttle_duration_sec=QUIET)
+            self._count_late("a motion arrived during a step or a reset and is dropped")
         elif self.episodes.accepts_motion:
-            self._work = self._thread.submit(self._act, controller_input(motion, self._scale))
+            self._work = self._thread.submit(self._act, self.episodes.action(controller_input(motion, self._scale)))
 
-    def _act(self, motion: np.ndarray) -> tuple[np.ndarray, bool]:
-        rendered, changed = self.episodes.act(motion)
+    def _count_late(self, what: str) -> None:
+        """An episode in which this happens is another experiment than the evaluation."""
+        self.late += 1
+        text = f"{what} ({self.late} late so far): let nothing else run beside, or lengthen step_dt in both nodes"
+        self.get_logger().warning(text, throttle_duration_sec=QUIET)
+
+    def _act(self, action: np.ndarray) -> tuple[np.ndarray, bool]:
+        rendered, changed = self.episodes.act(action)
         return self._prepared(rendered), changed
 
     def _begin(self, request: Episode) -> tuple[np.ndarray, bool]:
@@ -162,8 +166,10 @@ class LiberoNode(Node):
     def _on_gripper(self, message: Float64) -> None:
         if not self.episodes.set_gripper(message.data):
             self.get_logger().warning("gripper command dropped: not finite", throttle_duration_sec=QUIET)
-        else:
-            self._gripper_since = time.monotonic()
+            return
+        self._gripper_since = time.monotonic()
+        if self._work is not None and self._resetting is None:
+            self._count_late("a gripper command arrived after its motion, which was carried out with the one before")
 
     def _on_request(self, message: Episode) -> None:
         refusal = self.episodes.request(message.instruction, message.time_limit)

@@ -94,7 +94,8 @@ def controller_input(motion: np.ndarray, action_scale: float = ACTION_SCALE) -> 
 
 
 class LiberoEpisodes:
-    """Drives a :class:`.libero_episode.World` through requested episodes; every method but ``request`` takes a while.
+    """Drives a :class:`.libero_episode.World` through requested episodes; every method that returns a picture takes a
+    while.
 
     Counts control steps, not seconds: simulated time passes only while a step is carried out, as in the evaluation,
     where the simulator stands still while the policy thinks. Idle, the world obeys; after the end of an episode it does
@@ -154,9 +155,13 @@ class LiberoEpisodes:
         self._gripper = opening
         return True
 
-    def act(self, motion: np.ndarray) -> tuple[np.ndarray, bool]:
-        """One control step with ``motion`` (6,) in [-1, 1]; the picture after it and whether the state changed."""
-        picture, done = self.world.step(np.concatenate([motion, [env_gripper(self._gripper)]]))
+    def action(self, motion: np.ndarray) -> np.ndarray:
+        """(6,) in [-1, 1] -> (7,) input of the environment, with the gripper command that is in force now."""
+        return np.concatenate([motion, [env_gripper(self._gripper)]])
+
+    def act(self, action: np.ndarray) -> tuple[np.ndarray, bool]:
+        """One control step with ``action`` (7,); the picture after it and whether the state changed."""
+        picture, done = self.world.step(action)
         if self.state != State.RUNNING:
             return picture, False
         self.steps += 1

@@ -226,17 +226,17 @@ def test_the_instruction_is_the_task_and_the_seed_is_the_initial_state():
 def test_an_episode_is_won_by_steps_and_then_the_world_rests():
     episodes = LiberoEpisodes(SmallWorld(), SPATIAL)
     episodes.look()
-    _, changed = episodes.act(np.array([1.0, 0, 0, 0, 0, 0]))
+    _, changed = episodes.act(episodes.action(np.array([1.0, 0, 0, 0, 0, 0])))
     assert not changed, "nothing runs before the first request, but the world obeys"
     episodes.begin(1, 0, "push the point")
     episodes.set_gripper(0.0)
-    changes = [episodes.act(np.array([1.0, 0, 0, 0, 0, 0]))[1] for _ in range(4)]
+    changes = [episodes.act(episodes.action(np.array([1.0, 0, 0, 0, 0, 0])))[1] for _ in range(4)]
     assert changes == [False, False, False, True]
     assert episodes.state == State.SUCCESS
     assert episodes.elapsed == pytest.approx(0.2)
     assert not episodes.accepts_motion
     episodes.begin(2, 0, "leave the point alone", 0.1)
-    changes = [episodes.act(np.zeros(6))[1] for _ in range(2)]
+    changes = [episodes.act(episodes.action(np.zeros(6)))[1] for _ in range(2)]
     assert changes == [False, True]
     assert episodes.state == State.FAILURE
     assert episodes.world.actions[-1][6] == 1.0, "the gripper stays as it was told across a reset"
@@ -246,5 +246,5 @@ def test_a_gripper_command_that_is_no_number_is_refused():
     episodes = LiberoEpisodes(SmallWorld(), SPATIAL)
     assert not episodes.set_gripper(float("nan"))
     episodes.begin(1, 0, "push the point")
-    episodes.act(np.zeros(6))
+    episodes.act(episodes.action(np.zeros(6)))
     assert episodes.world.actions[-1][6] == -1.0
