@@ -55,8 +55,9 @@ TARGETS = {
     "spec_vla_ros/decoding/tree.py": (f"{DECODING}/test_acceptance.py", PROPERTY),
     **{f"spec_vla_ros/decoding/{name}.py": (f"{DECODING}/test_verifier.py", PROPERTY) for name in VERIFIER_FILES},
     "spec_vla_ros/node/clients.py": ("test/node/test_clients.py",),
-    "spec_vla_ros/node/cycle.py": ("test/node/test_cycle.py",),
+    "spec_vla_ros/node/cycle.py": ("test/node/test_cycle.py", "test/node/test_steady.py"),
     "spec_vla_ros/node/goal.py": ("test/node/test_goal.py",),
+    "spec_vla_ros/node/states.py": ("test/node/test_cycle.py",),
 }
 PRELOADED = ("numpy", "torch")  # imported once for all mutants where the tests need it; may not import a target
 EQUIVALENTS = "test/equivalent_mutants.txt"

@@ -20,13 +20,14 @@ from spec_vla_ros.motion.safety import LAST_WORDS
 from spec_vla_ros.motion.watchdog import Fault, Limits, silent
 
 from .audience import Audience
-from .cycle import UNDER_WAY, Cycle
+from .cycle import Cycle
 from .gripper_link import gripper_link
 from .parameters import Fixed, read_box, read_limits
 from .safety_link import START, SafetyLink
 from .safety_node import Setup
 from .servo_link import ServoLink
 from .stand_in import StandIn
+from .states import UNDER_WAY
 from .tool_pose import ToolPose
 
 AGAIN = 5.0  # s that activation waits for a safety loop that is starting
@@ -153,24 +154,9 @@ class ArmLink:
                     cycle.trip(self.stalled(time.monotonic(), limits) or Fault.of(error))
         box = read_box(self._node) if self._boxed else None
         self._told_at = time.monotonic()
-        self.safety.send(
-            Intent(
-                at=self._told_at,
-                run=cycle.run,
-                commanding=self.commanding,
-                step=cycle.step,
-                following=cycle.following,
-                steps=cycle.steps,
-                fault=cycle.fault,
-                captured_at=cycle.captured_at,
-                busy_since=cycle.busy_since,
-                limits=limits,
-                box=box,
-                pose=pose,
-                needs_pose=self.tool_pose is not None,
-                simulated=simulated,
-            )
-        )
+        pose_too = {"box": box, "pose": pose, "needs_pose": self.tool_pose is not None}
+        intent = cycle.intent(self._told_at, limits, self.commanding, simulated=simulated, **pose_too)
+        self.safety.send(intent)
 
     def wait_stopped(self) -> bool:
         """End commanding: returns once the safety loop has said the first zero, and whether it has."""

@@ -16,7 +16,6 @@ import math
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
-from enum import Enum
 from typing import Any
 
 import numpy as np
@@ -24,14 +23,15 @@ import numpy as np
 from spec_vla_ros.errors import InstructionError, NonFiniteError
 from spec_vla_ros.instruction import clean_instruction
 from spec_vla_ros.motion.gripper import GripperSwitch
-from spec_vla_ros.motion.intent import Report, Step
+from spec_vla_ros.motion.intent import Intent, Report, Step
 from spec_vla_ros.motion.limits import SpeedLimit
 from spec_vla_ros.motion.pacing import PACINGS, Lead, Waits, compensated
 from spec_vla_ros.motion.rotation import displacement, lengths
 from spec_vla_ros.motion.travel import Travel
-from spec_vla_ros.motion.watchdog import Fault
+from spec_vla_ros.motion.watchdog import Fault, Limits
 
 from .parameters import Tunables
+from .states import TRANSITIONS, Event, State
 from .worker import Outcome, Request
 
 FLOOD = 20  # changes of the instruction within a second that no operator makes
@@ -39,57 +39,6 @@ SEEN = np.array([0.001, 0.01])  # m and rad; a shorter motion may leave the pict
 HANDOVER = 0.01  # s from an answer to the safety loop, at most
 OVERSHOOT = 0.25  # of a motion that the arm may have travelled unseen and uncounted before an operator is told
 ACTION_DIM = 7  # dx dy dz droll dpitch dyaw gripper
-
-
-class State(Enum):
-    """Where the cycle stands."""
-
-    STOPPED = "stopped"  # not started, told to stop, or a fault is latched
-    LOOKING = "looking"  # stands still; a usable image and an instruction start an inference
-    THINKING = "thinking"  # the worker has a request, whose answer will be acted on
-    OUTDATED = "outdated"  # the worker has a request of an instruction that is history
-    ABANDONED = "abandoned"  # the worker has a request of an earlier run, whose faults are over
-    MOVING = "moving"  # from the action until the first zero after its step, or after it was broken off
-    AHEAD = "thinking ahead"  # moving, and the worker has a request for the step that follows
-    OUTDATED_AHEAD = "outdated ahead"  # the step was broken off, and the worker's request with it
-    FOLLOWED = "followed"  # moving, and the step that follows is decided
-
-
-class Event(Enum):
-    """What moves it on."""
-
-    START_FREE = "activated, the worker is free"
-    START_BUSY = "activated, the worker still has a request"
-    STOP = "deactivated, or a fault"
-    INSTRUCT = "the instruction has changed"
-    REQUEST = "a request was given to the worker"
-    ACTION = "the worker's answer is an action"
-    NOTHING = "the worker has answered, and there is nothing to act on"
-    STANDSTILL = "the safety loop has sent the first zero after the step"
-    NEXT = "the safety loop has looked at the step that follows"
-
-
-UNDER_WAY = (State.MOVING, State.AHEAD, State.OUTDATED_AHEAD, State.FOLLOWED)  # a step is, or is about to be
-S, E = State, Event
-# From each state, by each event that can happen in it, to the next. docs/architecture.md shows it; a test compares.
-TRANSITIONS: dict[State, dict[Event, State]] = {
-    S.STOPPED: {E.INSTRUCT: S.STOPPED, E.NOTHING: S.STOPPED},
-    S.LOOKING: {E.INSTRUCT: S.LOOKING, E.REQUEST: S.THINKING},
-    S.THINKING: {E.INSTRUCT: S.OUTDATED, E.ACTION: S.MOVING, E.NOTHING: S.LOOKING},
-    S.OUTDATED: {E.INSTRUCT: S.OUTDATED, E.NOTHING: S.LOOKING},
-    S.ABANDONED: {E.INSTRUCT: S.ABANDONED, E.NOTHING: S.LOOKING},
-    S.MOVING: {E.INSTRUCT: S.MOVING, E.STANDSTILL: S.LOOKING, E.REQUEST: S.AHEAD},
-    S.AHEAD: {
-        E.INSTRUCT: S.OUTDATED_AHEAD,
-        E.ACTION: S.FOLLOWED,
-        E.NOTHING: S.MOVING,
-        E.STANDSTILL: S.THINKING,
-    },
-    S.OUTDATED_AHEAD: {E.INSTRUCT: S.OUTDATED_AHEAD, E.NOTHING: S.MOVING, E.STANDSTILL: S.OUTDATED},
-    S.FOLLOWED: {E.INSTRUCT: S.MOVING, E.NEXT: S.MOVING},
-}
-for _state in State:
-    TRANSITIONS[_state] |= {E.START_FREE: S.LOOKING, E.START_BUSY: S.ABANDONED, E.STOP: S.STOPPED}
 
 
 @dataclass(frozen=True)
@@ -310,6 +259,22 @@ class Cycle:
             action = self._act(outcome, now, commanding)
         self._go(Event.NOTHING if action is None else Event.ACTION)
         return action
+
+    def intent(self, at: float, limits: Limits, commanding: bool = True, **arm: Any) -> Intent:
+        """What the safety loop shall know at ``at``. ``arm``: the further fields of :class:`Intent`."""
+        return Intent(
+            at=at,
+            run=self.run,
+            commanding=commanding,
+            step=self.step,
+            following=self.following,
+            steps=self.steps,
+            fault=self.fault,
+            captured_at=self.captured_at,
+            busy_since=self.busy_since,
+            limits=limits,
+            **arm,
+        )
 
     def hear(self, report: Report) -> bool:
         """Take what the safety loop says; returns whether an inference may be due: a step has begun or ended."""

@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 
 from spec_vla_ros.errors import InstructionError
-from spec_vla_ros.motion.intent import Intent
 from spec_vla_ros.motion.safety import SafetyLoop
 from spec_vla_ros.motion.watchdog import Fault, Limits
-from spec_vla_ros.node.cycle import ACTION_DIM, TRANSITIONS, Cycle, Event, Frame, State
+from spec_vla_ros.node.cycle import ACTION_DIM, Cycle, Frame
 from spec_vla_ros.node.parameters import Tunables
+from spec_vla_ros.node.states import TRANSITIONS, Event, State
 from spec_vla_ros.node.worker import Outcome
 from spec_vla_ros.policy import ScriptedPolicy
 from spec_vla_ros.policy_types import DecodeSettings
@@ -53,21 +53,7 @@ class Table:
         return action
 
     def tell(self):
-        cycle = self.cycle
-        self.loop.take(
-            Intent(
-                at=self.now,
-                run=cycle.run,
-                commanding=True,
-                step=cycle.step,
-                steps=cycle.steps,
-                fault=cycle.fault,
-                captured_at=cycle.captured_at,
-                busy_since=cycle.busy_since,
-                limits=LIMITS,
-            ),
-            self.now,
-        )
+        self.loop.take(self.cycle.intent(self.now, LIMITS), self.now)
 
     def ticks(self, count):
         twists = []

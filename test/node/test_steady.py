@@ -9,8 +9,9 @@ from spec_vla_ros.errors import InstructionError
 from spec_vla_ros.motion.intent import Intent, Pose, Report
 from spec_vla_ros.motion.safety import SafetyLoop
 from spec_vla_ros.motion.watchdog import Limits
-from spec_vla_ros.node.cycle import Cycle, Frame, State
+from spec_vla_ros.node.cycle import Cycle, Frame
 from spec_vla_ros.node.parameters import Tunables
+from spec_vla_ros.node.states import State
 from spec_vla_ros.node.worker import Outcome
 from spec_vla_ros.policy import ScriptedPolicy
 from spec_vla_ros.policy_types import DecodeSettings
@@ -33,7 +34,7 @@ class Stage:
         self.tunables, self.limits, self.latency = replace(TUNABLES, **changes), LIMITS, latency
         self.request, self.answer_at, self.filming, self.thinking = None, 0.0, True, True
         self.actions, self.gripper, self.said, self.begun = [], [], [], []
-        self.box, self.position = None, np.zeros(6)
+        self.box, self.position, self.commanding = None, np.zeros(6), True
         self.cycle.steady = steady
         self.cycle.start(self.now)
         self.cycle.instruct("go", self.now)
@@ -76,13 +77,9 @@ class Stage:
             self.actions.append(action)
 
     def tell(self):
-        cycle = self.cycle
-        intent = Intent(
-            at=self.now, run=cycle.run, commanding=True, step=cycle.step, following=cycle.following, steps=cycle.steps,
-            fault=cycle.fault, captured_at=cycle.captured_at, busy_since=cycle.busy_since, limits=self.limits,
-            box=self.box, needs_pose=self.box is not None,
-            pose=None if self.box is None else Pose(tuple(self.position[:3].tolist()), None, self.now),
-        )  # fmt: skip
+        pose = None if self.box is None else Pose(tuple(self.position[:3].tolist()), None, self.now)
+        where = {"box": self.box, "pose": pose, "needs_pose": self.box is not None}
+        intent = self.cycle.intent(self.now, self.limits, commanding=self.commanding, **where)
         self.loop.take(Intent.from_bytes(intent.to_bytes()), self.now)
 
     def until(self, state, limit=2.0):
@@ -435,13 +432,7 @@ def test_a_dry_run_moves_nothing():
     stage.run(1.0)
     stage.until(State.FOLLOWED)
     before = stage.now
-    stage.tell = lambda: stage.loop.take(
-        Intent(
-            at=stage.now, run=stage.cycle.run, commanding=False, step=stage.cycle.step, following=stage.cycle.following,
-            steps=stage.cycle.steps, captured_at=stage.cycle.captured_at, limits=stage.limits,
-        ),
-        stage.now,
-    )  # fmt: skip
+    stage.commanding = False
     for _ in range(100):
         stage.tick()
     assert stage.cycle._travel.between(before + 0.21, stage.now)[0] == 0.0

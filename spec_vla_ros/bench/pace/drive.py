@@ -16,7 +16,6 @@ import mujoco
 import numpy as np
 
 from spec_vla_ros.episode_state import State as EpisodeState
-from spec_vla_ros.motion.intent import Intent
 from spec_vla_ros.motion.safety import SafetyLoop
 from spec_vla_ros.motion.watchdog import Limits
 from spec_vla_ros.node.cycle import Action, Cycle, Frame
@@ -225,12 +224,7 @@ class _Episode:
                 self.driven.late.append(late)
 
     def _tell(self) -> bool:
-        cycle = self.cycle
-        intent = Intent(
-            at=self.now, run=cycle.run, commanding=True, step=cycle.step, following=cycle.following, steps=cycle.steps,
-            captured_at=cycle.captured_at, busy_since=cycle.busy_since, limits=LIMITS,
-        )  # fmt: skip
-        return self.loop.take(intent, self.now)
+        return self.loop.take(self.cycle.intent(self.now, LIMITS), self.now)
 
     def _finish(self) -> Driven:
         driven = self.driven
