@@ -43,11 +43,13 @@ from .announcer import Announcer
 from .arm_link import ArmLink
 from .camera import Camera
 from .cycle import Action, Cycle
+from .episodes import View
 from .goal_link import GoalLink, Host
 from .guarded import guarded, log_traceback
 from .instructions import InstructionParameter, Instructions, tell
 from .label_guard import guard_labels
 from .policy_factory import make_policy
+from .recording import Recording
 from .reporter import Part, Reporter
 from .worker import Worker
 
@@ -73,6 +75,7 @@ class ActNode(LifecycleNode):
         self._state, self._reported = "unconfigured", None
         self._cycle: Cycle | None = None
         self._worker: Worker | None = None
+        self._recording: Recording | None = None
         self._window = diagnostics.DecodeWindow()
         self._announced: Action | None = None  # an action that the safety loop has yet to take up
         self._newcomers, self._own_publishers = 0, set()
@@ -88,9 +91,11 @@ class ActNode(LifecycleNode):
         self._arm, self._announcer, self._clock_watch = None, None, ClockWatch()
         self._answered = self.create_guard_condition(self._on_answer)
         self._heard = self.create_guard_condition(self._on_news)
+        self._recorded = self.create_guard_condition(self._on_recorder)
         self._rates = diagnostics.Rates()
         self._alarm = Alarm(self, self._steady, self._infer_if_due)
-        self._reporter = Reporter(self, self._parts, ("control", "decoding"), self._steady, self._report)
+        names = ("control", "decoding", *(["recording"] if self.get_parameter("record_to").value else []))
+        self._reporter = Reporter(self, self._parts, names, self._steady, self._report)
         self._camera = Camera(self, self.get_parameter("image_transport").value, self._on_image, self._steady)
         self._instructions = Instructions(self, self._on_instruction)
         self._goals = GoalLink(self, Host(self._obstacle, self._instruct, lambda: self._cycle.state.value, self._fail))
@@ -106,9 +111,14 @@ class ActNode(LifecycleNode):
             fixed = parameters.read_fixed(self)
             if unused := parameters.ignored(self):
                 self.get_logger().warning(unused)
+            if fixed.record_to:
+                wake = functools.partial(self._wake, self._recorded)
+                self._recording = Recording(self, fixed, self._camera.topic, self._look_anew, wake)
             wake = functools.partial(self._wake, self._heard)
             self._arm = ArmLink(self, fixed, self._own_publishers, wake)  # its process starts while the model is loaded
             self._load(fixed)
+            if self._recording is not None:
+                self._recording.describe(self._worker.description, self._worker.identity)
             step_dt = loading.step_dt(fixed, self._worker.description)
             self._arm.wait_ready(self._stop.is_set)
         except Exception as error:  # noqa: BLE001 - each wrong configuration has its own line and fails configure
@@ -137,6 +147,7 @@ class ActNode(LifecycleNode):
         if initial := self.get_parameter("instruction").value:
             self._cycle.instruct(initial, time.monotonic())
             tell(self._cycle, self.get_logger())
+        self._look_at_episode()
         self._beat_timer = self.create_timer(HEARTBEAT, self._beat, clock=self._steady)
         self._look_timer = self.create_timer(LOOK_AROUND, self._look_around, clock=self._steady)
         return self._enter("active", result)
@@ -235,13 +246,16 @@ class ActNode(LifecycleNode):
                 if not silent and not self._stop.is_set():
                     self.get_logger().error("the safety process has not confirmed the last zero")
                 self._goals.close(silent)
+                self._look_at_episode(active=False)
 
     def _release(self, wait: float = 2.0) -> None:
         """Drop the publishers and the policy. ``wait``: s that the worker gets to free the GPU."""
         for part in (self._announcer, self._arm):
             if part is not None:
                 part.destroy()
-        self._arm = self._announcer = self._cycle = None
+        if self._recording is not None:
+            self._recording.close()
+        self._arm = self._announcer = self._cycle = self._recording = None
         worker, self._worker = self._worker, None
         if worker is not None and not worker.close(wait) and wait:
             self.get_logger().warning("the worker is still busy; its memory is freed when it answers")
@@ -275,9 +289,11 @@ class ActNode(LifecycleNode):
     def _instruct(self, text: str) -> None:
         if not self._cycle.instruct(text, time.monotonic()) or self._cycle.fault is not None:
             self._report_new_fault()
+            self._look_at_episode()  # a goal may repeat what stands
             return
         self._arm.tell(self._cycle, self._simulated())  # the old step ends now
         tell(self._cycle, self.get_logger())
+        self._look_at_episode()
         self._report()
         self._infer_if_due()
 
@@ -305,6 +321,7 @@ class ActNode(LifecycleNode):
         self._arm.tell(self._cycle, self._simulated())
         self._report_new_fault()
         self._goals.look(self._arm.report)
+        self._look_at_episode()
         self._infer_if_due()
 
     def _on_parameters_set(self, changes: list[Any]) -> None:
@@ -349,11 +366,32 @@ class ActNode(LifecycleNode):
         if self._state != "active" or not (self._arm.ready or self._dry_run()):
             return  # an action that the arm ignores would be lost
         now = time.monotonic()
+        if self._recording is not None and (wait := self._recording.wait(now)):
+            self._alarm.set(wait)
+            return
         request = self._cycle.next_request(now, functools.partial(parameters.read_tunables, self))
         if request is not None:
             self._worker.submit(request)
         elif (look_at := self._cycle.look_at) is not None and look_at > now:
             self._alarm.set(look_at - now)
+
+    def _look_anew(self, now: float) -> bool:
+        return self._cycle is not None and self._cycle.look_anew(now)
+
+    def _look_at_episode(self, active: bool = True) -> None:
+        """See whether an episode has begun or ended, where they are recorded."""
+        if self._recording is None:
+            return
+        cycle = self._cycle
+        view = View(cycle.run, cycle.instruction, cycle.fault, cycle.hold, self._goals.goal) if active else View(None)
+        self._recording.look(view)
+
+    @guarded
+    def _on_recorder(self) -> None:
+        """The recording process has said something, or is gone."""
+        if self._recording is not None:
+            self._recording.news()
+            self._infer_if_due()
 
     def _wake(self, condition: Any) -> None:
         """Called by the worker's thread, and by that which listens to the safety loop."""
@@ -396,6 +434,8 @@ class ActNode(LifecycleNode):
         self._window.add(action.outcome)
         if report.accepted:
             self._goals.act(action, self._cycle.gripper.open)
+            if self._recording is not None:
+                self._recording.act()
 
     def _dry_run(self) -> bool:
         return self.get_parameter("dry_run").value
@@ -440,6 +480,8 @@ class ActNode(LifecycleNode):
         parts = {"control": Part(level, text, values)}
         if self._worker is not None and self._worker.description:
             parts["decoding"] = Part(*diagnostics.decoding_summary(self._worker, self._window))
+        if self._recording is not None:
+            parts["recording"] = self._recording.part()
         return parts
 
 

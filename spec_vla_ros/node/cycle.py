@@ -258,6 +258,16 @@ class Cycle:
             self.counters.overwritten += 1
         self._frame = frame
 
+    def look_anew(self, now: float) -> bool:
+        """Use no image from before ``now`` for the first inference of this instruction; whether there was none yet."""
+        if not self._fresh:
+            return False
+        self._started_at, self._standstill_at = max(self._started_at, now), max(self._standstill_at, now)
+        if self._frame is not None and self._frame.captured_at < now:
+            self._frame, self._skipped = None, self._skipped + 1
+            self.counters.early += 1
+        return True
+
     @property
     def look_at(self) -> float | None:
         """When the inference for the step that follows is due; None where the arm has to stand still first."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import time
 from collections.abc import Callable, Iterator
@@ -11,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 from spec_vla_ros.errors import InstructionError
-from spec_vla_ros.file_digest import digest
 from spec_vla_ros.foreign_text import printable
 from spec_vla_ros.installed import model_folder
 from spec_vla_ros.machine import machine, versions
@@ -120,9 +118,9 @@ def replay(
 
 def _load(options: Options) -> tuple[Any, Any, dict[str, Any]]:
     """Model, heads with their problems, and what of both and of this machine decides the actions, as JSON."""
+    from spec_vla_ros.decoding.heads.identity import identity
     from spec_vla_ros.decoding.heads.store import heads_folder, trained_drafters
     from spec_vla_ros.openvla.devices import use_threads
-    from spec_vla_ros.openvla.fingerprint import fingerprint
     from spec_vla_ros.openvla.loader import load_model
 
     use_threads(options.cpu_threads)
@@ -134,23 +132,12 @@ def _load(options: Options) -> tuple[Any, Any, dict[str, Any]]:
     )  # fmt: skip
     folder = heads_folder(loaded, options.draft_heads)
     heads = trained_drafters(loaded, folder)
-    files, statistics = fingerprint(loaded), loaded.statistics
-    numbers = [values.tolist() for values in (statistics.q01, statistics.q99, statistics.mask)]
     about = {
-        "model": model, "revision": options.revision, "model_digest": files["digest"], "prompt": files["prompt"],
-        "base_digest": files.get("base", ""), "unnorm_key": statistics.key,
-        "statistics_digest": hashlib.sha256(json.dumps(numbers).encode()).hexdigest()[:16],
-        "centre_crop": options.centre_crop, "image_resize": files["image_resize"], "draft_heads": options.draft_heads,
-        "heads_digest": {name: digest(_head_files(folder / name)) for name in sorted(heads[0])},
-        "dtype": loaded.model.precision, "device": str(loaded.model.device), "cpu_threads": options.cpu_threads,
-        "versions": versions(),
+        "model": model, "revision": options.revision, **identity(loaded, folder, heads[0]),
+        "centre_crop": options.centre_crop, "draft_heads": options.draft_heads,
+        "device": str(loaded.model.device), "cpu_threads": options.cpu_threads, "versions": versions(),
     }  # fmt: skip
     return loaded, heads, about
-
-
-def _head_files(folder: Path) -> list[Path]:
-    """What a head is made of; not the report beside it."""
-    return [path for path in folder.iterdir() if path.suffix in (".safetensors", ".bin") or path.name == "config.json"]
 
 
 def _command_topic(bag: Bag, say: Callable[[str], None]) -> str:
