@@ -48,7 +48,7 @@ WATCH = 0.02  # s between two looks
 REPORT = 0.2  # s between two reports where nothing has changed
 SPACE = 1.0  # s between two looks at the free space
 AGAIN = 5.0  # s after something has failed until the next recorder is started
-SETTLED = 0.5  # s that a recorder listens before it counts as ready: publishers discover it a little later
+SETTLED = 1.0  # s that a recorder listens before it counts as ready: publishers discover it a little later
 SPLIT = 2 * 2**30  # bytes of one file of a bag
 # Listeners that confirm nothing hold up nobody. A recorder that hangs must not be missed by whoever sends what moves
 # the arm, by the camera, or by the feedback of a goal, which counts a client that confirms nothing as gone.

@@ -38,7 +38,7 @@ from typing import Protocol
 from spec_vla_ros.episode_record import WORKPLACE
 from spec_vla_ros.foreign_text import sentence
 
-START = 15.0  # s that a recorder may take to listen to everything; 2 s on an idle machine
+START = 60.0  # s that a recorder may take to listen to everything; 2 s on an idle machine, and nobody waits for it
 RESUME = 5.0  # s that it may take to confirm that it records
 SETTLE = 0.5  # s at the end in which the last zero and the outcome reach the bag
 SETTLE_AT_MOST = 2.0  # s, where nobody confirms that they have
