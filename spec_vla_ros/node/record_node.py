@@ -49,6 +49,7 @@ REPORT = 0.2  # s between two reports where nothing has changed
 SPACE = 1.0  # s between two looks at the free space
 AGAIN = 5.0  # s after something has failed until the next recorder is started
 SETTLED = 1.0  # s that a recorder listens before it counts as ready: publishers discover it a little later
+NICE = 5
 SPLIT = 2 * 2**30  # bytes of one file of a bag
 # Listeners that confirm nothing hold up nobody. A recorder that hangs must not be missed by whoever sends what moves
 # the arm, by the camera, or by the feedback of a goal, which counts a client that confirms nothing as gone.
@@ -389,7 +390,7 @@ def main(args: list[str] | None = None) -> int:
     known, ros = parser.parse_known_args(args)
     for number in (signal.SIGINT, signal.SIGTERM):  # the end of the act node is what counts
         signal.signal(number, lambda *_: None)
-    os.nice(5)  # before whoever drives an arm
+    os.nice(NICE)  # and the recorders with it: whoever drives an arm goes first
     link = socket.socket(fileno=known.fd)
     link.setblocking(False)
     rclpy.init(args=ros, signal_handler_options=SignalHandlerOptions.NO)

@@ -48,18 +48,16 @@ BAG = "episode"  # the folder that rosbag2 makes, after which it calls its files
 NOTE = "name"  # beside it: the name that it will have, as soon as something is recorded
 LOG = "log"  # beside it: what it says
 LOCK = "lock"  # held by whoever works here; the recorder inherits it
-# What the process does before it becomes the recorder: it gives way to whoever drives an arm, and asks for SIGINT as
-# soon as this process is gone, however that went; the recorder then closes its bag. Not in preexec_fn: between fork
-# and exec of a process with the middleware's threads, loading a library may wait for ever.
+# What the process does before it becomes the recorder: it asks for SIGINT as soon as this process is gone, however that
+# went; the recorder then closes its bag. Not in preexec_fn: between fork and exec of a process with the middleware's
+# threads, loading a library may wait for ever.
 BEFORE = """
 import ctypes, os, signal, sys
 ctypes.CDLL(None).prctl(1, signal.SIGINT)  # PR_SET_PDEATHSIG
 if os.getppid() != int(sys.argv[1]):
     sys.exit("the process that started this recorder is gone")
-os.nice(int(sys.argv[2]))
-os.execvp(sys.argv[3], sys.argv[3:])
+os.execvp(sys.argv[2], sys.argv[2:])
 """
-NICE = 10
 READ = 100_000  # bytes at the end of its log
 LOST = re.compile(r"Total lost: (\d+)")  # in rosbag2's words
 
@@ -125,7 +123,7 @@ class Recorder:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             with (self._place / LOG).open("wb") as log:
                 self._process = subprocess.Popen(  # noqa: S603 - words of ours, no shell
-                    [sys.executable, "-c", BEFORE, str(os.getpid()), str(NICE), *words],
+                    [sys.executable, "-c", BEFORE, str(os.getpid()), *words],
                     stdin=subprocess.DEVNULL,
                     stdout=log,
                     stderr=subprocess.STDOUT,

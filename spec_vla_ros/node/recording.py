@@ -6,6 +6,7 @@ Before the first image of an episode is looked at, the recorder has to say that 
 
 from __future__ import annotations
 
+import functools
 import importlib.util
 import json
 import shutil
@@ -19,8 +20,12 @@ from spec_vla_ros.episode_record import TOPIC, episode_name
 from spec_vla_ros.machine import versions
 from spec_vla_ros.outputs import OutputError, require
 
+from . import diagnostics
+from .cycle import Cycle
 from .episodes import End, Episode, Episodes, View
+from .goal import Goal
 from .goal_link import NAME as EXECUTE
+from .guarded import log_traceback
 from .parameters import Fixed
 from .record_link import RecordLink
 from .record_node import Setup
@@ -214,3 +219,114 @@ def _plain(values: dict[str, Any]) -> dict[str, Any]:
         text = json.dumps(value, default=str)
         found[name] = value if len(text) <= SETTINGS else f"{text[:SETTINGS]}..."
     return found
+
+
+def harmless(method: Callable[..., Any]) -> Callable[..., Any]:
+    """A method of :class:`Records` whose exceptions end the recording and nothing else: they are no reason to stop."""
+
+    @functools.wraps(method)
+    def wrapper(self: Records, *args: Any, **kwargs: Any) -> Any:
+        try:
+            return method(self, *args, **kwargs)
+        except Exception as error:  # noqa: BLE001
+            log_traceback(self._node, error)
+            self.close()
+            self._failed = f"{type(error).__name__}: {error}"
+            return None
+
+    return wrapper
+
+
+class Records:
+    """What the act node has of all this: nothing happens where ``record_to`` is empty, and nothing here raises but
+    :meth:`open`.
+
+    ``names``: of all parts of diagnostics that there may be, this one included where it is wanted.
+    """
+
+    def __init__(
+        self,
+        node: Any,
+        cycle: Callable[[], Cycle | None],
+        goal: Callable[[], Goal | None],
+        go_on: Callable[[], None],
+    ) -> None:
+        """``cycle``: the one of now. ``goal``: the one under way. ``go_on`` is called when there may be nothing to wait
+        for any more.
+        """
+        self._node, self._cycle, self._goal, self._go_on = node, cycle, goal, go_on
+        self._recording: Recording | None = None
+        self._heard = node.create_guard_condition(self._on_news)
+        self._failed = ""  # why there is no recording any more
+        wanted = bool(node.get_parameter("record_to").value)
+        self.names = (*diagnostics.PARTS, "recording") if wanted else diagnostics.PARTS
+
+    def open(self, fixed: Fixed, camera: str) -> None:
+        """While the node configures; see :class:`Recording`. Raises ``ValueError``."""
+        self._failed = ""
+        if fixed.record_to:
+            self._recording = Recording(self._node, fixed, camera, self._look_anew, self._wake)
+
+    @harmless
+    def describe(self, description: dict[str, str], identity: dict[str, Any]) -> None:
+        """What has been loaded."""
+        if self._recording is not None:
+            self._recording.describe(description, identity)
+
+    @harmless
+    def look(self, active: bool = True) -> None:
+        """See whether an episode has begun or ended."""
+        if self._recording is None:
+            return
+        cycle = self._cycle() if active else None
+        if cycle is None:
+            self._recording.look(View(None))
+        else:
+            self._recording.look(View(cycle.run, cycle.instruction, cycle.fault, cycle.hold, self._goal()))
+
+    @harmless
+    def act(self) -> None:
+        """An action was begun."""
+        if self._recording is not None:
+            self._recording.act()
+
+    def wait(self, now: float) -> float:
+        """Seconds for which no image must be looked at yet, at most; 0 if there is nothing to wait for."""
+        return self._wait(now) or 0.0
+
+    def parts(self) -> dict[str, Part]:
+        """For ``/diagnostics``."""
+        if self._failed:
+            values = {"remedy": "Read the node's log; deactivate, cleanup and configure begin anew."}
+            return {"recording": Part("WARN", f"not recording: {self._failed}", values)}
+        part = self._part()
+        return {} if part is None else {"recording": part}
+
+    def close(self) -> None:
+        """With the configuration."""
+        if self._recording is not None:
+            self._recording.close()
+        self._recording = None
+
+    @harmless
+    def _wait(self, now: float) -> float:
+        return 0.0 if self._recording is None else self._recording.wait(now)
+
+    @harmless
+    def _part(self) -> Part | None:
+        return None if self._recording is None else self._recording.part()
+
+    def _look_anew(self, now: float) -> bool:
+        cycle = self._cycle()
+        return cycle is not None and cycle.look_anew(now)
+
+    def _wake(self) -> None:
+        """Called by another thread."""
+        if self._recording is not None:
+            self._heard.trigger()
+
+    @harmless
+    def _on_news(self) -> None:
+        if self._recording is not None:
+            self._recording.news()
+            self._go_on()

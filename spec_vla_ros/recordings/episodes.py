@@ -28,7 +28,7 @@ MOST = 20_000  # folders in one
 @dataclass(frozen=True)
 class Told:
     """What the record in a bag says; see msg/EpisodeRecord.msg. ``outcome``: its name, "UNKNOWN" where the end was not
-    recorded. ``about``: the rest of it.
+    recorded. ``missing``: of its actions, which the bag lacks. ``about``: the rest of it.
     """
 
     name: str
@@ -42,6 +42,7 @@ class Told:
     elapsed: float
     unnorm_key: str
     model_digest: str
+    missing: int = 0
     about: dict[str, Any] = field(default_factory=dict, repr=False)
 
 
@@ -69,6 +70,7 @@ def told_by(bag: Bag) -> Told | None:
     return Told(
         last.name, last.instruction, Outcome.named(int(last.outcome)), bool(last.succeeded), last.fault, last.message,
         bool(last.from_start), int(last.actions), float(last.elapsed), last.unnorm_key, last.model_digest,
+        max(0, int(last.actions) - sum(bag.counts.get(topic, 0) for topic in action_topics(bag))),
         about if isinstance(about, dict) else {},
     )  # fmt: skip
 

@@ -66,6 +66,9 @@ class Told:
         late = sum(not told.from_start for told in self.told.values())
         if late:
             lines.append(f"{late} of {count} episodes were not recorded from their start, or their end is missing")
+        missing = sum(told.missing for told in self.told.values())
+        if missing:
+            lines.append(f"{missing} actions that were begun are not in the bags: the recorder did not hear them")
         return lines
 
     def add(self, row: Mapping[str, Any]) -> None:

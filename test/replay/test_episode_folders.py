@@ -113,6 +113,12 @@ def test_statistics_of_the_recording_are_asked_of_the_model(make_bag, tmp_path):
     assert any("recorded with another model (of another)" in line for line in said)
 
 
+def test_actions_that_the_recorder_did_not_hear_are_told(episodes, tmp_path):
+    said = []
+    replay(options(episodes / "a", tmp_path / "out", report=False), said.append)
+    assert any("3 actions that were begun are not in the bags" in line for line in said)
+
+
 def test_episodes_of_two_statistics_are_refused(make_bag, tmp_path):
     for name, key in (("a", KEY), ("b", "bridge_orig")):
         make_bag(f"mixed/{name}", frames=1, extra=[record(name, 0, unnorm_key=key)])
