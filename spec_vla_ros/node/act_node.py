@@ -112,7 +112,7 @@ class ActNode(LifecycleNode):
             # Its process starts while the model is loaded.
             self._arm = ArmLink(self, fixed, self._own_publishers, partial(self._wake, self._heard))
             self._load(fixed)
-            self._records.describe(self._worker.description, self._worker.identity)
+            self._records.describe(self._worker.description, self._worker.identity, self._stop.is_set)
             step_dt = loading.step_dt(fixed, self._worker.description)
             self._arm.wait_ready(self._stop.is_set)
         except Exception as error:  # noqa: BLE001 - each wrong configuration has its own line and fails configure

@@ -31,10 +31,11 @@ from spec_vla_ros.embedded_ros.doorway import ensure_rclpy
 ensure_rclpy()  # before the first import of rclpy or of a message package
 
 import rclpy
+from geometry_msgs.msg import TwistStamped
 from rclpy.duration import Duration
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
-from rclpy.qos import QoSProfile
+from rclpy.qos import QoSProfile, ReliabilityPolicy
 from rclpy.signals import SignalHandlerOptions
 
 from spec_vla_ros.episode_record import BEGUN, ENDED, Outcome
@@ -50,6 +51,7 @@ SPACE = 1.0  # s between two looks at the free space
 AGAIN = 5.0  # s after something has failed until the next recorder is started
 SETTLED = 1.0  # s that a recorder listens before it counts as ready: publishers discover it a little later
 NICE = 5
+CALLBACKS = 20  # at most in one turn
 SPLIT = 2 * 2**30  # bytes of one file of a bag
 # Listeners that confirm nothing hold up nobody. A recorder that hangs must not be missed by whoever sends what moves
 # the arm, by the camera, or by the feedback of a goal, which counts a client that confirms nothing as gone.
@@ -60,7 +62,8 @@ UNCONFIRMED = {"reliability": "best_effort", "durability": "volatile", "history"
 class Setup:
     """What the act node decides. ``root``: folder of the bags. ``keep_free``: bytes. ``topics``: full names of all that
     is recorded; ``required``: those of them that are there before an episode can begin; ``unconfirmed``: those that are
-    heard with best effort. ``record``: topic of the records. ``node``: name of this process's node.
+    heard with best effort. ``record``: topic of the records. ``velocities``: topic of what the arm is told, ``copies``:
+    where the same messages are said once more. ``node``: name of this process's node.
     """
 
     root: str
@@ -69,6 +72,8 @@ class Setup:
     required: tuple[str, ...]
     unconfirmed: tuple[str, ...]
     record: str
+    velocities: str
+    copies: str
     node: str
     namespace: str
 
@@ -165,6 +170,11 @@ class Keeper:
         self._executor = SingleThreadedExecutor()
         self._executor.add_node(self._node)
         self._publisher = self._node.create_publisher(EpisodeRecord, setup.record, QoSProfile(depth=10))
+        # Whoever begins to listen to velocities may be an arm, and makes the one that moves stop for a moment. So it is
+        # this process that listens, from before the arm moves on, and recorders come and go on a topic of copies.
+        self._copies = self._node.create_publisher(TwistStamped, setup.copies, QoSProfile(depth=100))
+        beside = QoSProfile(depth=100, reliability=ReliabilityPolicy.BEST_EFFORT)
+        self._node.create_subscription(TwistStamped, setup.velocities, self._copy, beside, raw=True)
         self._spare: Recorder | None = None
         self._jobs: list[Job] = []
         self._number = 0  # of recorders
@@ -180,7 +190,8 @@ class Keeper:
         self._adopt()
         while not self._alone or self._jobs or self._spare is not None:
             self._listen()
-            self._executor.spin_once(timeout_sec=0.0)
+            for _ in range(CALLBACKS):  # velocities come more often than this loop turns
+                self._executor.spin_once(timeout_sec=0.0)
             now = time.monotonic()
             self._look(now)
             self._tell(now)
@@ -347,13 +358,17 @@ class Keeper:
 
     def _start(self, now: float) -> None:
         self._number += 1
-        name = f"rosbag2_recorder_{self._setup.node}_{os.getpid()}_{self._number}"  # as tools are called: .audience
+        name = f"{self._setup.node}_{os.getpid()}_{self._number}"
         try:
             ear = RosEar(self._node, name, self._setup.required, self._publisher)
             self._spare = Recorder(self._root, self._number, lambda bag: words(self._setup, name, bag), ear)
         except (OSError, ImportError) as error:
             self._failure, self._next_try = _words(error), now + AGAIN
             self._note(self._failure)
+
+    def _copy(self, data: bytes) -> None:
+        if self._jobs:
+            self._copies.publish(data)
 
     def _publish(self, told: dict[str, Any], phase: int) -> None:
         message = EpisodeRecord(phase=phase)

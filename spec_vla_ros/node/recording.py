@@ -32,6 +32,8 @@ from .record_node import Setup
 from .reporter import Part
 
 PATIENCE = 1.0  # s that the first image of an episode waits for the recorder; a ready one takes some ms
+READY = 10.0  # s that configure waits for the recording process
+WATCH = 0.01  # s between two looks while it does
 GIB = 2**30
 SETTINGS = 1000  # characters of one parameter's value that are kept
 
@@ -83,6 +85,14 @@ class Recording:
     def describe(self, description: dict[str, str], identity: dict[str, Any]) -> None:
         """What has been loaded: in the policy's words, and what it is made of."""
         self._about = {"policy": description, "identity": identity, "versions": versions(), "topics": self._topics}
+
+    def wait_ready(self, stopped: Callable[[], bool]) -> None:
+        """Wait until the process listens to velocities, or for :data:`READY` s: whoever begins later makes the arm stop
+        for a moment.
+        """
+        end = time.monotonic() + READY
+        while not (self._link.report.at or self._link.gone or stopped()) and time.monotonic() < end:
+            time.sleep(WATCH)
 
     def look(self, view: View) -> None:
         """Look whether an episode has begun or ended."""
@@ -174,7 +184,7 @@ def _topics(node: Any, camera: str) -> dict[str, str]:
     return {
         "image": camera,
         "camera_info": f"{name('image').rpartition('/')[0]}/camera_info",
-        "delta_twist_cmds": name("delta_twist_cmds"),
+        "delta_twist_cmds": name("~/delta_twist_cmds"),  # copies; see .record_node
         "gripper_command": name("gripper_command"),
         "joint_states": name("joint_states"),
         "action": name("~/action"),
@@ -201,11 +211,11 @@ def _setup(node: Any, folder: Path, keep_free: float, topics: dict[str, str], gr
         keep_free=int(keep_free * GIB),
         topics=tuple(topics.values()),
         required=named((*there, "gripper_command") if gripper else there),
-        unconfirmed=named(
-            ("image", "camera_info", "delta_twist_cmds", "gripper_command", "joint_states", "feedback", "status")
-        ),
+        unconfirmed=named(("image", "camera_info", "gripper_command", "joint_states", "feedback", "status")),
         record=topics["episode_record"],
-        node=f"{node.get_name()}_recording",
+        velocities=node.resolve_topic_name("delta_twist_cmds"),
+        copies=topics["delta_twist_cmds"],
+        node=f"rosbag2_recorder_{node.get_name()}",  # as tools are called: .audience
         namespace=node.get_namespace(),
     )
 
@@ -268,10 +278,11 @@ class Records:
             self._recording = Recording(self._node, fixed, camera, self._look_anew, self._wake)
 
     @harmless
-    def describe(self, description: dict[str, str], identity: dict[str, Any]) -> None:
-        """What has been loaded."""
+    def describe(self, description: dict[str, str], identity: dict[str, Any], stopped: Callable[[], bool]) -> None:
+        """What has been loaded; returns when everything is ready, or it takes too long, or ``stopped()``."""
         if self._recording is not None:
             self._recording.describe(description, identity)
+            self._recording.wait_ready(stopped)
 
     @harmless
     def look(self, active: bool = True) -> None:

@@ -100,7 +100,7 @@ def test_every_instruction_has_a_bag_that_explains_it(world, act, tmp_path):
         assert about["topics"]["image"] == "/image"
         assert "spec_vla_ros" in about["versions"]
         assert set(stamps(bag, "/act/action")) <= set(stamps(bag, "/image")), "every action with its image"
-        twists = [one.message.twist for one in bag.messages(["/delta_twist_cmds"])]
+        twists = [one.message.twist for one in bag.messages(["/act/delta_twist_cmds"])]
         moving = [any((t.linear.x, t.linear.y, t.linear.z, t.angular.x, t.angular.y, t.angular.z)) for t in twists]
         assert any(moving)
         assert not moving[-1], "the zero at the end"

@@ -131,10 +131,12 @@ def test_what_is_told_explains_the_episode(recording):
 
 def test_whoever_moves_the_arm_waits_for_no_confirmation_of_a_recorder(recording):
     setup = recording.link.setup
-    heard = {"/left/delta_twist_cmds", "/left/gripper_command", "/left/image", "/left/act/execute/_action/feedback"}
+    heard = {"/left/gripper_command", "/left/image", "/left/act/execute/_action/feedback"}
     assert heard <= set(setup.unconfirmed)
     assert "/left/act/action" in setup.topics
     assert "/left/act/action" not in setup.unconfirmed
+    assert setup.velocities == "/left/delta_twist_cmds"
+    assert setup.velocities not in setup.topics, "a recorder that begins to listen there makes the arm stop"
 
 
 def test_trouble_is_a_warning_and_not_more(recording):
@@ -159,7 +161,7 @@ def test_a_folder_that_cannot_be_written_is_refused(monkeypatch, tmp_path):
 def test_the_recorder_is_started_without_a_shell_and_with_every_topic(tmp_path):
     from spec_vla_ros.node import record_node
 
-    setup = record_node.Setup(str(tmp_path), 0, ("/a", "/b"), ("/a",), ("/b",), "/r", "n", "/")
+    setup = record_node.Setup(str(tmp_path), 0, ("/a", "/b"), ("/a",), ("/b",), "/r", "/v", "/c", "n", "/")
     words = record_node.words(setup, "name", tmp_path / "episode")
     assert words[:3] == ["ros2", "bag", "record"]
     assert words[-2:] == ["/a", "/b"]
