@@ -46,6 +46,7 @@ from .recorder import Phase, Recorder, put_away_others
 
 LARGEST = 128 * 1024  # bytes of a message between both processes
 WATCH = 0.02  # s between two looks
+AT_ONCE = 0.001  # the same while the act node waits for a recorder
 REPORT = 0.2  # s between two reports where nothing has changed
 SPACE = 1.0  # s between two looks at the free space
 AGAIN = 5.0  # s after something has failed until the next recorder is started
@@ -207,7 +208,8 @@ class Keeper:
         if self._alone:
             time.sleep(WATCH)
             return
-        if not select.select([self._link], [], [], WATCH)[0]:
+        waited_for = any(job.recorder.phase in (Phase.READY, Phase.RESUMING) for job in self._jobs)
+        if not select.select([self._link], [], [], AT_ONCE if waited_for else WATCH)[0]:
             return
         try:
             data = self._link.recv(LARGEST)

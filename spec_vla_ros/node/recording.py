@@ -80,6 +80,7 @@ class Recording:
         self._link = RecordLink(setup, on_news)
         self._episodes = Episodes(self._on_begin, self._on_end)
         self._state: _State | None = None
+        self._waited = ""  # ms, for the recorder of the newest episode
         self._missed = 0  # episodes that are not, or not from their start, in a bag
 
     def describe(self, description: dict[str, str], identity: dict[str, Any]) -> None:
@@ -110,6 +111,7 @@ class Recording:
         report, left = self._link.report, current.began_at + PATIENCE - now
         if report.recording == current.number:
             state.waiting, state.from_start = False, self._look_anew(now)
+            self._waited = f"{1e3 * (now - current.began_at):.0f}"
         elif report.missed == current.number or left <= 0.0 or self._link.gone:
             state.waiting = False
             self._node.get_logger().warning(f"goes on without a recording from the start: {self._trouble(now)}")
@@ -131,6 +133,7 @@ class Recording:
             "free GiB": "unknown" if report.free < 0 else f"{report.free / GIB:.1f}",
             "bags": str(report.bags),
             "newest bag": report.last,
+            "waited_ms for the recorder": self._waited,
             "episodes not recorded from their start": str(self._missed),
         }
         if trouble:

@@ -78,6 +78,9 @@ def test_every_instruction_has_a_bag_that_explains_it(world, act, tmp_path):
     world.until(lambda: part(world).get("episode", "").endswith("push_it_away"), READY, "the second episode")
     count_of = len(world.actions)
     world.until(lambda: len(world.actions) >= count_of + 3, READY, "actions")
+    until_spare(world)
+    assert part(world)["waited_ms for the recorder"] != ""
+    assert "fault" not in world.control(), "recorders come and go, and the arm does not care"
     world.say("")
     first, second = until_bags(world, folder, 2)
     assert first.name.endswith("Z_pick_up_the_cupe")
