@@ -263,9 +263,6 @@ class Cycle:
         if not self._fresh:
             return False
         self._started_at, self._standstill_at = max(self._started_at, now), max(self._standstill_at, now)
-        if self._frame is not None and self._frame.captured_at < now:
-            self._frame, self._skipped = None, self._skipped + 1
-            self.counters.early += 1
         return True
 
     @property
@@ -280,7 +277,7 @@ class Cycle:
         due = self.state is State.LOOKING or (self.look_at is not None and now >= self.look_at)
         if not due or self._frame is None or not self.instruction:
             return None
-        if not self._usable(self._frame):  # the pacing has changed
+        if not self._usable(self._frame):  # pacing has changed, or a recording has begun
             self._frame = None
             return None
         frame, self._frame = self._frame, None
