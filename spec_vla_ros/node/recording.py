@@ -31,7 +31,7 @@ from .record_link import RecordLink
 from .record_node import Setup
 from .reporter import Part
 
-PATIENCE = 1.0  # s that the first image of an episode waits for the recorder; a ready one takes some ms
+PATIENCE = 1.0  # s that the first image of an episode waits for the recorder; a ready one on a busy machine takes 0.2
 READY = 10.0  # s that configure waits for the recording process
 WATCH = 0.01  # s between two looks while it does
 GIB = 2**30
