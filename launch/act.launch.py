@@ -33,6 +33,7 @@ PARAMETERS = {
     "dry_run": ("dry_run", bool, "true | false; true = nothing is sent to the arm"),
     "autostart": ("autostart", bool, "true | false; true = configure and activate without a lifecycle manager"),
     "future_tolerance": ("future_tolerance", float, "s that an image's stamp may lie ahead of the node's clock"),
+    "record_to": ("record_to", str, "folder that gets one bag per executed instruction; see docs/recording.md"),
     "use_sim_time": ("use_sim_time", bool, "true | false; stamps follow /clock"),
 }
 TOPICS = {

@@ -67,6 +67,7 @@ class OpenVLAPolicy:
         self._planner, self._own_planner = planner, False
         self._history: deque[tuple[int, ...]] = deque(maxlen=HISTORY)
         self._habits, self._at_end = habits, at_end
+        self.identity: dict[str, Any] = {}  # what it is made of, for recordings; whoever loads the files knows
         self._read: tuple[str, str, Any] = ("", "", None)  # instruction, prompt, ids (1, T) where the model is
 
     def infer(self, image: np.ndarray, instruction: str, settings: DecodeSettings) -> PolicyResult:

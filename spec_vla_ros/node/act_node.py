@@ -14,11 +14,11 @@ Rules that every path through this file keeps:
 
 from __future__ import annotations
 
-import functools
 import sys
 import threading
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import Any, NoReturn
 
 from spec_vla_ros.embedded_ros.doorway import ensure_rclpy
@@ -48,6 +48,7 @@ from .guarded import guarded, log_traceback
 from .instructions import InstructionParameter, Instructions, tell
 from .label_guard import guard_labels
 from .policy_factory import make_policy
+from .recording import Records
 from .reporter import Part, Reporter
 from .worker import Worker
 
@@ -84,13 +85,14 @@ class ActNode(LifecycleNode):
             self.add_post_set_parameters_callback(self._on_parameters_set)
 
         self._steady = Clock(clock_type=ClockType.STEADY_TIME)
-        self._beat_timer = self._look_timer = None
+        self._ticking: tuple[Any, ...] = ()
         self._arm, self._announcer, self._clock_watch = None, None, ClockWatch()
         self._answered = self.create_guard_condition(self._on_answer)
         self._heard = self.create_guard_condition(self._on_news)
         self._rates = diagnostics.Rates()
         self._alarm = Alarm(self, self._steady, self._infer_if_due)
-        self._reporter = Reporter(self, self._parts, ("control", "decoding"), self._steady, self._report)
+        self._records = Records(self, lambda: self._cycle, lambda: self._goals.goal, self._infer_if_due)
+        self._reporter = Reporter(self, self._parts, self._records.names, self._steady, self._report)
         self._camera = Camera(self, self.get_parameter("image_transport").value, self._on_image, self._steady)
         self._instructions = Instructions(self, self._on_instruction)
         self._goals = GoalLink(self, Host(self._obstacle, self._instruct, lambda: self._cycle.state.value, self._fail))
@@ -106,15 +108,15 @@ class ActNode(LifecycleNode):
             fixed = parameters.read_fixed(self)
             if unused := parameters.ignored(self):
                 self.get_logger().warning(unused)
-            wake = functools.partial(self._wake, self._heard)
-            self._arm = ArmLink(self, fixed, self._own_publishers, wake)  # its process starts while the model is loaded
+            self._records.open(fixed, self._camera.topic)
+            # Its process starts while the model is loaded.
+            self._arm = ArmLink(self, fixed, self._own_publishers, partial(self._wake, self._heard))
             self._load(fixed)
+            self._records.describe(self._worker.description, self._worker.identity, self._stop.is_set)
             step_dt = loading.step_dt(fixed, self._worker.description)
             self._arm.wait_ready(self._stop.is_set)
         except Exception as error:  # noqa: BLE001 - each wrong configuration has its own line and fails configure
-            fault = Fault("CONFIGURATION_INVALID", str(error), "Correct the parameter.")
-            if not isinstance(error, ValueError):
-                fault = Fault.of(error)
+            fault = loading.fault_of(error)
             self._release()
             if not isinstance(error, SpecVlaError | ValueError):
                 log_traceback(self, error)
@@ -137,8 +139,9 @@ class ActNode(LifecycleNode):
         if initial := self.get_parameter("instruction").value:
             self._cycle.instruct(initial, time.monotonic())
             tell(self._cycle, self.get_logger())
-        self._beat_timer = self.create_timer(HEARTBEAT, self._beat, clock=self._steady)
-        self._look_timer = self.create_timer(LOOK_AROUND, self._look_around, clock=self._steady)
+        self._records.look()
+        due = ((HEARTBEAT, self._beat), (LOOK_AROUND, self._look_around))
+        self._ticking = tuple(self.create_timer(period, call, clock=self._steady) for period, call in due)
         return self._enter("active", result)
 
     def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
@@ -198,7 +201,7 @@ class ActNode(LifecycleNode):
 
     def _refuse(self, what: str, fault: Fault, level: str = "ERROR") -> TransitionCallbackReturn:
         (self.get_logger().error if level == "ERROR" else self.get_logger().info)(f"{what}: {fault}")
-        self._report_line(level, f"{what}: {fault}", {"fault": fault.name, "remedy": fault.remedy})
+        self._reporter.line(level, f"{what}: {fault}", {"fault": fault.name, "remedy": fault.remedy})
         return FAILURE
 
     def _enter(self, state: str, result: TransitionCallbackReturn) -> TransitionCallbackReturn:
@@ -211,19 +214,17 @@ class ActNode(LifecycleNode):
     def _load(self, fixed: parameters.Fixed) -> None:
         """Wait for the worker to load the policy, saying so; gives up when the process has to end."""
         loading.announce(fixed, self.get_logger())
-        self._report_line("OK", "configuring: loading the policy", {"policy": fixed.policy, "model": fixed.model})
-        wake = functools.partial(self._wake, self._answered)
-        self._worker = Worker(functools.partial(self._policy_factory, fixed), wake)
+        self._reporter.line("OK", "configuring: loading the policy", {"policy": fixed.policy, "model": fixed.model})
+        self._worker = Worker(partial(self._policy_factory, fixed), partial(self._wake, self._answered))
         loading.wait_loaded(self._worker, self._stop, self.get_logger())
 
     def _halt(self) -> None:
         """Stop the heartbeat, then the arm, in this order: a late heartbeat must not set it going again."""
         self._alarm.cancel()
-        for timer in (self._beat_timer, self._look_timer):
-            if timer is not None:
-                timer.cancel()
-                self.destroy_timer(timer)
-        self._beat_timer = self._look_timer = None
+        for timer in self._ticking:
+            timer.cancel()
+            self.destroy_timer(timer)
+        self._ticking = ()
         try:
             if self._cycle is not None:
                 self._cycle.stop()
@@ -235,12 +236,14 @@ class ActNode(LifecycleNode):
                 if not silent and not self._stop.is_set():
                     self.get_logger().error("the safety process has not confirmed the last zero")
                 self._goals.close(silent)
+                self._records.look(active=False)
 
     def _release(self, wait: float = 2.0) -> None:
         """Drop the publishers and the policy. ``wait``: s that the worker gets to free the GPU."""
         for part in (self._announcer, self._arm):
             if part is not None:
                 part.destroy()
+        self._records.close()
         self._arm = self._announcer = self._cycle = None
         worker, self._worker = self._worker, None
         if worker is not None and not worker.close(wait) and wait:
@@ -275,9 +278,11 @@ class ActNode(LifecycleNode):
     def _instruct(self, text: str) -> None:
         if not self._cycle.instruct(text, time.monotonic()) or self._cycle.fault is not None:
             self._report_new_fault()
+            self._records.look()  # a goal may repeat what stands
             return
         self._arm.tell(self._cycle, self._simulated())  # the old step ends now
         tell(self._cycle, self.get_logger())
+        self._records.look()
         self._report()
         self._infer_if_due()
 
@@ -305,12 +310,13 @@ class ActNode(LifecycleNode):
         self._arm.tell(self._cycle, self._simulated())
         self._report_new_fault()
         self._goals.look(self._arm.report)
+        self._records.look()
         self._infer_if_due()
 
     def _on_parameters_set(self, changes: list[Any]) -> None:
         """A limit must not wait for the next heartbeat, nor the confirmation of a dry run come before it."""
         del changes
-        if self._beat_timer is not None:
+        if self._ticking:
             self._beat()
 
     @guarded
@@ -349,8 +355,9 @@ class ActNode(LifecycleNode):
         if self._state != "active" or not (self._arm.ready or self._dry_run()):
             return  # an action that the arm ignores would be lost
         now = time.monotonic()
-        request = self._cycle.next_request(now, functools.partial(parameters.read_tunables, self))
-        if request is not None:
+        if wait := self._records.wait(now):
+            self._alarm.set(wait)
+        elif (request := self._cycle.next_request(now, partial(parameters.read_tunables, self))) is not None:
             self._worker.submit(request)
         elif (look_at := self._cycle.look_at) is not None and look_at > now:
             self._alarm.set(look_at - now)
@@ -396,6 +403,7 @@ class ActNode(LifecycleNode):
         self._window.add(action.outcome)
         if report.accepted:
             self._goals.act(action, self._cycle.gripper.open)
+            self._records.act()
 
     def _dry_run(self) -> bool:
         return self.get_parameter("dry_run").value
@@ -426,21 +434,11 @@ class ActNode(LifecycleNode):
     def _report(self) -> None:
         self._reporter.report()
 
-    def _report_line(self, level: str, text: str, values: dict[str, str]) -> None:
-        """One line about control that stands for itself, such as why configure failed."""
-        self._reporter.publish({"control": Part(level, text, values)})
-
     def _parts(self) -> dict[str, Part]:
         """What there is to say at this moment."""
-        now, dry_run = time.monotonic(), self._dry_run()
-        about = (self._state, self._cycle, dry_run, self._arm, now, self._camera.lost())
-        level, text, values = diagnostics.control_summary(*about)
-        if self._cycle is not None:
-            values |= self._rates.take(now, self._cycle.counters.frames, self._cycle.counters.inferences)
-        parts = {"control": Part(level, text, values)}
-        if self._worker is not None and self._worker.description:
-            parts["decoding"] = Part(*diagnostics.decoding_summary(self._worker, self._window))
-        return parts
+        about = (self._state, self._cycle, self._dry_run(), self._arm, time.monotonic(), self._camera.lost())
+        parts = diagnostics.parts(about, self._rates, self._worker, self._window)
+        return {name: Part(*part) for name, part in parts.items()} | self._records.parts()
 
 
 def main(args: list[str] | None = None) -> NoReturn:

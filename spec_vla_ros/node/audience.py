@@ -42,6 +42,7 @@ class Audience:
     topic: str
     arms: dict[str, str] = field(default_factory=dict)  # by identifier: the name of the node
     met_at: float | None = None  # steady time at which the first arm was seen
+    names: dict[str, str] = field(default_factory=dict)  # by identifier, of all that were known once
 
     def look(self, node: Any, now: float) -> tuple[list[str], list[str]]:
         """Names of arms that came while another was there, and of those that have left, since the last look.
@@ -51,11 +52,15 @@ class Audience:
         """
         infos = {bytes(info.endpoint_gid).hex(): info for info in node.get_subscriptions_info_by_topic(self.topic)}
         arms = {}
+        # A node that leaves loses its name before its subscription: a tool must not turn into an arm that is gone.
+        known_now = {gid: info.node_name for gid, info in infos.items() if info.node_name != UNKNOWN}
+        self.names = {gid: name for gid, name in self.names.items() if gid in infos} | known_now
         for gid, info in infos.items():
+            name = self.names.get(gid, UNKNOWN)
             if self.arms.get(gid, UNKNOWN) != UNKNOWN:
                 arms[gid] = self.arms[gid]
-            elif not is_tool(info.node_name, _published(node, info)):
-                arms[gid] = sentence(info.node_name, NAME)
+            elif not is_tool(name, _published(node, info)):
+                arms[gid] = sentence(name, NAME)
         known = {gid: name for gid, name in arms.items() if name != UNKNOWN}
         came = [name for gid, name in known.items() if self.arms.get(gid, UNKNOWN) == UNKNOWN]
         left = [name for gid, name in self.arms.items() if gid not in infos and name not in known.values()]

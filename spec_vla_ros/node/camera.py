@@ -44,7 +44,7 @@ class Camera:
         self._node, self._clock, self._compressed = node, node.get_clock(), transport == "compressed"
         self._callback, self._arrivals, self._size = callback, Arrivals(), 0
         image = node.resolve_topic_name("image")
-        self._topic = f"{image}/compressed" if self._compressed else image
+        self.topic = f"{image}/compressed" if self._compressed else image  # full name
         self.reliability = ReliabilityPolicy.BEST_EFFORT
         self.subscription = self._subscribe()
         # Of the same depth and as little reliable as images may be: what this process misses, it misses of both.
@@ -59,16 +59,16 @@ class Camera:
         The old subscription goes first: two of them would deliver out of order. What is published until the new one is
         matched is lost, some tens of ms of images.
         """
-        infos = self._node.get_publishers_info_by_topic(self._topic)
+        infos = self._node.get_publishers_info_by_topic(self.topic)
         self._arrivals.announced(time.monotonic(), bool(infos))
         if infos and (offered := weakest(info.qos_profile.reliability for info in infos)) != self.reliability:
             self._node.destroy_subscription(self.subscription)
             self.reliability = offered
             self.subscription = self._subscribe()
-            self._node.get_logger().info(f"{self._topic} is published {_name(offered)}, and subscribed likewise")
+            self._node.get_logger().info(f"{self.topic} is published {_name(offered)}, and subscribed likewise")
         lost, certain = self.lost()
         if certain:
-            self._node.get_logger().warning(f"{self._topic}: {lost}", throttle_duration_sec=QUIET)
+            self._node.get_logger().warning(f"{self.topic}: {lost}", throttle_duration_sec=QUIET)
 
     def lost(self) -> tuple[str, bool]:
         """How many images do not arrive and what helps, empty if they do; and whether they get lost for certain."""
@@ -98,7 +98,7 @@ class Camera:
 
     def _subscribe(self) -> Any:
         profile = QoSProfile(depth=DEPTH[self.reliability], reliability=self.reliability)
-        kind, topic = (CompressedImage, self._topic) if self._compressed else (Image, "image")
+        kind, topic = (CompressedImage, self.topic) if self._compressed else (Image, "image")
         return self._node.create_subscription(kind, topic, self._on_image, profile, **without_warning())
 
     def _on_image(self, message: Any) -> None:

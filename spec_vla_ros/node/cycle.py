@@ -207,6 +207,13 @@ class Cycle:
             self.counters.overwritten += 1
         self._frame = frame
 
+    def look_anew(self, now: float) -> bool:
+        """Use no image from before ``now`` for the first inference of this instruction; whether there was none yet."""
+        if not self._fresh:
+            return False
+        self._started_at, self._standstill_at = max(self._started_at, now), max(self._standstill_at, now)
+        return True
+
     @property
     def look_at(self) -> float | None:
         """When the inference for the step that follows is due; None where the arm has to stand still first."""
@@ -219,7 +226,7 @@ class Cycle:
         due = self.state is State.LOOKING or (self.look_at is not None and now >= self.look_at)
         if not due or self._frame is None or not self.instruction:
             return None
-        if not self._usable(self._frame):  # the pacing has changed
+        if not self._usable(self._frame):  # pacing has changed, or a recording has begun
             self._frame = None
             return None
         frame, self._frame = self._frame, None

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import sys
 from collections import deque
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -20,6 +20,7 @@ from .worker import Outcome, Worker
 if TYPE_CHECKING:
     from .arm_link import ArmLink
 
+PARTS = ("control", "decoding")  # names of what :func:`parts` makes
 WINDOW = 100  # inferences that mean and percentile look back on
 IMAGES = ("IMAGE_STALE", "NO_IMAGE")  # faults that lost images cause
 
@@ -80,6 +81,19 @@ class Rates:
             "image rate Hz": f"{(frames - last[1]) / seconds:.1f}",
             "action rate Hz": f"{(inferences - last[2]) / seconds:.2f}",
         }
+
+
+def parts(
+    about: tuple[Any, ...], rates: Rates, worker: Worker | None, window: DecodeWindow
+) -> dict[str, tuple[str, str, dict[str, str]]]:
+    """Level, line and values of everything that is there; ``about``: of :func:`control_summary`."""
+    cycle, now = about[1], about[4]
+    found = {"control": control_summary(*about)}
+    if cycle is not None:
+        found["control"][2].update(rates.take(now, cycle.counters.frames, cycle.counters.inferences))
+    if worker is not None and worker.description:
+        found["decoding"] = decoding_summary(worker, window)
+    return found
 
 
 def gpu_memory(device: str) -> dict[str, str]:

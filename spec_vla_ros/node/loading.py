@@ -9,6 +9,7 @@ from typing import Any
 
 from spec_vla_ros.errors import StoppedError
 from spec_vla_ros.motion.data_sets import action_period
+from spec_vla_ros.motion.watchdog import Fault
 
 from .cycle import ACTION_DIM
 from .parameters import Fixed
@@ -46,6 +47,13 @@ def wait_loaded(worker: Worker, stop: threading.Event, logger: Any) -> None:
     logger.info(f"loaded in {time.monotonic() - began:.1f} s: {worker.description}")
     if problems := worker.description.get("draft_head_problems"):
         logger.warning(f"decoding goes on without: {problems}")
+
+
+def fault_of(error: Exception) -> Fault:
+    """What an error while configuring is called; a value that cannot be is the parameter's."""
+    if isinstance(error, ValueError):
+        return Fault("CONFIGURATION_INVALID", str(error), "Correct the parameter.")
+    return Fault.of(error)
 
 
 def _pass_on(worker: Worker, logger: Any) -> None:

@@ -105,6 +105,14 @@ PARAMETERS: tuple[Spec, ...] = (
     fixed("gripper_effort", 20.0, "N; with the action: effort at most", range=(0.0, 500.0)),
     fixed("publish_rate", 100.0, "Hz at which velocities are sent while active", range=(20.0, 500.0)),
     fixed("autostart", False, "Configure and activate without a lifecycle manager"),
+    # Recordings.
+    fixed("record_to", "", "Folder that gets one bag per executed instruction, by rosbag2's recorder; empty = none"),
+    fixed(
+        "record_keep_free",
+        2.0,
+        "GiB of free space in it without which no recording begins; one under way ends at half of that",
+        range=(0.0, 1000.0),
+    ),
     # What to do.
     Spec("instruction", "", "Instruction at activation, until one arrives on the topic; empty = hold and wait"),
     Spec("dry_run", True, "Send nothing to the arm; everything else is published"),
@@ -264,6 +272,8 @@ class Fixed:
     gripper_effort: float
     publish_rate: float
     autostart: bool
+    record_to: str
+    record_keep_free: float
 
 
 @dataclass(frozen=True)

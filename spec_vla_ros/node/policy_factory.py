@@ -89,6 +89,7 @@ REHEARSALS: dict[str, Callable[[], np.ndarray]] = {
 
 def load_openvla(fixed: Fixed) -> Policy:
     """The model, self-checked by its loader and warmed up: that must not happen while the dead-man watches."""
+    from spec_vla_ros.decoding.heads.identity import identity
     from spec_vla_ros.decoding.heads.store import heads_folder, trained_drafters
     from spec_vla_ros.openvla.devices import use_threads
     from spec_vla_ros.openvla.loader import load_model
@@ -105,9 +106,12 @@ def load_openvla(fixed: Fixed) -> Policy:
         centre_crop=fixed.centre_crop,
         image_resize=fixed.image_resize,
     )
-    heads, problems = trained_drafters(loaded, heads_folder(loaded, fixed.draft_heads))
+    folder = heads_folder(loaded, fixed.draft_heads)
+    heads, problems = trained_drafters(loaded, folder)
     habits, save = _habits(loaded, fixed)
     policy = OpenVLAPolicy(loaded, heads, problems, habits=habits, at_end=save)
+    if fixed.record_to:
+        policy.identity = identity(loaded, folder, heads)
     policy.warm_up(WARM_UP_INSTRUCTION)
     return policy
 

@@ -59,6 +59,10 @@ class Reporter:
         """Look and publish."""
         self.publish(self._look())
 
+    def line(self, level: str, text: str, values: dict[str, str]) -> None:
+        """Publish one line about control that stands for itself, such as why configure failed."""
+        self.publish({"control": Part(level, text, values)})
+
     def publish(self, parts: dict[str, Part]) -> None:
         """Publish ``parts`` as they are; those that are missing say nothing new."""
         self._parts = parts

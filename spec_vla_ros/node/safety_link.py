@@ -54,7 +54,7 @@ class SafetyLink:
                     *(sys.executable, "-m", MODULE, "--fd", str(theirs.fileno()), "--setup", json.dumps(asdict(setup))),
                     *("--ros-args", "--log-level", "warn"),
                 ],
-                env=_environment(),
+                env=environment(),
                 stdin=subprocess.DEVNULL,
                 stdout=errors,
                 stderr=errors,
@@ -171,7 +171,7 @@ class SafetyLink:
                 self._lines.append(re.sub(r"[^\x20-\x7e]", " ", line).strip()[:500])
 
 
-def _environment() -> dict[str, str]:
+def environment() -> dict[str, str]:
     """Ours, in which the other process finds the same package as this one."""
     root = str(Path(spec_vla_ros.__file__).resolve().parents[1])
     path = os.environ.get("PYTHONPATH", "")

@@ -78,6 +78,7 @@ class Worker:
         self._closed = False
         self.told: queue.SimpleQueue[logging.LogRecord] = queue.SimpleQueue()
         self.description: dict[str, str] = {}
+        self.identity: dict[str, Any] = {}  # of the model and its heads; empty for a policy without
         self.action_dim = 0
         self.bin_width: tuple[float, ...] = ()  # m, rad, gripper units per bin and step; empty if unknown
         self._thread = threading.Thread(target=self._run, name="policy", daemon=True)
@@ -127,6 +128,7 @@ class Worker:
             with _listening(self.told):
                 policy = self._factory()
             self.description, self.action_dim = dict(policy.describe()), policy.action_dim
+            self.identity = dict(getattr(policy, "identity", {}))
             if (loaded := getattr(policy, "loaded", None)) is not None:
                 self.bin_width = tuple(float(width) for width in loaded.statistics.bin_width(loaded.tokens.n_bins))
         except BaseException as error:  # noqa: BLE001 - whatever it is, configure must hear of it

@@ -37,6 +37,7 @@ class ReplayFrame:
     fresh: bool
     message: Any
     compressed: bool
+    episode: str = ""  # name of its recording, where several are read as one
 
     def rgb(self) -> np.ndarray:
         """(H, W, 3) uint8. Raises :class:`ImageError`."""

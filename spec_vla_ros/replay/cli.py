@@ -39,7 +39,12 @@ def _parser() -> Parser:
         "actions, passes, times, and what was commanded then. Writes report.html, summary.json, a bag with the "
         "actions, and actions.jsonl, from which a stopped run goes on.",
     )
-    parser.add_argument("bag", type=Path, help="folder of ros2 bag record, or an .mcap or .db3 file (or .zstd of one)")
+    parser.add_argument(
+        "bag",
+        type=Path,
+        help="folder of ros2 bag record, an .mcap or .db3 file (or .zstd of one), or a folder of such folders, as the "
+        "node's record_to makes it",
+    )
     parser.add_argument(
         "--out",
         type=Path,
@@ -95,7 +100,7 @@ def _parser() -> Parser:
 
 
 def _replay(arguments: argparse.Namespace) -> int:
-    from . import golden
+    from . import golden, told
     from .compare import table
     from .session import replay
 
@@ -116,6 +121,10 @@ def _replay(arguments: argparse.Namespace) -> int:
         for line in result.left_out:
             print(f"left out: {line}")
         print(table(result.summary))
+        for line in told.words(result.episodes):
+            print(line)
+        if result.successful and len(result.episodes) > 1:
+            print(f"of the episodes that succeeded:\n{table(result.successful)}")
         print(result.answer)
         if result.files:
             print(", ".join(f"{name}: {path}" for name, path in result.files.items()))

@@ -66,6 +66,7 @@ class Report:
         parts += [
             "<h2>All figures</h2>",
             fold("Decoders, one row each", tables.decoders(content["summary"])),
+            *self._episodes(),
             fold("Distance per axis", tables.distances(content["summary"])),
             fold("As text", f"<pre>{text(table(content['summary']))}</pre>"),
             fold("What was replayed, and on which machine", tables.made_with(content)),
@@ -75,6 +76,17 @@ class Report:
             parts += [f"<script type='application/json' id='figures'>{shown}</script>"]
             parts += [f"<script>{script}</script>" for script in scripts]
         return "\n".join([*parts, "</main></body></html>"])
+
+    def _episodes(self) -> list[str]:
+        """How the recorded episodes ended, and decoders on those that succeeded."""
+        found, successful = self.content.get("episodes", ()), self.content.get("summary_of_successful")
+        if not found:
+            return []
+        good = sum(one["succeeded"] for one in found)
+        parts = [fold(f"Episodes: {good} of {len(found)} succeeded", tables.episodes(self.content), is_open=True)]
+        if successful and good < len(found):
+            parts.append(fold("Decoders, on the episodes that succeeded", tables.decoders(successful)))
+        return parts
 
 
 def plotly_js() -> str | None:

@@ -30,6 +30,20 @@ def decoders(summary: Sequence[Mapping[str, Any]]) -> str:
     return html_table(head.split("|"), rows) + _compared(summary)
 
 
+def episodes(content: Mapping[str, Any]) -> str:
+    """One row per recorded episode, with how it ended."""
+    head = "episode|instruction|outcome|succeeded|from the start|actions|s|images replayed"
+    rows = [
+        (
+            one["name"], one["instruction"], one["outcome"] + (f": {one['fault']}" if one["fault"] else ""),
+            "yes" if one["succeeded"] else "no", "yes" if one["from_start"] else "no", str(one["actions"]),
+            f"{one['elapsed']:.1f}", str(one["images"]),
+        )
+        for one in content["episodes"]
+    ]  # fmt: skip
+    return html_table(head.split("|"), rows)
+
+
 def distances(summary: Sequence[Mapping[str, Any]]) -> str:
     """Mean, p99 and largest per axis: from the first decoder, and from what was recorded."""
     head = ["preset", "", *(f"{axis} {unit}".strip() for axis, unit in zip(AXES, UNITS, strict=True))]
@@ -91,6 +105,7 @@ def warnings(content: Mapping[str, Any]) -> list[str]:
     """What was not replayed, and why."""
     counts = content["counts"]
     lines = [content["broken"]] if content["broken"] else []
+    lines += content.get("remarks", [])
     lines += [f"left out: {line}" for line in content["left_out"]]
     lines += [
         f"{number} images: {reason}" for reason, number in {**counts["images_unreadable"], **counts["errors"]}.items()

@@ -21,6 +21,7 @@ from spec_vla_ros.file_digest import digest
 from spec_vla_ros.outputs import appending, write_text
 from spec_vla_ros.policy_types import PolicyResult
 from spec_vla_ros.recordings.blank import blank
+from spec_vla_ros.recordings.episodes import Bags, Episodes
 from spec_vla_ros.recordings.errors import ReplayError
 from spec_vla_ros.recordings.frames import Frames, ReplayFrame
 from spec_vla_ros.recordings.reader import Bag
@@ -37,7 +38,7 @@ class Run:
 
     def __init__(
         self,
-        frames: Frames,
+        frames: Frames | Episodes,
         policies: Mapping[str, Any],
         settings: Settings,
         folder: Path | None,
@@ -100,6 +101,8 @@ class Run:
         row: dict[str, Any] = {
             "index": frame.index, "stamp_ns": frame.stamp_ns, "instruction": frame.instruction, "fresh": frame.fresh,
         }  # fmt: skip
+        if frame.episode:
+            row["episode"] = frame.episode
         try:
             picture = frame.rgb()
         except ImageError as error:
@@ -201,7 +204,7 @@ def header(path: Path) -> dict[str, Any]:
         return json.loads(stream.readline())
 
 
-def fingerprint(bag: Bag) -> dict[str, Any]:
+def fingerprint(bag: Bag | Bags) -> dict[str, Any]:
     """What tells one recording from another without reading all of it: names, sizes, and both ends of each file."""
     return {"name": bag.path.name, "sha256_of_ends": digest(bag.files)}
 

@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from spec_vla_ros.errors import InstructionError
-from spec_vla_ros.file_digest import digest
 from spec_vla_ros.foreign_text import printable
 from spec_vla_ros.installed import model_folder
 from spec_vla_ros.machine import machine, versions
 from spec_vla_ros.outputs import write_text
+from spec_vla_ros.recordings.episodes import Bags, Episodes, Reading, frames_of, open_bags
 from spec_vla_ros.recordings.errors import ReplayError
 from spec_vla_ros.recordings.frames import Frames, action_topics
 from spec_vla_ros.recordings.reader import Bag
@@ -25,6 +24,7 @@ from .compare import Comparison, worst
 from .moments import PICTURED, moments
 from .options import PRESETS, Options
 from .run import Run, make_policies, rows
+from .told import Told
 from .verdict import Verdict, judge
 
 __all__ = ["PRESETS", "Options", "Result", "replay"]
@@ -36,7 +36,8 @@ WORST = 8  # images on which decoders disagree most, whether or not that was all
 class Result:
     """What came out. ``summary``: one row per preset. ``left_out``: presets without a head, and why.
 
-    ``answer``: the verdict in a sentence or two.
+    ``answer``: the verdict in a sentence or two. ``episodes``: one row per recording that says what it is,
+    ``successful``: the summary of those that ended well; ``remarks``: what to know of them.
     """
 
     header: dict[str, Any]
@@ -47,6 +48,9 @@ class Result:
     path: Path
     files: dict[str, Path]
     answer: str
+    remarks: list[str] = field(default_factory=list)
+    episodes: list[dict[str, Any]] = field(default_factory=list)
+    successful: list[dict[str, Any]] = field(default_factory=list)
 
     def rows(self) -> Iterator[dict[str, Any]]:
         """The rows, one at a time."""
@@ -68,15 +72,23 @@ def replay(
         raise ReplayError(f"--out {options.out} is where the recording is; results would be mixed with it")
     if options.report:
         from . import output_bag, report  # noqa: F401 - a library that is missing is missed now, not at the end
-    bag = Bag(options.bag)
-    topic = bag.image_topic(options.image_topic)
+    bag = open_bags(options.bag) or Bag(options.bag)
+    told = Told.of(bag)
+    options = told.with_statistics(options)
+    if isinstance(bag, Bag):
+        bag.image_topic(options.image_topic)  # what is missing is said before a model is loaded
     loaded, heads, about = _load(options)
     period = _period(options, loaded.statistics.key)
-    frames = Frames(
-        bag, topic, options.instruction_topic, options.instruction,
-        period=options.period if options.period is not None else period,
-        command_topic=options.command_topic or _command_topic(bag, say),
+    reading = Reading(
+        options.image_topic, options.instruction_topic, options.instruction,
+        options.period if options.period is not None else period, options.command_topic,
     )  # fmt: skip
+    if isinstance(bag, Bag):
+        _command_topic(bag, options, say)
+        frames = frames_of(bag, reading, told.of_bag(bag))
+    else:
+        frames = Episodes(bag, reading)
+    remarks = told.remarks(about)
     policies, left_out = make_policies(loaded, heads, options.settings())
     if not policies:
         raise ReplayError("none of the presets can be run: " + "; ".join(left_out))
@@ -84,18 +96,24 @@ def replay(
     run = Run(frames, policies, settings, options.out, about)
     look(run.header)
     say(
-        f"{bag.path}: {frames.images} images on {topic}; {', '.join(policies)}; into {run.folder}; "
+        f"{bag.path}: {frames.images} images on {frames.image_topic}; {', '.join(policies)}; into {run.folder}; "
         f"{_prompt(loaded, frames)}"
     )
-    for remark in bag.remarks:
+    for remark in (*bag.remarks, *remarks):
         say(f"{bag.path}: {remark}")
     run.run(say)
     if bag.broken:
         say(bag.broken)
-    comparison = Comparison(settings.presets, period)
+    if isinstance(frames, Episodes) and frames.overlapping:
+        remarks.append("recordings have the same times: what was commanded then is not compared with")
+        say(f"{bag.path}: {remarks[-1]}")
+    comparison, successful = Comparison(settings.presets, period), Comparison(settings.presets, period)
     blank = 0
     for row in rows(run.path):
         comparison.add(row)
+        told.add(row)
+        if told.succeeded(row):
+            successful.add(row)
         blank += "blank" in row
     if not len(comparison):
         counted = comparison.errors or _counts(frames, run)
@@ -113,6 +131,10 @@ def replay(
     bin_width = loaded.statistics.bin_width(loaded.tokens.n_bins).tolist()
     verdicts = judge(comparison, bin_width, settings.acceptance_sum)
     result = Result(run.header, summary, left_out, bag.broken, counts, run.path, {}, answer(verdicts, settings.presets))
+    result.remarks = [*(bag.left_out if isinstance(bag, Bags) else ()), *remarks]
+    result.episodes = told.as_json()
+    if len(successful):
+        result.successful = successful.summary(frames.commands)
     if options.report:
         _write(result, run, comparison, frames, verdicts, bin_width, say)
     return result
@@ -120,9 +142,9 @@ def replay(
 
 def _load(options: Options) -> tuple[Any, Any, dict[str, Any]]:
     """Model, heads with their problems, and what of both and of this machine decides the actions, as JSON."""
+    from spec_vla_ros.decoding.heads.identity import identity
     from spec_vla_ros.decoding.heads.store import heads_folder, trained_drafters
     from spec_vla_ros.openvla.devices import use_threads
-    from spec_vla_ros.openvla.fingerprint import fingerprint
     from spec_vla_ros.openvla.loader import load_model
 
     use_threads(options.cpu_threads)
@@ -134,30 +156,18 @@ def _load(options: Options) -> tuple[Any, Any, dict[str, Any]]:
     )  # fmt: skip
     folder = heads_folder(loaded, options.draft_heads)
     heads = trained_drafters(loaded, folder)
-    files, statistics = fingerprint(loaded), loaded.statistics
-    numbers = [values.tolist() for values in (statistics.q01, statistics.q99, statistics.mask)]
     about = {
-        "model": model, "revision": options.revision, "model_digest": files["digest"], "prompt": files["prompt"],
-        "base_digest": files.get("base", ""), "unnorm_key": statistics.key,
-        "statistics_digest": hashlib.sha256(json.dumps(numbers).encode()).hexdigest()[:16],
-        "centre_crop": options.centre_crop, "image_resize": files["image_resize"], "draft_heads": options.draft_heads,
-        "heads_digest": {name: digest(_head_files(folder / name)) for name in sorted(heads[0])},
-        "dtype": loaded.model.precision, "device": str(loaded.model.device), "cpu_threads": options.cpu_threads,
-        "versions": versions(),
+        "model": model, "revision": options.revision, **identity(loaded, folder, heads[0]),
+        "centre_crop": options.centre_crop, "draft_heads": options.draft_heads,
+        "device": str(loaded.model.device), "cpu_threads": options.cpu_threads, "versions": versions(),
     }  # fmt: skip
     return loaded, heads, about
 
 
-def _head_files(folder: Path) -> list[Path]:
-    """What a head is made of; not the report beside it."""
-    return [path for path in folder.iterdir() if path.suffix in (".safetensors", ".bin") or path.name == "config.json"]
-
-
-def _command_topic(bag: Bag, say: Callable[[str], None]) -> str:
+def _command_topic(bag: Bag, options: Options, say: Callable[[str], None]) -> None:
     found = action_topics(bag)
-    if len(found) > 1:
+    if len(found) > 1 and not options.command_topic:
         say(f"{bag.path}: compared with none of {', '.join(found)}; --command-topic names one")
-    return found[0] if len(found) == 1 else ""
 
 
 def _period(options: Options, unnorm_key: str) -> float:
@@ -172,7 +182,7 @@ def _period(options: Options, unnorm_key: str) -> float:
         raise ReplayError(str(error).replace("step_dt", "--period")) from error
 
 
-def _prompt(loaded: Any, frames: Frames) -> str:
+def _prompt(loaded: Any, frames: Frames | Episodes) -> str:
     """What the model will read, that nobody has to guess what became of the words."""
     try:
         text = loaded.prompt.text(frames.first_instruction())
@@ -181,7 +191,7 @@ def _prompt(loaded: Any, frames: Frames) -> str:
     return f"{'' if frames.instruction else 'first '}prompt: {printable(text)}"
 
 
-def _counts(frames: Frames, run: Run) -> dict[str, Any]:
+def _counts(frames: Frames | Episodes, run: Run) -> dict[str, Any]:
     return {
         "images_used": frames.used,
         "images_between_steps": frames.between,
@@ -199,7 +209,7 @@ def _counts(frames: Frames, run: Run) -> dict[str, Any]:
 
 
 def _write(
-    result: Result, run: Run, comparison: Comparison, frames: Frames, verdicts: list[Verdict],
+    result: Result, run: Run, comparison: Comparison, frames: Frames | Episodes, verdicts: list[Verdict],
     bin_width: list[float], say: Callable[[str], None],
 ) -> None:  # fmt: skip
     from . import output_bag
@@ -214,6 +224,7 @@ def _write(
         "counts": result.counts, "worst": furthest, "machine": _machine(result.header["device"]),
         "versions": versions(), "answer": result.answer,
         "verdicts": [verdict.as_json(comparison) for verdict in verdicts],
+        "remarks": result.remarks, "episodes": result.episodes, "summary_of_successful": result.successful,
     }  # fmt: skip
     write_text(out / "summary.json", json.dumps(content, indent=1) + "\n")
     wanted = {index for index, _, _ in furthest} | {moment.index for moment in found[:PICTURED]}

@@ -7,7 +7,7 @@ goes on after an interruption, and decodes only what is asked for, so that skipp
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,58 @@ from ..instruction import clean_instruction
 from .frame_source import FrameSource, Shot, SourceError, SourceOptions
 
 SIM = "sim"
+
+
+def open_sources(text: str, options: SourceOptions, loaded: Any) -> tuple[list[FrameSource], list[str]]:
+    """The sources that ``text`` names, several if it is a folder of recordings, and what is to be said of them.
+
+    Recordings of such a folder that cannot be used are left out; one that says that another model was asked then is
+    used, since labels are this model's. Raises :class:`SourceError`.
+    """
+    path = Path(text)
+    inside = [] if text == SIM or is_lerobot(path) else _bags_in(path)
+    if not inside:
+        return [open_source(text, options, loaded)], []
+    sources, notes = open_bags(inside, options)
+    if not sources:
+        raise SourceError(f"--data {text}: none of the recordings in it can be used: {'; '.join(notes)}")
+    return sources, [*notes, *_others(path, sources, loaded)]
+
+
+def open_bags(paths: Sequence[Path], options: SourceOptions) -> tuple[list[BagSource], list[str]]:
+    """A source for each of the recordings that can be used, and why the others cannot."""
+    sources, notes = [], []
+    for path in paths:
+        try:
+            sources.append(BagSource(path, options))
+        except SourceError as error:
+            notes.append(f"left out: {error}")
+    return sources, notes
+
+
+def _bags_in(path: Path) -> list[Path]:
+    try:
+        from spec_vla_ros.recordings.episodes import bags_in
+    except ImportError:  # which the source itself says better
+        return []
+    return bags_in(path)
+
+
+def _others(path: Path, sources: Sequence[BagSource], loaded: Any) -> list[str]:
+    """What differs from ``loaded`` in what recordings say of themselves."""
+    from spec_vla_ros.openvla.fingerprint import fingerprint
+
+    told = [source.told for source in sources if source.told is not None]
+    now = {"model_digest": fingerprint(loaded)["digest"], "unnorm_key": loaded.statistics.key}
+    lines = []
+    for name, what in (("model_digest", "by another model"), ("unnorm_key", "with other statistics")):
+        others = [value for one in told if (value := getattr(one, name)) and value != now[name]]
+        if others:
+            lines.append(
+                f"{path}: {len(others)} of {len(sources)} recordings were driven {what} "
+                f"({', '.join(sorted({*others}))}); their images are used, and labelled anew"
+            )
+    return lines
 
 
 def open_source(text: str, options: SourceOptions, loaded: Any) -> FrameSource:
@@ -57,6 +109,7 @@ class BagSource:
     def __init__(self, path: Path, options: SourceOptions) -> None:
         """Raises :class:`SourceError`."""
         try:
+            from spec_vla_ros.recordings.episodes import told_by
             from spec_vla_ros.recordings.frames import Frames
             from spec_vla_ros.recordings.reader import Bag, BagError, words
         except ImportError as error:
@@ -67,7 +120,8 @@ class BagSource:
             said = (_clean(words(recorded)) for recorded in bag.messages([topic])) if topic else ()
             # Data may be mixed: what a recording says itself counts more than what is said about those that are silent.
             self.instructions = list(dict.fromkeys(text for text in said if text))
-            given = "" if self.instructions else options.instruction
+            self.told = told_by(bag)
+            given = "" if self.instructions else options.instruction or (self.told.instruction if self.told else "")
             if not self.instructions and not given:
                 raise bag.silent()
             self._choose = functools.partial(

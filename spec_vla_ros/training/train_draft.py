@@ -37,7 +37,7 @@ from .draft_loop import Loop, LoopSettings
 from .draft_parallel import Processes, processes
 from .draft_report import Judge, full_report, in_words
 from .draft_shards import Manifest, Samples, ShardsError, remove_partial
-from .draft_sources import SIM, open_source
+from .draft_sources import SIM, open_sources
 from .frame_source import SourceError, SourceOptions
 from .train_eagle_head import EagleRecipe
 from .train_vision_head import VisionRecipe, vision_config
@@ -56,7 +56,10 @@ def parser() -> Parser:
     add = result.add_argument
     add("--kind", nargs="+", choices=KINDS, default=list(KINDS), help="heads to train (%(default)s)")
     add(
-        "--data", nargs="+", default=[], help="rosbag2 or LeRobot folders, or sim: the model drives the table top (sim)"
+        "--data",
+        nargs="+",
+        default=[],
+        help="rosbag2 or LeRobot folders, folders of rosbag2 ones, or sim: the model drives the table top (sim)",
     )
     add("--model", default="", help="the verifier, folder or hub id (the small one of the table top)")
     add("--base-model", default="", help=BASE_MODEL)
@@ -197,7 +200,10 @@ def make_shards(
         period, arguments.instruction, arguments.camera, arguments.image_topic, arguments.instruction_topic,
         arguments.frames, arguments.shard_frames, arguments.seed,
     )  # fmt: skip
-    sources = [open_source(text, options, loaded) for text in arguments.data or [SIM]]
+    opened = [open_sources(text, options, loaded) for text in arguments.data or [SIM]]
+    sources = [source for some, _ in opened for source in some]
+    for note in (note for _, notes in opened for note in notes):
+        log(f"note: {note}")
     settings = LabelSettings(arguments.shard_frames, arguments.others, arguments.seed, arguments.label_batch)
     manifest.require({"model": model, "data": [source.identity() for source in sources], "settings": vars(settings)})
     manifest.instructions = list(dict.fromkeys(text for source in sources for text in source.instructions))

@@ -71,6 +71,16 @@ def test_a_tool_that_comes_or_goes_is_nobodys_concern(graph):
     assert seen(audience, graph, 9.5, g1="arm") == ([], [])
 
 
+def test_a_tool_that_loses_its_name_as_it_leaves_was_no_arm(graph):
+    """The graph forgets the node first and the subscription later; that latched ARM_GONE where nothing was wrong."""
+    audience = Audience("/t")
+    seen(audience, graph, 0.0, g1="arm", g2="rosbag2_recorder")
+    assert seen(audience, graph, 9.0, g1="arm", g2=UNKNOWN) == ([], [])
+    assert seen(audience, graph, 9.2, g1="arm") == ([], [])
+    seen(audience, graph, 9.4, g1="arm", g2=UNKNOWN)
+    assert seen(audience, graph, 9.6, g1="arm") == ([], [UNKNOWN]), "its name was never known: it may have been an arm"
+
+
 def test_another_arm_is_a_newcomer_however_late_its_name_becomes_known(graph):
     audience = Audience("/t")
     seen(audience, graph, 0.0, g1="arm")

@@ -249,6 +249,20 @@ def test_changing_the_instruction_does_not_hide_a_hanging_worker():
     assert table.cycle.fault.name == "WORKER_HUNG"
 
 
+def test_images_from_before_the_recording_are_not_looked_at():
+    """They would not be in the bag of the episode that they began."""
+    table = Table()
+    table.frame()
+    table.now += 0.02
+    assert table.cycle.look_anew(table.now), "nothing was asked yet"
+    assert table.request() is None
+    table.frame(captured_at=table.now - 0.01)
+    assert table.request() is None
+    table.frame()
+    assert table.request() is not None
+    assert not table.cycle.look_anew(table.now), "too late"
+
+
 def test_a_fault_forgets_image_and_step_and_refuses_requests():
     table = Table()
     table.act()

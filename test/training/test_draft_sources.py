@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from draft_recordings import ALL, everything, outline, pictures, read, write_bag
 
-from spec_vla_ros.training.draft_sources import open_source
+from spec_vla_ros.recordings.episodes import bags_in
+from spec_vla_ros.training.draft_sources import open_bags, open_source
 from spec_vla_ros.training.frame_source import SourceError, SourceOptions
 
 # -- bags
@@ -144,3 +145,16 @@ def test_each_shard_of_the_simulator_stands_alone():
     for one, other in zip(whole[2 * ARMS :], part, strict=True):
         np.testing.assert_array_equal(one.image, other.image)
     assert not np.array_equal(whole[0].image, whole[ARMS].image), "the arm has moved"
+
+
+def test_a_folder_of_recordings_is_as_many_sources(tmp_path):
+    """As ``record_to`` of the node makes it; what cannot be read is left out by name."""
+    for name, text in (("a", "go"), ("b", "stop")):
+        write_bag(tmp_path / "many" / name, [(text, pictures(2)[0])])
+    (tmp_path / "many" / "cut").mkdir()
+    (tmp_path / "many" / "cut" / "c.mcap").write_bytes(b"\x89MCAP")
+    sources, notes = open_bags(bags_in(tmp_path / "many"), ALL)
+    assert [(source.name, source.instructions) for source in sources] == [("a", ["go"]), ("b", ["stop"])]
+    assert [len(list(source.frames(everything))) for source in sources] == [2, 2]
+    assert len(notes) == 1
+    assert "cut" in notes[0]

@@ -22,7 +22,7 @@ from spec_vla_ros.installed import share_path
 from spec_vla_ros.openvla.loader import load_model
 from spec_vla_ros.policy import OpenVLAPolicy
 from spec_vla_ros.policy_types import DecodeSettings
-from spec_vla_ros.training import draft_data, train_draft
+from spec_vla_ros.training import draft_data, draft_sources, train_draft
 from spec_vla_ros.training.draft_loop import Loop, LoopError, LoopSettings, scheduled
 from spec_vla_ros.training.draft_parallel import Processes
 from spec_vla_ros.training.draft_shards import Samples, Shard, ShardsError
@@ -215,7 +215,7 @@ def test_labels_do_not_depend_on_who_made_them(bag, labelled, loaded, tmp_path):
     """Every process makes the shards that are its, in whatever order they come."""
     for rank in (1, 0):
         options = train_draft.SourceOptions(0.0)
-        source = train_draft.open_source(str(bag), options, loaded)
+        source = draft_sources.open_source(str(bag), options, loaded)
         settings = draft_data.LabelSettings(5, 2, 0)
         draft_data.Labeller(loaded, TASKS, settings, tmp_path, lambda text: None, rank, 2).run([source])
     assert content(tmp_path / "shards") == content(labelled / "shards")
