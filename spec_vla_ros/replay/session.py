@@ -142,7 +142,7 @@ def _load(options: Options) -> tuple[Any, Any, dict[str, Any]]:
         "statistics_digest": hashlib.sha256(json.dumps(numbers).encode()).hexdigest()[:16],
         "centre_crop": options.centre_crop, "image_resize": files["image_resize"], "draft_heads": options.draft_heads,
         "heads_digest": {name: digest(_head_files(folder / name)) for name in sorted(heads[0])},
-        "dtype": loaded.model.precision, "device": str(loaded.model.device), "cpu_threads": options.cpu_threads,
+        "dtype": loaded.model.arithmetic, "device": str(loaded.model.device), "cpu_threads": options.cpu_threads,
         "versions": versions(),
     }  # fmt: skip
     return loaded, heads, about
