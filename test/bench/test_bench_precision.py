@@ -94,7 +94,8 @@ def test_four_bits_have_sixteen_values_and_a_scale_per_sixteen_numbers():
 
 
 def test_outliers_drown_the_others_in_int8_and_a_rotation_helps(monkeypatch):
-    monkeypatch.setattr(outliers, "SHAPES", {"small": (512, 64)})
+    monkeypatch.setattr(outliers, "WIDTHS", {"small": 512})
+    monkeypatch.setattr(outliers, "OUTPUTS", 64)
     rows = outliers.measure(["bfloat16", "int8", "float8"], [1, 60], lambda line: None)
     errors = {(row["precision"], row["outliers"]): row["error"]["small"] for row in rows}
     turned = {(row["precision"], row["outliers"]): row["error_rotated"]["small"] for row in rows}

@@ -15,8 +15,8 @@ from torch import Tensor
 
 from .precision import KINDS
 
-SHAPES = {"q_proj": (4096, 4096), "gate_proj": (4096, 11008), "down_proj": (11008, 4096)}  # inputs, outputs
-ROWS = 64
+WIDTHS = {"hidden": 4096, "inner": 11008}  # inputs of q, k, v, o, gate and up; of down
+OUTPUTS, ROWS = 512, 64  # an error is one of inputs: so many outputs are enough to know it
 CHANNELS = 8  # that are larger, the same ones in every row, as language models have them
 
 
@@ -28,27 +28,27 @@ def measure(precisions: Sequence[str], sizes: Sequence[float], say: Callable[[st
         if precision not in KINDS:
             continue
         for size in sizes:
-            plain, turned = zip(*(errors(precision, *shape, size) for shape in SHAPES.values()), strict=True)
+            plain, turned = zip(*(errors(precision, width, size) for width in WIDTHS.values()), strict=True)
             rows.append({
                 "precision": precision, "outliers": size, "channels": CHANNELS, "rows": ROWS,
-                "error": dict(zip(SHAPES, plain, strict=True)), "error_rotated": dict(zip(SHAPES, turned, strict=True)),
+                "error": dict(zip(WIDTHS, plain, strict=True)), "error_rotated": dict(zip(WIDTHS, turned, strict=True)),
             })  # fmt: skip
             say(f"{precision:<13} {CHANNELS} channels {size:g} times the others: error {100 * max(plain):.2f} %, "
                 f"rotated {100 * max(turned):.2f} %")  # fmt: skip
     return rows
 
 
-def errors(precision: str, width: int, outputs: int, size: float) -> tuple[float, float]:
+def errors(precision: str, width: int, size: float) -> tuple[float, float]:
     """Root mean square of the error over that of what the ordinary channels say, as is and after a rotation."""
     generator = torch.Generator().manual_seed(0)
-    weight = 0.02 * torch.randn(outputs, width, generator=generator)
+    weight = 0.02 * torch.randn(OUTPUTS, width, generator=generator)
     x = torch.randn(ROWS, width, generator=generator)
     ordinary = F.linear(x, weight).std()
     x[:, torch.randperm(width, generator=generator)[:CHANNELS]] *= size
     exact = F.linear(x, weight)
     found = []
     for rows, matrix in ((x, weight), (rotated(x), rotated(weight))):
-        layer = KINDS[precision](width, outputs, torch.float32)
+        layer = KINDS[precision](width, OUTPUTS, torch.float32)
         layer.fill(matrix)
         found.append(round(float((layer(rows) - exact).pow(2).mean().sqrt() / ordinary), 5))
     return found[0], found[1]

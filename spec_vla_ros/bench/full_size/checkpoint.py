@@ -23,7 +23,7 @@ from spec_vla_ros.openvla.config import OpenVLAConfig
 from spec_vla_ros.openvla.config_json import config_to_json, preprocessor_to_json
 from spec_vla_ros.openvla.example import EXAMPLE_INSTRUCTIONS, example_statistics
 from spec_vla_ros.openvla.model import OpenVLA
-from spec_vla_ros.openvla.prompt import EMPTY_PIECE, LLAMA_EMPTY_ID
+from spec_vla_ros.openvla.prompt import EMPTY_PIECE, LLAMA_EMPTY_ID, LLAMA_VOCABULARY
 from spec_vla_ros.openvla.tokenizer_small import build_small_tokenizer
 from spec_vla_ros.openvla.weights import INDEX_FILE
 from spec_vla_ros.outputs import write_text, writing
@@ -106,7 +106,7 @@ def _write(folder: Path, config: OpenVLAConfig, shapes: Shapes, say: Callable[[s
         (STATISTICS_FILE, example_statistics()),
     ):
         write_text(folder / name, json.dumps(data))
-    _tokenizer().save(str(folder / TOKENIZER_FILE))
+    _tokenizer(config).save(str(folder / TOKENIZER_FILE))
     shards: list[Shapes] = [{}]
     for name, shape in shapes.items():
         if shards[-1] and sum(map(size_of, shards[-1].values())) + size_of(shape) > SHARD:
@@ -160,8 +160,9 @@ def _numbers(
         count, at = count - len(part), 0
 
 
-def _tokenizer() -> Tokenizer:
-    """The small one, with the one piece that the prompt insists on where Llama has it."""
+def _tokenizer(config: OpenVLAConfig) -> Tokenizer:
+    """The small one; in a vocabulary of the size of Llama, with the piece that the prompt insists on in its place."""
     small = json.loads(build_small_tokenizer(EXAMPLE_INSTRUCTIONS).to_str())
-    small["model"]["vocab"][EMPTY_PIECE] = LLAMA_EMPTY_ID
+    if config.action_vocab_end == LLAMA_VOCABULARY:
+        small["model"]["vocab"][EMPTY_PIECE] = LLAMA_EMPTY_ID
     return Tokenizer.from_str(json.dumps(small))
