@@ -24,7 +24,9 @@ from spec_vla_ros.arguments import (
     number,
     whole,
 )
-from spec_vla_ros.bench.decoding.floor import ACCURACY, WEIGHT_BYTES
+from spec_vla_ros.bench.decoding import precision_cli
+from spec_vla_ros.bench.decoding.floor import WEIGHT_BYTES
+from spec_vla_ros.bench.full_size import cli as full_size
 from spec_vla_ros.bench.pace import cli as pace
 from spec_vla_ros.bench.wire.two_hosts import ROWS
 from spec_vla_ros.decoding.drafters import TRAINING_FREE
@@ -97,20 +99,6 @@ def _parser() -> Parser:
         help="choose automatic trees as where drafted rows cost nothing, like on a large GPU (what is quickest here)",
     )
     passes.set_defaults(run=_passes)
-    text = "what quantising costs in accuracy: tokens, drift, success, against bfloat16 on the same images"
-    about = f"Measures {text}. The arithmetic of the device, computed on the CPU: times of it say nothing."
-    precision = benches.add_parser("precision", help=text, description=about)
-    precision.add_argument("--model", default=TABLETOP, help="checkpoint folder (%(default)s)")
-    precision.add_argument("--heads", type=Path, help="folder of draft heads (drafters/ in the model's folder)")
-    precision.add_argument("--precisions", nargs="+", choices=ACCURACY, default=list(ACCURACY), help="(all)")
-    precision.add_argument("--preset", choices=PRESETS, default="fastest", help="(%(default)s)")
-    precision.add_argument("--radius", type=BINS, default=USUAL.acceptance_radius, help="bins (%(default)s)")
-    precision.add_argument("--episodes", type=COUNT, default=300, help="per row (%(default)s)")
-    precision.add_argument(
-        "--outliers", nargs="+", type=number(1, 1e4), metavar="TIMES",
-        help="instead: errors of random layers of 7B shapes with channels that much larger than the others (1 = none)",
-    )  # fmt: skip
-    precision.set_defaults(run=_precision)
     text = "what the way from a camera's image to the model's picture changes, and what it costs"
     pictures = benches.add_parser("pictures", help=text, description=f"Measures {text}; on rendered images.")
     pictures.add_argument("--model", default=TABLETOP, help="checkpoint folder (%(default)s)")
@@ -147,19 +135,6 @@ def _parser() -> Parser:
     )
     latency.add_argument("--tflops", type=POSITIVE, help="dense arithmetic of the device, likewise")
     latency.set_defaults(run=_latency)
-    text = "the whole 7B model on this machine: loads it, acts, and says what memory that took, per precision"
-    about = f"Tries {text}. Writes a checkpoint of random weights, 15 GB, and deletes it at the end."
-    full = benches.add_parser("full-size", help=text, description=about)
-    full.add_argument("--folder", type=Path, default=Path("out"), help="to write the checkpoint into (%(default)s)")
-    names = [name for name in WEIGHT_BYTES if name != "float16"]
-    full.add_argument(
-        "--precisions", nargs="+", choices=names, default=["bfloat16", "int8", "int8_weights"], help="(%(default)s)"
-    )
-    full.add_argument("--layers", type=COUNT, help="decoder layers, instead of those of the 7B model")
-    full.add_argument("--device", default="cpu", help="torch device (%(default)s)")
-    full.add_argument("--threads", type=JOBS, default=0, help="of torch on the CPU (one per core)")
-    full.add_argument("--actions", type=COUNT, default=3, help="per row (%(default)s)")
-    full.set_defaults(run=_full_size)
     text = "what each part of an action asks of a GPU at 7B shapes: kernels, bytes, waits of the host"
     launches = benches.add_parser("launches", help=text, description=f"Counts {text}; needs none, measures nothing.")
     launches.add_argument("--layers", type=COUNT, help="decoder layers, instead of those of the 7B model")
@@ -250,9 +225,11 @@ def _parser() -> Parser:
     libero.add_argument("--assets", type=Path, help="folder of LIBERO's meshes and textures (looked for)")
     libero.set_defaults(run=_libero)
     pace.add(benches)
+    full_size.add(benches)
+    precision_cli.add(benches)
     for bench in (passes, latency):
         bench.add_argument("--plot", type=Path, metavar="PATH", help="draw the figures into this PNG")
-    for bench in (wire, hosts, passes, precision, latency, soak, libero, pictures):
+    for bench in (wire, hosts, passes, latency, soak, libero, pictures):
         bench.add_argument("--base-model", default="", help=BASE_MODEL)
     for bench in benches.choices.values():
         bench.add_argument("--json", type=Path, metavar="PATH", help="write the figures to this file")
@@ -304,24 +281,6 @@ def _passes(arguments: argparse.Namespace) -> int:
 
         plot_passes(rows, arguments.plot)
     return 0 if rows else 1
-
-
-def _precision(arguments: argparse.Namespace) -> int:
-    import torch
-
-    if arguments.outliers:
-        from spec_vla_ros.bench.decoding.outliers import measure as measure_layers
-
-        write_rows(arguments.json, measure_layers(arguments.precisions, arguments.outliers, _say))
-        return 0
-    from spec_vla_ros.bench.decoding.precision import measure
-
-    torch.set_num_threads(1)  # small matrices
-    settings = DecodeSettings(preset=arguments.preset, acceptance_radius=arguments.radius)
-    options = {"heads": arguments.heads, "base_model": arguments.base_model}
-    rows = measure(arguments.model, arguments.precisions, settings, arguments.episodes, _say, **options)
-    write_rows(arguments.json, rows)
-    return 0
 
 
 def _streams(arguments: argparse.Namespace) -> int:
@@ -412,18 +371,6 @@ def _latency(arguments: argparse.Namespace) -> int:
 
         plot_latency(rows, arguments.plot)
     return 0
-
-
-def _full_size(arguments: argparse.Namespace) -> int:
-    from spec_vla_ros.bench.decoding.shapes import SEVEN_B, shortened
-    from spec_vla_ros.bench.full_size.bench import measure
-
-    require(arguments.folder, folder=True)
-    config = shortened(SEVEN_B, arguments.layers) if arguments.layers else SEVEN_B
-    how = arguments.device, arguments.threads, arguments.actions
-    rows = measure(arguments.folder, config, arguments.precisions, _say, *how)
-    write_rows(arguments.json, [row | {"layers": config.llama.num_hidden_layers} for row in rows])
-    return 0 if rows else 1
 
 
 def _launches(arguments: argparse.Namespace) -> int:

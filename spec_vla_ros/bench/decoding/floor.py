@@ -19,7 +19,6 @@ WEIGHT_BYTES = {
     "float32": 4.0, "bfloat16": 2.0, "float16": 2.0, "float8": 1.0, "int8": 1.0, "int8_weights": 1.0,
     "int4_weights": 0.5,
 }  # fmt: skip
-ACCURACY = ("bfloat16", "float8", "int8", "int8_weights", "int4_weights", "nvfp4")  # what bench precision measures
 
 
 @dataclass(frozen=True)
