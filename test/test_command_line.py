@@ -160,6 +160,7 @@ WITH_MODEL = {
     "record-tabletop": ["record-tabletop", "bag", "--frames", "1"],
     "train-draft": ["train-draft", "--out", "out", "--work", "work"],
     "passes": ["bench", "passes", "--episodes", "1"],
+    "precision": ["bench", "precision", "--episodes", "1"],
     "latency": ["bench", "latency", "--actions", "1"],
 }
 
@@ -294,6 +295,8 @@ WRITES = {
     "eval-tabletop": (["eval-tabletop", "--json"], False),
     "record-tabletop": (["record-tabletop"], True),
     "passes": (["bench", "passes", "--json"], False),
+    "precision": (["bench", "precision", "--json"], False),
+    "full-size": (["bench", "full-size", "--folder"], True),
     "plot": (["bench", "latency", "--plot"], False),
     "trace": (["bench", "latency", "--trace"], False),
     "wire": (["bench", "wire", "--json"], False),

@@ -24,7 +24,9 @@ from spec_vla_ros.arguments import (
     number,
     whole,
 )
+from spec_vla_ros.bench.decoding import precision_cli
 from spec_vla_ros.bench.decoding.floor import WEIGHT_BYTES
+from spec_vla_ros.bench.full_size import cli as full_size
 from spec_vla_ros.bench.pace import cli as pace
 from spec_vla_ros.bench.wire.two_hosts import ROWS
 from spec_vla_ros.decoding.drafters import TRAINING_FREE
@@ -217,12 +219,14 @@ def _parser() -> Parser:
     libero.add_argument("--work", type=Path, help="folder of finished episodes, to go on from (out/libero/<suite>)")
     libero.add_argument("--workers", type=JOBS, default=0, help="processes, each with a model (one per device)")
     libero.add_argument("--devices", default="auto", help="cuda:0,cuda:1 (auto: cuda where there is one)")
-    libero.add_argument("--dtype", default="auto", help="auto, bfloat16, float32, int8, int4 (%(default)s)")
+    libero.add_argument("--dtype", default="auto", help="as the node's parameter (%(default)s)")
     libero.add_argument("--unnorm-key", default="", help="statistics of the model (those of the suite)")
     libero.add_argument("--heads", type=Path, help="folder of draft heads (drafters/ in the model's folder)")
     libero.add_argument("--assets", type=Path, help="folder of LIBERO's meshes and textures (looked for)")
     libero.set_defaults(run=_libero)
     pace.add(benches)
+    full_size.add(benches)
+    precision_cli.add(benches)
     for bench in (passes, latency):
         bench.add_argument("--plot", type=Path, metavar="PATH", help="draw the figures into this PNG")
     for bench in (wire, hosts, passes, latency, soak, libero, pictures):

@@ -37,7 +37,7 @@ def about(loaded: LoadedModel, verifier: Verifier, trained: Mapping[str, Drafter
     return {
         "model": hashlib.sha256(repr(loaded.config).encode()).hexdigest(),
         "parameters": int(loaded.model.parameter_count),
-        "precision": loaded.model.precision,
+        "precision": loaded.model.arithmetic,
         "device": torch.cuda.get_device_name(device) if cuda else f"cpu, {torch.get_num_threads()} threads",
         "fixed_shapes": verifier.fixed,
         "recorded": bool(verifier.pool.records),

@@ -16,7 +16,8 @@ from spec_vla_ros.decoding.verifier import cache_slots
 from spec_vla_ros.openvla.config import OpenVLAConfig
 from spec_vla_ros.openvla.llama import KVCache
 from spec_vla_ros.openvla.model import OpenVLA
-from spec_vla_ros.openvla.quantize import PRECISIONS, QuantisedLinear, quantise_layers
+from spec_vla_ros.openvla.precisions import QUANTISED
+from spec_vla_ros.openvla.quantize import QuantisedLinear, quantise_layers
 
 from .findings import Report, size_of
 from .heads import Head
@@ -31,12 +32,14 @@ def meta_model(config: OpenVLAConfig) -> OpenVLA:
 
 
 def weight_bytes(config: OpenVLAConfig, precision: str) -> int:
-    """Of the weights in "float32", "bfloat16", "int8" or "int4"; with the last two the rest is bfloat16."""
+    """Of the weights in "float32", "bfloat16" or a quantised precision, with which the rest is bfloat16."""
     model = meta_model(config)
-    quantised = quantise_layers(model.language_model, precision) if precision in PRECISIONS else {}
-    other = FLOATS.get(precision, torch.bfloat16).itemsize
-    plain = sum(parameter.numel() for parameter in model.parameters()) * other
-    return plain + sum(_packed_bytes(layer, other) for layer in quantised.values())
+    dtype = FLOATS.get(precision, torch.bfloat16)
+    if precision in QUANTISED:
+        quantise_layers(model.language_model, QUANTISED[precision], dtype)
+    plain = sum(parameter.numel() for parameter in model.parameters()) * dtype.itemsize
+    packed = [layer for layer in model.modules() if isinstance(layer, QuantisedLinear)]
+    return plain + sum(layer.stored_bytes(layer.in_features, layer.out_features, dtype.itemsize) for layer in packed)
 
 
 def cache_bytes(config: OpenVLAConfig, action_dim: int, precision: str) -> int:
@@ -55,7 +58,7 @@ def inspect_memory(report: Report, config: OpenVLAConfig, action_dim: int, heads
     """A table of precisions."""
     section = report.section("memory, computed from the shapes, without activations and CUDA's own (GB = 10^9 bytes)")
     counts = {head.type: head.parameters for head in heads}
-    for precision in (*FLOATS, *PRECISIONS):
+    for precision in (*FLOATS, *QUANTISED):
         other = FLOATS.get(precision, torch.bfloat16).itemsize
         # The vision head stays in float32, the eagle head computes in the model's type and has a cache of its own.
         cache = cache_bytes(config, action_dim, precision)
@@ -66,17 +69,9 @@ def inspect_memory(report: Report, config: OpenVLAConfig, action_dim: int, heads
         section.table.append(
             {"precision": (precision, precision), **{name: (size_of(n), n) for name, n in figures.items()}}
         )
-    section.add("int8, int4", "only the language model's layers; the rest stays bfloat16")
+    section.add("float8, int8, ...", "only the language model's layers; the rest stays bfloat16")
 
 
 def _loaded(config: OpenVLAConfig, action_dim: int) -> SimpleNamespace:
     """As much of a loaded model as decides how large caches are."""
     return SimpleNamespace(config=config, statistics=SimpleNamespace(action_dim=action_dim))
-
-
-def _packed_bytes(layer: QuantisedLinear, scale: int) -> int:
-    """As :meth:`QuantisedLinear.fill` makes them; ``scale``: bytes of one scale or offset."""
-    weights = layer.in_features * layer.out_features
-    if layer.precision == "int8":
-        return weights + layer.out_features * scale
-    return weights // 2 + 2 * (weights // layer.group) * scale

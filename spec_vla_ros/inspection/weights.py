@@ -58,7 +58,7 @@ def inspect_adapter(report: Report, folder: Path, model: OpenVLA | None, config:
     if not all(isinstance(number, (int, float)) and number > 0 for number in (rank, alpha)):
         report.error(f"{folder}: rank {rank!r} and alpha {alpha!r} must be positive numbers", GET_AGAIN)
     report.warning(
-        f"{folder} is a LoRA adapter: it cannot be loaded as int8 or int4",
+        f"{folder} is a LoRA adapter: it cannot be quantised while it is loaded",
         "Save the merged model for these precisions.",
     )
     tensors = report.attempt(read_safetensors, folder / lora.ADAPTER_FILE)
@@ -161,7 +161,7 @@ def _types(report: Report, section: Section, tensors: dict[str, Stored], said: s
         report.error(
             f"{count_of(len(whole), 'tensor')} not in floating point (quantised files are refused): {whole[0]} "
             f"{tensors[whole[0]].dtype}",
-            "Use the bfloat16 weights; the node quantises by itself (dtype int8 or int4).",
+            "Use the bfloat16 weights; the node quantises by itself (dtype int8 and others).",
         )
     main = counts.most_common(1)[0][0]
     if len(counts) > 1 and not whole:

@@ -32,7 +32,8 @@ class Fault:
             return Fault(
                 "OUT_OF_MEMORY",
                 f"{type(error).__name__}: {error}",
-                "End other programs on this GPU, or configure with dtype int8 or int4; then deactivate and activate.",
+                "End other programs on this GPU, or configure with dtype int8_weights or int8; then deactivate, "
+                "activate.",
             )
         return Fault(
             "WORKER_EXCEPTION",

@@ -53,9 +53,12 @@ PARAMETERS: tuple[Spec, ...] = (
     fixed(
         "dtype",
         "auto",
-        "Precision of the weights; auto = bfloat16 on a GPU, float32 on the CPU; int8, int4: of the language model's "
-        "layers, to save memory",
-        choices=("auto", "bfloat16", "float16", "float32", "int8", "int4"),
+        "Precision; auto = bfloat16 on a GPU, float32 on the CPU; of the language model's layers: float8, int8 = "
+        "weights and activations, to save time and memory; int8_weights, int4_weights = weights alone, to save memory",
+        choices=(
+            *("auto", "bfloat16", "float16", "float32", "float8", "int8", "int8_weights", "int4_weights"),
+            "int4",  # of older files
+        ),
     ),
     fixed("cpu_threads", 0, "Threads of torch on the CPU; 0 = its own choice, one per core", range=(0, 256)),
     fixed("centre_crop", False, "Use the centre 90 % of the image, for checkpoints trained with image augmentation"),

@@ -16,7 +16,7 @@ def fingerprint(loaded: LoadedModel) -> dict[str, Any]:
     """Which model answers, as JSON: its files, and what else decides its tokens."""
     folder, rule = Path(loaded.folder or loaded.source), loaded.transform.rule
     found = {
-        "name": Path(loaded.source).name, "digest": _digest(folder), "precision": loaded.model.precision,
+        "name": Path(loaded.source).name, "digest": _digest(folder), "precision": loaded.model.arithmetic,
         "unnorm_key": loaded.statistics.key, "prompt": loaded.prompt.rule,
         "centre_crop": rule.centre_crop, "image_resize": rule.resize,
     }  # fmt: skip

@@ -113,6 +113,11 @@ def _fuse(*layers: nn.Linear) -> Tensor:
     return fused
 
 
+def _times(x: Tensor, joined: Tensor | nn.Module) -> Tensor:
+    """Several layers at once: rows times their one matrix, or through the one layer that quantising made of them."""
+    return F.linear(x, joined) if isinstance(joined, Tensor) else joined(x)
+
+
 def attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
     """Attention of (B, heads, N, head_dim), in float32 under CPU autocast, whose bf16 backward pass is far slower."""
     if q.device.type == "cpu" and torch.is_autocast_enabled("cpu"):
@@ -147,7 +152,7 @@ class SelfAttention(nn.Module):
         if self.qkv is None:
             parts = torch.stack([self.q_proj(x), self.k_proj(x), self.v_proj(x)], dim=2)
         else:
-            parts = F.linear(x, self.qkv)
+            parts = _times(x, self.qkv)
         return parts.view(*x.shape[:2], 3, self.heads, -1).permute(2, 0, 3, 1, 4)
 
 
@@ -166,7 +171,7 @@ class Mlp(nn.Module):
         if self.gate_up is None:
             gate, up = self.gate_proj(x), self.up_proj(x)
         else:
-            gate, up = F.linear(x, self.gate_up).chunk(2, dim=-1)
+            gate, up = _times(x, self.gate_up).chunk(2, dim=-1)
         return F.silu(gate) * up
 
     def forward(self, x: Tensor) -> Tensor:

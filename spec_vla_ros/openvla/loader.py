@@ -21,8 +21,8 @@ from .image import ImageTransform
 from .lora import check_adapter, merge_adapter
 from .model import OpenVLA
 from .picture import AUTO
+from .precisions import named_precision
 from .prompt import Prompt
-from .quantize import named_precision
 from .sources import Source, locate
 from .weights import load_weights
 
@@ -72,8 +72,8 @@ def load_model(
 ) -> LoadedModel:
     """Load a folder or hub id (``revision``: branch, tag or commit), merging a LoRA adapter if it is one.
 
-    ``dtype`` defaults to bfloat16 on an accelerator and float32 on the CPU; "int8" or "int4" keep the language model's
-    layers in so many bits (:mod:`.quantize`) and everything else in the default. ``unnorm_key`` may be omitted only
+    ``dtype`` defaults to bfloat16 on an accelerator and float32 on the CPU; "float8", "int8", "int8_weights" and
+    "int4_weights" quantise the language model's layers (:mod:`.precisions`). ``unnorm_key`` may be omitted only
     where the checkpoint has a single key. What is taken is logged before the weights are read, with a warning where
     nothing pins it. ``device``: "auto" is a GPU where there is one. ``base_model``: of an adapter, in place of what its
     own file names; a folder, a hub id or "hub id@revision". ``centre_crop``, ``image_resize``: of
@@ -83,9 +83,9 @@ def load_model(
     :class:`NonFiniteError`.
     """
     device = named_device(device)
-    precision = None
+    kind = None
     if not isinstance(dtype, torch.dtype):
-        dtype, precision = named_precision(dtype or "auto", device)
+        dtype, kind = named_precision(dtype or "auto", device)
     source = locate(path_or_id, revision)
     _announce("the model", source)
     checkpoint = read_checkpoint(source.folder, base_model)
@@ -96,17 +96,17 @@ def load_model(
     statistics = choose_statistics(checkpoint.statistics, unnorm_key)
     transform = ImageTransform(config, centre_crop, image_resize)
     prompt = Prompt(checkpoint.tokenizer, config.action_vocab_end, config.llm_backbone_id)
-    if precision and checkpoint.adapter is not None:
+    if kind and checkpoint.adapter is not None:
         raise CheckpointError(
-            f"{path_or_id} is a LoRA adapter, which cannot be merged into {precision} weights; save the merged model "
-            "and load that, or choose bfloat16"
+            f"{path_or_id} is a LoRA adapter, which cannot be merged into {kind.precision} weights; save the merged "
+            "model and load that, or choose bfloat16"
         )
     if checkpoint.adapter is not None:
         check_adapter(checkpoint.adapter)
-    model = load_weights(checkpoint.folder, config, device, dtype, precision)
+    model = load_weights(checkpoint.folder, config, device, dtype, kind)
     if checkpoint.adapter is not None:
         merge_adapter(model, checkpoint.adapter)
-    if not precision:
+    if not kind:
         model.language_model.fuse()
     loaded = LoadedModel(
         model=model,

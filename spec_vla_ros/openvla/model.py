@@ -33,9 +33,14 @@ class OpenVLA(nn.Module):
 
     @property
     def precision(self) -> str:
-        """Of the language model's layers: the name of a torch type, or "int8", "int4"."""
+        """Of the language model's layers: the name of a torch type, or one of :data:`.precisions.QUANTISED`."""
         layer = self.language_model.model.layers[0].mlp.down_proj
         return layer.precision if isinstance(layer, QuantisedLinear) else str(self.dtype).removeprefix("torch.")
+
+    @property
+    def arithmetic(self) -> str:
+        """The precision, for records of what a model said: "int8" stood for weights alone in older ones."""
+        return "int8 with activations" if self.precision == "int8" else self.precision
 
     @property
     def parameter_count(self) -> int:

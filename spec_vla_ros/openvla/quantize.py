@@ -1,101 +1,201 @@
-"""Weights of the language model's layers in 8 or 4 bits, so that a 7B model fits a smaller GPU.
+"""The language model's layers in fewer bits: which formats there are, and layers of which only the weight has them.
 
-Only the linear layers of the decoder are quantised, one at a time while they are read from disk; towers, projector,
-embeddings and output head stay as they are. int8: one scale per output. int4: one scale and offset per group of inputs.
+Only the linear layers of the decoder are quantised, while they are read from disk; towers, projector, embeddings and
+output head stay as they are. ``int8`` and ``float8`` quantise what is multiplied with the weights as well
+(:mod:`.quantised_activations`): they save time and memory. ``int8_weights`` and ``int4_weights`` save memory.
 
-A pass over few rows multiplies int8 weights as they are, with torch's own kernel where that exists and agrees with the
-plain computation. Everything else unpacks one layer at a time: the memory is saved, the time is not.
+Layers with the same input (q, k and v; gate and up) become one: a row is quantised once, and multiplied once.
 """
 
 from __future__ import annotations
 
 import functools
+from collections.abc import Sequence
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from spec_vla_ros.errors import ConfigurationError
-from spec_vla_ros.foreign_text import shortened
-
-PRECISIONS = ("int8", "int4")
-FLOATS = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
-GROUPS = (128, 64, 32)  # inputs that share a scale; the largest that divides the width
-FAST_ROWS = 16  # with more rows arithmetic is the limit, which unpacked weights serve better
+GROUPS = (128, 64, 32)  # inputs that share a scale in 4 bits; the largest that divides the width
+FAST_ROWS = {"cpu": 8}  # with more rows than that, elsewhere 16, unpacking costs less than torch's kernel
+BLOCK = {"cpu": 2**18}  # weights that are quantised at a time, elsewhere 2 ** 24: what a core's cache holds
+UNPACKED = {"cpu": 2048}  # outputs that are unpacked at a time, elsewhere all
 AGREE = 0.02  # of the largest output; bf16 rounds to 0.4 %
-
-
-def named_precision(name: str, device: torch.device) -> tuple[torch.dtype, str | None]:
-    """The type to compute in and what the decoder's layers are quantised to (None: nothing).
-
-    ``name``: "auto" (bfloat16 on an accelerator, float32 on the CPU), a floating-point type, or one of ``PRECISIONS``,
-    which computes in the type of "auto". Raises :class:`ConfigurationError` for any other.
-    """
-    if name not in (*FLOATS, *PRECISIONS, "auto"):
-        raise ConfigurationError(f"dtype {shortened(name)} is none of auto, {', '.join((*FLOATS, *PRECISIONS))}")
-    auto = torch.float32 if device.type == "cpu" else torch.bfloat16
-    return FLOATS.get(name, auto), None if name == "auto" or name in FLOATS else name
+SMALLEST = 1e-12  # a scale is never less, so that zeros stay zeros
+JOINED = {"q_proj": "qkv", "k_proj": "qkv", "v_proj": "qkv", "gate_proj": "gate_up", "up_proj": "gate_up"}
 
 
 class QuantisedLinear(nn.Module):
-    """A linear layer without bias whose weight (out, in) is kept in ``precision``; empty until :meth:`fill`."""
+    """A linear layer without bias whose weight (out, in) is kept in fewer bits; empty until every output is filled.
 
-    def __init__(self, in_features: int, out_features: int, precision: str) -> None:
+    ``dtype``: of the rows that it is given and gives.
+    """
+
+    precision = ""
+
+    def __init__(self, in_features: int, out_features: int, dtype: torch.dtype) -> None:
         super().__init__()
-        if precision not in PRECISIONS:
-            raise ValueError(f"precision {precision!r} is not one of {', '.join(PRECISIONS)}")
-        self.in_features, self.out_features, self.precision = in_features, out_features, precision
-        self.group = next((group for group in GROUPS if in_features % group == 0), in_features)
-        for name in ("packed", "scale", "offset"):
+        self.in_features, self.out_features, self.dtype = in_features, out_features, dtype
+        self.left = out_features  # outputs that are not filled yet
+        for name in ("packed", "scale"):
             self.register_buffer(name, None, persistent=False)
-        self._fast_rows = 0  # up to so many rows torch's kernel is used
 
     @torch.no_grad()
-    def fill(self, weight: Tensor) -> None:
-        """Quantise ``weight`` (out, in), which is not kept."""
-        if self.precision == "int8":
-            scale = (weight.abs().amax(1).float().clamp_min(1e-8) / 127).to(weight.dtype)
-            self.packed = (weight.float() / scale.float()[:, None]).round().clamp(-127, 127).to(torch.int8)
-            self.scale = scale
-            if _kernel_agrees(weight.device, weight.dtype):
-                self._fast_rows = FAST_ROWS
-            return
-        grouped = weight.float().unflatten(1, (-1, self.group))
-        low, high = grouped.aminmax(dim=2, keepdim=True)
-        self.offset = low.to(weight.dtype)
-        self.scale = ((high - self.offset.float()) / 15).clamp_min(1e-8).to(weight.dtype)
-        q = ((grouped - self.offset.float()) / self.scale.float()).round().clamp(0, 15).flatten(1).to(torch.uint8)
-        self.packed = q[:, ::2] << 4 | q[:, 1::2]
+    def fill(self, weight: Tensor, first: int = 0) -> None:
+        """Quantise ``weight`` (rows, in) of the outputs from ``first`` on; it is not kept. Any floating-point type."""
+        if self.packed is None:
+            self._allocate(weight.device)
+        block = max(1, BLOCK.get(weight.device.type, 2**24) // self.in_features)
+        for at in range(0, len(weight), block):
+            self._store(first + at, weight[at : at + block].to(torch.float32, copy=True))
+        self.left -= len(weight)
+        if not self.left:
+            self._seal()
+
+    def _allocate(self, device: torch.device) -> None:
+        raise NotImplementedError
+
+    def _store(self, first: int, rows: Tensor) -> None:
+        """Quantise float32 ``rows`` (n, in) of the outputs from ``first`` on; they may be overwritten."""
+        raise NotImplementedError
+
+    def _seal(self) -> None:
+        """All outputs are there: choose how to multiply."""
+
+    @staticmethod
+    def stored_bytes(in_features: int, out_features: int, scale: int) -> int:
+        """Of such a layer; ``scale``: bytes of a number of the type it computes in."""
+        raise NotImplementedError
 
     def weight(self) -> Tensor:
-        """The weight (out, in) that is multiplied with."""
-        if self.precision == "int8":
-            return self.packed.to(self.scale.dtype) * self.scale[:, None]
-        q = torch.stack([self.packed >> 4, self.packed & 15], dim=-1).flatten(1).unflatten(1, (-1, self.group))
-        return (q.to(self.scale.dtype) * self.scale + self.offset).flatten(1)
+        """The weight (out, in) that is multiplied with, in ``dtype``."""
+        raise NotImplementedError
+
+
+class Int8Weights(QuantisedLinear):
+    """A scale per output. Few rows multiply the weight as it is, with torch's own kernel where that exists and agrees
+    with the plain computation; more rows unpack it, and are scaled afterwards.
+    """
+
+    precision = "int8_weights"
+
+    def _allocate(self, device: torch.device) -> None:
+        self.packed = torch.empty(self.out_features, self.in_features, dtype=torch.int8, device=device)
+        self.scale = torch.empty(self.out_features, dtype=self.dtype, device=device)
+        self._fast_rows = 0
+
+    def _store(self, first: int, rows: Tensor) -> None:
+        part = slice(first, first + len(rows))
+        self.scale[part] = rows.abs().amax(1).clamp_min(1e-8) / 127
+        self.packed[part] = rows.div_(self.scale[part].float()[:, None]).round_().clamp_(-127, 127)
+
+    def _seal(self) -> None:
+        if _kernel_agrees(self.packed.device, self.dtype):
+            self._fast_rows = FAST_ROWS.get(self.packed.device.type, 16)
+
+    @staticmethod
+    def stored_bytes(in_features: int, out_features: int, scale: int) -> int:
+        """One byte a weight."""
+        return in_features * out_features + out_features * scale
+
+    def weight(self) -> Tensor:
+        """As it is multiplied with."""
+        return self.packed.to(self.dtype) * self.scale[:, None]
 
     def forward(self, x: Tensor) -> Tensor:
         """Rows (..., in) to rows (..., out)."""
         rows = x.reshape(-1, self.in_features)
-        if len(rows) > self._fast_rows:
-            return F.linear(x, self.weight())
-        return torch._weight_int8pack_mm(rows, self.packed, self.scale).unflatten(0, x.shape[:-1])
+        if len(rows) <= self._fast_rows:
+            return torch._weight_int8pack_mm(rows, self.packed, self.scale).unflatten(0, x.shape[:-1])
+        # Integers of 8 bits are exact in every floating-point type.
+        blocks = self.packed.split(UNPACKED.get(x.device.type, self.out_features))
+        said = [F.linear(x, block.to(self.dtype)) for block in blocks]
+        return (said[0] if len(said) == 1 else torch.cat(said, dim=-1)) * self.scale
 
 
-def quantise_layers(language_model: nn.Module, precision: str) -> dict[str, QuantisedLinear]:
-    """Put empty quantised layers in the place of all linear layers of the decoder; they are returned by name."""
-    made = {}
+class Int4Weights(QuantisedLinear):
+    """A scale and an offset per group of inputs, two weights in a byte; every pass unpacks one layer at a time."""
+
+    precision = "int4_weights"
+
+    def _allocate(self, device: torch.device) -> None:
+        self.group = _group(self.in_features)
+        shape = (self.out_features, self.in_features // self.group, 1)
+        self.packed = torch.empty(self.out_features, self.in_features // 2, dtype=torch.uint8, device=device)
+        self.scale = torch.empty(shape, dtype=self.dtype, device=device)
+        self.register_buffer("offset", torch.empty_like(self.scale), persistent=False)
+
+    def _store(self, first: int, rows: Tensor) -> None:
+        part, grouped = slice(first, first + len(rows)), rows.unflatten(1, (-1, self.group))
+        low, high = grouped.aminmax(dim=2, keepdim=True)
+        self.offset[part] = low
+        low = self.offset[part].float()
+        self.scale[part] = ((high - low) / 15).clamp_min(1e-8)
+        q = grouped.sub_(low).div_(self.scale[part].float()).round_().clamp_(0, 15).flatten(1).to(torch.uint8)
+        self.packed[part] = q[:, ::2] << 4 | q[:, 1::2]
+
+    @staticmethod
+    def stored_bytes(in_features: int, out_features: int, scale: int) -> int:
+        """Half a byte a weight, and scales and offsets."""
+        weights = in_features * out_features
+        return weights // 2 + 2 * (weights // _group(in_features)) * scale
+
+    def weight(self) -> Tensor:
+        """As it is multiplied with."""
+        q = torch.stack([self.packed >> 4, self.packed & 15], dim=-1).flatten(1).unflatten(1, (-1, self.group))
+        return (q.to(self.dtype) * self.scale + self.offset).flatten(1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Rows (..., in) to rows (..., out)."""
+        return F.linear(x, self.weight())
+
+
+class Part(NamedTuple):
+    """Where the weight (rows, width) of a layer of the checkpoint goes: outputs of ``layer`` from ``first`` on."""
+
+    layer: QuantisedLinear
+    first: int
+    rows: int
+
+    def fill(self, weight: Tensor) -> None:
+        """Quantise ``weight`` (rows, in), which is not kept."""
+        self.layer.fill(weight, self.first)
+
+
+def quantise_layers(language_model: nn.Module, kind: type[QuantisedLinear], dtype: torch.dtype) -> dict[str, Part]:
+    """Put empty quantised layers in the place of all linear layers of the decoder; what is to be filled, by the names
+    that the checkpoint has.
+    """
+    parts: dict[str, Part] = {}
     for name, module in list(language_model.model.layers.named_modules()):
-        for child, layer in list(module.named_children()):
+        together: dict[str, list[str]] = {}
+        for child, layer in module.named_children():
             if isinstance(layer, nn.Linear):
-                made[f"{name}.{child}"] = QuantisedLinear(layer.in_features, layer.out_features, precision)
-                setattr(module, child, made[f"{name}.{child}"])
-    return made
+                together.setdefault(JOINED.get(child, child), []).append(child)
+        for target, children in together.items():
+            parts |= {f"{name}.{child}": part for child, part in _join(module, target, children, kind, dtype)}
+    return parts
+
+
+def _join(
+    module: nn.Module, target: str, children: Sequence[str], kind: type[QuantisedLinear], dtype: torch.dtype
+) -> list[tuple[str, Part]]:
+    sizes = [getattr(module, child).out_features for child in children]
+    made = kind(getattr(module, children[0]).in_features, sum(sizes), dtype)
+    for child in children:
+        delattr(module, child)
+    setattr(module, target, made)
+    return [(child, Part(made, sum(sizes[:i]), sizes[i])) for i, child in enumerate(children)]
+
+
+def _group(in_features: int) -> int:
+    return next((group for group in GROUPS if in_features % group == 0), in_features)
 
 
 @functools.cache
 def _kernel_agrees(device: torch.device, dtype: torch.dtype) -> bool:
-    """Does torch's int8 kernel exist here, and compute what it should?"""
+    """Does torch's kernel for weights in int8 exist here, and compute what it should?"""
     generator = torch.Generator().manual_seed(0)
     rows = torch.randn(4, 256, generator=generator).to(device, dtype)
     packed = torch.randint(-127, 128, (128, 256), generator=generator, dtype=torch.int8).to(device)

@@ -21,7 +21,7 @@ from spec_vla_ros.lfs_pointer import lfs_pointer
 from .checkpoint import WEIGHTS_FILE, read_json
 from .config import OpenVLAConfig
 from .model import OpenVLA
-from .quantize import quantise_layers
+from .quantize import QuantisedLinear, quantise_layers
 
 INDEX_FILE = "model.safetensors.index.json"
 LAYERS = "language_model.model.layers."
@@ -30,11 +30,15 @@ _GAMMA = re.compile(r"(.*\.ls[12])\.gamma")  # timm's name of LayerScale, as tra
 
 
 def load_weights(
-    folder: Path, config: OpenVLAConfig, device: torch.device | str, dtype: torch.dtype, precision: str | None = None
+    folder: Path,
+    config: OpenVLAConfig,
+    device: torch.device | str,
+    dtype: torch.dtype,
+    kind: type[QuantisedLinear] | None = None,
 ) -> OpenVLA:
     """The model with the weights of ``folder``, on ``device`` in ``dtype``, frozen and in evaluation mode.
 
-    ``precision``: "int8" or "int4" for the decoder's layers (:mod:`.quantize`), each as soon as it is read.
+    ``kind``: of the decoder's layers if they are to be quantised (:mod:`.quantize`), each as soon as it is read.
 
     Raises :class:`CheckpointError` for missing shards, truncated files, and keys that do not fit ``config``.
     """
@@ -43,18 +47,20 @@ def load_weights(
     with ExitStack() as stack:
         shards = {path: stack.enter_context(open_shard(path, device)) for path in shard_paths(folder)}
         sources = account(shards, model, config)
-        quantised = quantise_layers(model.language_model, precision) if precision else {}
+        quantised = quantise_layers(model.language_model, kind, dtype) if kind else {}
         for path, shard in shards.items():
             state = {}
             for name, (at, key) in sources.items():
                 if at != path:
                     continue
-                tensor = _read(shard, key, path, dtype).to(device)
-                layer = quantised.get(name.removeprefix(LAYERS).removesuffix(".weight"))
-                if layer is not None:
-                    layer.fill(tensor)
-                else:
-                    state[name] = tensor
+                part = quantised.get(name.removeprefix(LAYERS).removesuffix(".weight"))
+                if part is not None:
+                    part.fill(_read(shard, key, path).to(device))
+                    continue
+                # On the CPU it is a view of the mapped file, and a file that is truncated later would kill the process
+                # (SIGBUS).
+                tensor = _read(shard, key, path)
+                state[name] = tensor.to(dtype, copy=tensor.device.type == "cpu").to(device)
             model.load_state_dict(state, strict=False, assign=True)
     left = [name for name, tensor in model.state_dict().items() if tensor.is_meta]
     if left:
@@ -131,15 +137,15 @@ def account(shards: dict[Path, Any], model: OpenVLA, config: OpenVLAConfig) -> d
     return sources
 
 
-def _read(shard: Any, key: str, path: Path, dtype: torch.dtype) -> torch.Tensor:
+def _read(shard: Any, key: str, path: Path) -> torch.Tensor:
+    """As it is stored; on the CPU a view of the mapped file."""
     try:
         tensor = shard.get_tensor(key)
     except (SafetensorError, RuntimeError) as error:
         raise CheckpointError(f"{path}: {key} is unreadable: {error}") from error
     if not tensor.is_floating_point():
         raise CheckpointError(f"{path}: {key} is {tensor.dtype}, expected floating point (quantised files are refused)")
-    # On the CPU it is a view of the mapped file, and a file that is truncated later would kill the process (SIGBUS).
-    return tensor.to(dtype, copy=tensor.device.type == "cpu")
+    return tensor
 
 
 def _list(keys: Iterable[str], limit: int = 12) -> str:

@@ -67,13 +67,13 @@ def test_the_command_measures_every_decoder_and_precision(tmp_path, capsys):
     model = write_example_checkpoint(tmp_path / "model")
     Trace("by hand", ACTIONS).save(tmp_path / "trace.json")
     command = ["bench", "latency", "--shapes", str(model), "--device", "cpu", "--actions", "6"]
-    command += ["--precisions", "float32", "int8", "--bandwidth", "0.02", "--tflops", "0.1"]
+    command += ["--precisions", "float32", "int8_weights", "--bandwidth", "0.02", "--tflops", "0.1"]
     files = [tmp_path / "out" / "rows.json", tmp_path / "out" / "rows.png"]
     command += ["--trace", str(tmp_path / "trace.json"), "--json", str(files[0]), "--plot", str(files[1])]
     assert main(command) == 0
     rows = json.loads(files[0].read_text())["rows"]
     names = ["autoregressive, eager", "autoregressive", "spec_vla", "training_free", "fastest"]
-    for precision in ("float32", "int8"):
+    for precision in ("float32", "int8_weights"):
         mine = [row for row in rows if row["precision"] == precision and "transformers" not in row["decoder"]]
         assert [row["decoder"] for row in mine] == names
         for row in mine:

@@ -17,6 +17,7 @@ from spec_vla_ros.inspection.memory import cache_bytes, eagle_cache_bytes, meta_
 from spec_vla_ros.openvla.config import DINOV2_VIT_L, SIGLIP_SO400M, LlamaConfig, OpenVLAConfig
 from spec_vla_ros.openvla.config_json import config_to_json
 from spec_vla_ros.openvla.loader import load_model
+from spec_vla_ros.openvla.precisions import QUANTISED
 from spec_vla_ros.openvla.weights import load_weights
 
 WEIGHTS, INDEX, STATISTICS = "model.safetensors", "model.safetensors.index.json", "dataset_statistics.json"
@@ -69,10 +70,9 @@ def test_a_whole_model_is_described(inspect, tabletop):
 
 def test_memory_is_what_loading_takes(written):
     loaded = load_model(written)
-    for precision in ("float32", "bfloat16", "int8", "int4"):
+    for precision in ("float32", "bfloat16", "int8", "int8_weights", "int4_weights"):
         dtype = torch.float32 if precision == "float32" else torch.bfloat16
-        packed = precision if precision.startswith("int") else None
-        model = load_weights(written, loaded.config, "cpu", dtype, packed)
+        model = load_weights(written, loaded.config, "cpu", dtype, QUANTISED.get(precision))
         tensors = [*model.parameters(), *(buffer for buffer in model.buffers() if buffer is not None)]
         assert weight_bytes(loaded.config, precision) == sum(tensor.nbytes for tensor in tensors), precision
     from spec_vla_ros.bench.decoding.shapes import random_heads
@@ -320,7 +320,7 @@ def test_an_adapter_brings_its_base_along(inspect, adapter, folder):
     assert said.status == 0
     assert str(folder) in said.text
     assert "rank, alpha 4, 8" in said.text
-    assert any("cannot be loaded as int8 or int4" in warning for warning in said.warnings)
+    assert any("cannot be quantised while it is loaded" in warning for warning in said.warnings)
     load_model(adapter)
 
 

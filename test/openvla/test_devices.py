@@ -8,7 +8,8 @@ from spec_vla_ros.errors import ConfigurationError
 from spec_vla_ros.node.policy_factory import load_openvla
 from spec_vla_ros.openvla.devices import named_device, use_threads
 from spec_vla_ros.openvla.loader import load_model
-from spec_vla_ros.openvla.quantize import named_precision
+from spec_vla_ros.openvla.precisions import beside, missing, named_precision
+from spec_vla_ros.openvla.quantize import Int4Weights
 
 without_gpu = pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
 
@@ -52,7 +53,10 @@ def test_devices_that_are_there():
 @pytest.mark.parametrize("name", ["foo", "bf16", "float64", "x" * 1000])
 def test_a_dtype_that_is_none_is_named(written, name):
     """It was taken for a number of bits and ended in a traceback after the weights had been looked at."""
-    with pytest.raises(ConfigurationError, match="is none of auto, float32, bfloat16, float16, int8, int4"):
+    with pytest.raises(
+        ConfigurationError,
+        match="is none of auto, float32, bfloat16, float16, float8, int8, int8_weights, int4_weights",
+    ):
         load_model(written, dtype=name)
 
 
@@ -61,7 +65,26 @@ def test_dtypes_that_are_known():
     assert named_precision("auto", cpu) == (torch.float32, None)
     assert named_precision("auto", gpu) == (torch.bfloat16, None)
     assert named_precision("float16", cpu) == (torch.float16, None)
-    assert named_precision("int4", gpu) == (torch.bfloat16, "int4")
+    assert named_precision("int4_weights", gpu) == (torch.bfloat16, Int4Weights)
+    assert named_precision("int8_weights", cpu)[0] == beside(cpu)
+
+
+def test_names_of_older_files_are_read_and_what_changed_is_said(caplog):
+    """A file that says int8 was written for weights alone: who reads the log shall know what runs now."""
+    assert named_precision("int4", torch.device("cuda")) == (torch.bfloat16, Int4Weights)
+    assert "int4_weights" in caplog.text
+    caplog.clear()
+    if not missing("int8", torch.device("cpu")):
+        assert named_precision("int8", torch.device("cpu"))[1].precision == "int8"
+        assert "int8_weights" in caplog.text
+
+
+@pytest.mark.parametrize(("name", "instead"), [("float8", "bfloat16 or int8"), ("int4_weights", "choose int8")])
+def test_what_would_be_slower_than_bfloat16_is_refused_before_the_weights_are_read(written, name, instead):
+    for path in written.glob("*.safetensors"):
+        path.write_bytes(b"not read")
+    with pytest.raises(ConfigurationError, match=f"dtype {name} on cpu: .*{instead}"):
+        load_model(written, dtype=name)
 
 
 def test_threads():

@@ -224,7 +224,7 @@ def make_adapter(folder, base, **changes):
 def test_an_adapter_is_not_merged_into_quantised_weights(written, tmp_path):
     make_adapter(tmp_path / "adapter", written)
     with pytest.raises(CheckpointError, match="save the merged model"):
-        load_model(tmp_path / "adapter", dtype="int8")
+        load_model(tmp_path / "adapter", dtype="int8_weights")
 
 
 def test_an_adapter_is_merged_into_its_base(written, tmp_path):

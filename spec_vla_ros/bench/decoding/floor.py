@@ -15,7 +15,10 @@ DEVICES = (
     ("4090", 1.008, 165.0),
     ("Orin", 0.2048, 42.5),
 )
-WEIGHT_BYTES = {"float32": 4.0, "bfloat16": 2.0, "float16": 2.0, "int8": 1.0, "int4": 0.5}
+WEIGHT_BYTES = {
+    "float32": 4.0, "bfloat16": 2.0, "float16": 2.0, "float8": 1.0, "int8": 1.0, "int8_weights": 1.0,
+    "int4_weights": 0.5,
+}  # fmt: skip
 
 
 @dataclass(frozen=True)

@@ -18,8 +18,9 @@ from spec_vla_ros.openvla.example import EXAMPLE_INSTRUCTIONS, example_statistic
 from spec_vla_ros.openvla.image import ImageTransform
 from spec_vla_ros.openvla.loader import LoadedModel
 from spec_vla_ros.openvla.model import OpenVLA
+from spec_vla_ros.openvla.precisions import named_precision
 from spec_vla_ros.openvla.prompt import Prompt
-from spec_vla_ros.openvla.quantize import named_precision, quantise_layers
+from spec_vla_ros.openvla.quantize import quantise_layers
 from spec_vla_ros.openvla.tokenizer_small import build_small_tokenizer
 
 HEAD_WIDTH = 1024  # of the vision head at 7B shapes; heads of small models are as wide as their verifier
@@ -33,16 +34,16 @@ def shortened(config: OpenVLAConfig, layers: int) -> OpenVLAConfig:
 
 @torch.no_grad()
 def random_model(config: OpenVLAConfig, device: torch.device, precision: str) -> LoadedModel:
-    """A model of ``config`` on ``device``; ``precision``: a torch type's name, or "int8" or "int4"."""
-    dtype, packed = named_precision(precision, device)
+    """A model of ``config`` on ``device``; ``precision``: as the parameter ``dtype``."""
+    dtype, kind = named_precision(precision, device)
     with torch.device("meta"):
         model = OpenVLA(config)
-    layers = quantise_layers(model.language_model, packed) if packed else {}
+    parts = quantise_layers(model.language_model, kind, dtype) if kind else {}
     model = model.to(dtype).to_empty(device=device)
     _randomise(model)
-    for layer in layers.values():
-        layer.fill(torch.randn(layer.out_features, layer.in_features, device=device, dtype=dtype) * 0.02)
-    if not packed:
+    for part in parts.values():
+        part.fill(torch.randn(part.rows, part.layer.in_features, device=device, dtype=dtype) * 0.02)
+    if not kind:
         model.language_model.fuse()
     # Its small vocabulary is not Llama's, which a prompt for that many ids would insist on.
     tokenizer = build_small_tokenizer(EXAMPLE_INSTRUCTIONS)

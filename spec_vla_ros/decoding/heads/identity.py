@@ -25,7 +25,7 @@ def identity(loaded: LoadedModel, heads: Path, names: Iterable[str]) -> dict[str
         "statistics_digest": hashlib.sha256(json.dumps(numbers).encode()).hexdigest()[:16],
         "image_resize": files["image_resize"], "centre_crop": files["centre_crop"],
         "heads_digest": {name: digest(_head_files(heads / name)) for name in sorted(names)},
-        "dtype": loaded.model.precision,
+        "dtype": loaded.model.arithmetic,
     }  # fmt: skip
 
 

@@ -1,0 +1,156 @@
+"""A process of its own per precision: loads the checkpoint, acts, and says what it took. ``python -m ...act <json>``.
+
+A new process, so that its peak of memory is its own. The last line of standard output is one JSON object. ``cpu``: time
+of all threads, which says what was done where other processes work on the same cores.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+INTERVAL = 0.02  # s between two looks at the memory
+EVERYTHING = 254  # bins: every draft counts, so that one pass is enough
+STAGES = ("total", "vision", "prefill", "decode")  # of a report
+ROWS = {"autoregressive": 0, "training_free": EVERYTHING}  # presets, and the radius
+
+
+@dataclass(frozen=True)
+class Options:
+    """``threads``: of torch on the CPU, 0 = one per core; ``actions`` per preset, one before them is not counted."""
+
+    folder: str
+    precision: str
+    device: str = "cpu"
+    threads: int = 0
+    actions: int = 3
+
+
+class MemoryWatch:
+    """The most memory that this process had: ``anonymous``, which nobody else can have, and mapped ``file`` pages,
+    which the system takes back when it needs them. GB of 10^9 bytes; zero where the system does not say.
+    """
+
+    def __init__(self) -> None:
+        self.anonymous = self.file = 0.0
+        self._end = threading.Event()
+        self._thread = threading.Thread(target=self._watch, daemon=True)
+
+    def __enter__(self) -> MemoryWatch:
+        """Begin to look."""
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """A last look."""
+        self._end.set()
+        self._thread.join()
+
+    def _watch(self) -> None:
+        while True:
+            try:
+                said = Path("/proc/self/status").read_text()
+            except OSError:
+                return
+            anonymous, file = (
+                1024e-9 * int(found[1]) if (found := re.search(rf"{name}:\s*(\d+)", said)) else 0.0
+                for name in ("RssAnon", "RssFile")
+            )
+            self.anonymous, self.file = max(self.anonymous, anonymous), max(self.file, file)
+            if self._end.wait(INTERVAL):
+                return
+
+
+def measure(options: Options) -> dict[str, Any]:
+    """Figures of one precision."""
+    from spec_vla_ros.decoding.planner import Planner
+    from spec_vla_ros.openvla.devices import use_threads
+    from spec_vla_ros.openvla.loader import load_model
+    from spec_vla_ros.policy import OpenVLAPolicy
+
+    use_threads(options.threads)
+    with MemoryWatch() as loading:
+        began, worked = time.perf_counter(), time.process_time()
+        loaded = load_model(options.folder, options.device, options.precision)
+        load_s, load_cpu_s = time.perf_counter() - began, time.process_time() - worked
+    with MemoryWatch() as acting:
+        # Without a warm-up, which would time passes of all sizes for minutes; the first action is one.
+        policy = OpenVLAPolicy(loaded, planner=Planner.steady())
+        presets = {preset: _act(policy, preset, radius, options.actions) for preset, radius in ROWS.items()}
+    peaks = {
+        "loading": {"anonymous": loading.anonymous, "mapped": loading.file},
+        "acting": {"anonymous": acting.anonymous, "mapped": acting.file},
+    }
+    return {
+        "precision": loaded.model.precision,
+        "beside": str(loaded.model.dtype).removeprefix("torch."),
+        "device": str(loaded.model.device),
+        "threads": _threads(),
+        "load_s": round(load_s, 1),
+        "load_cpu_s": round(load_cpu_s, 1),
+        "presets": presets,
+        "peak_gb": {when: {kind: round(value, 2) for kind, value in both.items()} for when, both in peaks.items()},
+        "gpu_peak_gb": _gpu_peak(loaded.model.device),
+    }
+
+
+def _act(policy: Any, preset: str, radius: int, actions: int) -> dict[str, Any]:
+    from spec_vla_ros.openvla.example import EXAMPLE_INSTRUCTIONS
+    from spec_vla_ros.policy_types import DecodeSettings
+
+    settings = DecodeSettings(preset=preset, acceptance_radius=radius, second_look=0)
+    draw: Callable[..., np.ndarray] = np.random.default_rng(0).integers
+    policy.reset()
+    reports, worked = [], []
+    for _ in range(actions + 1):
+        image = draw(0, 255, (480, 640, 3), dtype=np.uint8)
+        began = time.process_time()
+        reports.append(policy.infer(image, EXAMPLE_INSTRUCTIONS[0], settings).report)
+        worked.append(time.process_time() - began)
+    times = {name: [getattr(report, f"{name}_ms") / 1e3 for report in reports[1:]] for name in STAGES}
+    times["cpu"] = worked[1:]
+    return {
+        "actions": actions,
+        "passes_mean": round(float(np.mean([report.verifier_passes for report in reports[1:]])), 2),
+        **{
+            f"{name}_s": {"median": round(float(np.median(v)), 3), "least": round(min(v), 3)}
+            for name, v in times.items()
+        },
+    }
+
+
+def _threads() -> int:
+    import torch
+
+    return torch.get_num_threads()
+
+
+def _gpu_peak(device: Any) -> float | None:
+    import torch
+
+    return round(torch.cuda.max_memory_allocated(device) / 1e9, 2) if device.type == "cuda" else None
+
+
+def command(options: Options) -> list[str]:
+    """To start :func:`measure` in a process of its own."""
+    return [sys.executable, "-m", "spec_vla_ros.bench.full_size.act", json.dumps(asdict(options))]
+
+
+def _main() -> int:
+    sys.stdout.write(f"{json.dumps(measure(Options(**json.loads(sys.argv[1]))))}\n")
+    return 0
+
+
+if __name__ == "__main__":
+    from spec_vla_ros import outermost
+
+    sys.exit(outermost.run("full-size", _main))
