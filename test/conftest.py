@@ -94,6 +94,17 @@ def make_node(ros):
 
 
 @pytest.fixture
+def publishers_of():
+    """How many publishers a subscription of a node has met; on Humble, which does not tell, those in the graph."""
+
+    def count(node, subscription):
+        met = getattr(subscription, "get_publisher_count", None)
+        return met() if met else node.count_publishers(subscription.topic_name)
+
+    return count
+
+
+@pytest.fixture
 def executor(ros):
     from rclpy.executors import SingleThreadedExecutor
 
