@@ -10,13 +10,13 @@ from pathlib import Path
 import processes
 import pytest
 
-from spec_vla_ros.ros.children import free_domain
+from spec_vla_ros.ros.children import free_domain, loopback
 
 # Before anything creates a participant, or imports MuJoCo: these are read once per process.
 os.environ["ROS_DOMAIN_ID"] = str(free_domain())
-os.environ["ROS_AUTOMATIC_DISCOVERY_RANGE"] = "LOCALHOST"
 for _name in ("ROS_STATIC_PEERS", "ROS_LOCALHOST_ONLY"):
     os.environ.pop(_name, None)
+os.environ.update(loopback())
 os.environ.setdefault("MUJOCO_GL", "egl")
 # A shell starts background jobs with SIGINT ignored, and so would be every process that a test wants to interrupt.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
@@ -91,6 +91,17 @@ def make_node(ros):
     yield make
     for node in nodes:
         node.destroy_node()
+
+
+@pytest.fixture
+def publishers_of():
+    """How many publishers a subscription of a node has met; on Humble, which does not tell, those in the graph."""
+
+    def count(node, subscription):
+        met = getattr(subscription, "get_publisher_count", None)
+        return met() if met else node.count_publishers(subscription.topic_name)
+
+    return count
 
 
 @pytest.fixture

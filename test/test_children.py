@@ -5,7 +5,7 @@ import sys
 
 import processes
 
-from spec_vla_ros.ros.children import free_domain
+from spec_vla_ros.ros.children import environment, free_domain
 
 HOLD = (
     "import sys; from spec_vla_ros.ros.children import free_domain; print(free_domain(), flush=True); sys.stdin.read()"
@@ -32,3 +32,13 @@ def test_a_domain_is_free_again_when_its_run_has_ended():
     both = f"{code}; children.free_domain()"
     done = subprocess.run([sys.executable, "-c", both], capture_output=True, text=True, env=processes.environment())
     assert "all of the domains 200 to 200 are taken" in done.stderr
+
+
+def test_a_demonstration_stays_on_this_machine_on_every_distribution(monkeypatch):
+    """Humble does not know the range of discovery, so that the simulated arm was one for the whole network."""
+    for distribution, only in (("humble", "1"), ("jazzy", None), (None, None)):
+        monkeypatch.delenv("ROS_DISTRO", raising=False)
+        if distribution:
+            monkeypatch.setenv("ROS_DISTRO", distribution)
+        assert environment(99)["ROS_AUTOMATIC_DISCOVERY_RANGE"] == "LOCALHOST"
+        assert environment(99).get("ROS_LOCALHOST_ONLY") == only

@@ -19,10 +19,10 @@ RUNTIME = ensure_rclpy()  # before the first import of rclpy or of a message pac
 
 import rclpy
 from diagnostic_msgs.msg import DiagnosticArray
+from rcl_interfaces.srv import SetParameters
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
 from rclpy.parameter import Parameter
-from rclpy.parameter_client import AsyncParameterClient
 from rclpy.qos import QoSProfile, ReliabilityPolicy
 from rclpy.signals import SignalHandlerOptions
 from std_msgs.msg import String
@@ -53,7 +53,7 @@ class Operator(Node):
         self._number = 0
         self._instructions = self.create_publisher(String, "instruction", 10)
         self._requests = self.create_publisher(Episode, "episode_request", 10)
-        self._client = AsyncParameterClient(self, "act")
+        self._client = self.create_client(SetParameters, "act/set_parameters")  # Humble has no parameter client
         self._subscriptions_ = [
             self.create_subscription(Episode, "episode", self._on_episode, 10),
             self.create_subscription(DecodeStats, "act/decode_stats", self._on_stats, 10),
@@ -118,7 +118,7 @@ class Operator(Node):
             ANSWER,
             "both nodes to listen",
         )
-        self.wait(self._client.services_are_ready, ANSWER, "the act node's parameter services")
+        self.wait(self._client.service_is_ready, ANSWER, "the act node's parameter services")
 
     # -- acting ------------------------------------------------------------------------------------------------------
 
@@ -135,7 +135,8 @@ class Operator(Node):
             }
         if setting.decoder != "autoregressive":
             values |= {"acceptance_radius": setting.acceptance_radius, "draft_depth": setting.draft_depth}
-        future = self._client.set_parameters([Parameter(name, value=value) for name, value in values.items()])
+        wanted = [Parameter(name, value=value).to_parameter_msg() for name, value in values.items()]
+        future = self._client.call_async(SetParameters.Request(parameters=wanted))
         self.wait(future.done, ANSWER, "the act node to take its parameters")
         refused = [result.reason for result in future.result().results if not result.successful]
         if refused:

@@ -119,7 +119,8 @@ class ParameterServices:
         if len(request.prefixes) > MAX_NAMES:
             self._complain("list_parameters", f"{len(request.prefixes)} prefixes, at most {MAX_NAMES} are accepted")
             return response
-        names = listed(self._node.list_parameters([], 0).names, request.prefixes, request.depth)
+        every = self._node.get_parameters_by_prefix("")  # Humble has no list_parameters
+        names = listed(every, request.prefixes, request.depth)
         prefixes = dict.fromkeys(name.rpartition(".")[0] for name in names if "." in name)
         response.result = ListParametersResult(names=names, prefixes=list(prefixes))
         return response

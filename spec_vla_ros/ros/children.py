@@ -32,12 +32,18 @@ class DemoError(CommandError):
     lines = True
 
 
+def loopback() -> dict[str, str]:
+    """What keeps nodes on this machine; Humble does not know the first, and later ones warn of the second."""
+    here = {"ROS_AUTOMATIC_DISCOVERY_RANGE": "LOCALHOST"}
+    return here | {"ROS_LOCALHOST_ONLY": "1"} if os.environ.get("ROS_DISTRO") == "humble" else here
+
+
 def environment(domain: int) -> dict[str, str]:
     """What nodes of this run need: an own domain on the loopback interface, and one thread per node for numerics."""
     paths = [os.environ.get("PYTHONPATH", ""), str(Path(spec_vla_ros.__file__).parents[1])]
     return {
+        **loopback(),
         "ROS_DOMAIN_ID": str(domain),
-        "ROS_AUTOMATIC_DISCOVERY_RANGE": "LOCALHOST",
         "OMP_NUM_THREADS": "1",
         "MUJOCO_GL": os.environ.get("MUJOCO_GL", "egl"),
         "PYTHONPATH": os.pathsep.join(path for path in paths if path),
@@ -68,7 +74,7 @@ _one_domain = functools.cache(free_domain)  # one after the other, the runs of a
 def own_domain() -> dict[str, str]:
     """:func:`environment` of a domain that other runs on this machine do not use; this process joins it too."""
     env = environment(_one_domain())
-    os.environ.update({key: env[key] for key in ("ROS_DOMAIN_ID", "ROS_AUTOMATIC_DISCOVERY_RANGE")})
+    os.environ.update({key: env[key] for key in ("ROS_DOMAIN_ID", *loopback())})
     return env
 
 

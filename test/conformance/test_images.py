@@ -55,7 +55,7 @@ def spin(seconds, done=lambda: False):
     end = time.monotonic() + seconds
     while not done() and time.monotonic() < end:
         rclpy.spin_once(node, timeout_sec=0.02)
-spin(20, lambda: camera.subscription.get_publisher_count() and camera.reliability.name == reliability)
+spin(20, lambda: node.count_publishers(camera.subscription.topic_name) and camera.reliability.name == reliability)
 spin(1.0)  # until the publisher has met the subscription, too
 print("ready", flush=True)
 spin(float(seconds), lambda: seen and seen[-1][0] == {FRAMES - 1})

@@ -137,10 +137,10 @@ def test_what_fails_leads_back_or_to_the_end(managed, ask, answers, end):
     assert ("error" in [what for what, _ in managed.asked]) == (answers["configure"] is not FAILURE)
 
 
-def test_publishers_are_silent_unless_active(managed, make_node, spin_until):
+def test_publishers_are_silent_unless_active(managed, make_node, spin_until, publishers_of):
     listener, got = make_node(), []
     subscription = listener.create_subscription(String, f"/{managed.get_name()}/out", lambda m: got.append(m.data), 10)
-    spin_until(subscription.get_publisher_count, managed, listener)
+    spin_until(lambda: publishers_of(listener, subscription), managed, listener)
     managed.output.publish(String(data="too early"))
     assert managed.trigger_configure() == SUCCESS
     managed.output.publish(String(data="still"))
@@ -161,12 +161,12 @@ def test_what_is_available(ask):
     assert len(graph) == 25
 
 
-def test_two_events_for_a_change(managed, make_node, spin_until):
+def test_two_events_for_a_change(managed, make_node, spin_until, publishers_of):
     listener, events = make_node(), []
     subscription = listener.create_subscription(
         TransitionEvent, f"/{managed.get_name()}/transition_event", events.append, 10
     )
-    spin_until(subscription.get_publisher_count, managed, listener)
+    spin_until(lambda: publishers_of(listener, subscription), managed, listener)
     managed.trigger_configure()
     spin_until(lambda: len(events) == 2)
     assert [(e.start_state.id, e.goal_state.id) for e in events] == [

@@ -17,7 +17,6 @@ from rclpy.exceptions import (
     ParameterUninitializedException,
 )
 from rclpy.parameter import Parameter
-from rclpy.parameter_client import AsyncParameterClient
 
 UNIT = ParameterDescriptor(floating_point_range=[FloatingPointRange(from_value=0.0, to_value=1.0)])
 EVEN = ParameterDescriptor(integer_range=[IntegerRange(from_value=1, to_value=10, step=2)])
@@ -87,24 +86,27 @@ def test_callbacks_may_refuse_and_hear_what_was_set(make_node):
         return SetParametersResult(successful=all(p.value >= 0 for p in parameters), reason="negative")
 
     node.add_on_set_parameters_callback(refuse_negative)
-    node.add_post_set_parameters_callback(lambda parameters: after.extend(p.name for p in parameters))
+    tell = getattr(node, "add_post_set_parameters_callback", None)  # not on Humble
+    if tell:
+        tell(lambda parameters: after.extend(p.name for p in parameters))
     results = node.set_parameters([Parameter("x", value=2), Parameter("y", value=-1)])
     assert [r.successful for r in results] == [True, False]
     assert results[1].reason == "negative"
     together = node.set_parameters_atomically([Parameter("x", value=3), Parameter("y", value=-1)])
     assert not together.successful
     assert (node.get_parameter("x").value, node.get_parameter("y").value) == (2, 1)
-    assert after == ["x"]
+    assert after == (["x"] if tell else [])
     node.remove_on_set_parameters_callback(refuse_negative)
     assert node.set_parameters([Parameter("y", value=-1)])[0].successful
 
 
 def test_the_services_of_a_node(make_node, spin_until):
+    clients = pytest.importorskip("rclpy.parameter_client", reason="Humble has no parameter clients")
     node, asker = make_node("served", namespace="/p"), make_node()
     node.declare_parameter("gain", 0.5, UNIT)
     node.declare_parameter("group.a", [1, 2])
     node.declare_parameter("unset", Parameter.Type.STRING)
-    client = AsyncParameterClient(asker, "/p/served")
+    client = clients.AsyncParameterClient(asker, "/p/served")
     assert client.wait_for_services(10)
 
     def ask(future):
@@ -128,11 +130,11 @@ def test_the_services_of_a_node(make_node, spin_until):
     assert node.get_parameter("gain").value == 0.75
 
 
-def test_events_tell_of_every_change(make_node, spin_until):
+def test_events_tell_of_every_change(make_node, spin_until, publishers_of):
     watcher, events = make_node(), []
     subscription = watcher.create_subscription(ParameterEvent, "/parameter_events", events.append, 100)
     node = make_node("changing", namespace="/p")
-    spin_until(lambda: subscription.get_publisher_count() >= 2, watcher)
+    spin_until(lambda: publishers_of(watcher, subscription) >= 2, watcher)
 
     def told(kind):
         names = [p.name for e in events if e.node == "/p/changing" for p in getattr(e, kind)]

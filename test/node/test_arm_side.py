@@ -1,6 +1,8 @@
 """The arm's side: where the tool may go, in whose axes, through MoveIt Servo, and how long a step takes."""
 
+import sys
 import time
+import types
 
 import numpy as np
 import pytest
@@ -204,69 +206,176 @@ def test_corners_that_make_no_box_are_refused(rig, values, accepted):
 # -- MoveIt Servo
 
 
-class Servo:
-    """The services and topics of MoveIt Servo that the node uses."""
+class Switched:
+    """The services and topics of MoveIt Servo that the node uses, since Jazzy."""
+
+    name, collision = "/servo_node", 5
 
     def __init__(self, one, success=True):
         from moveit_msgs.msg import ServoStatus
         from moveit_msgs.srv import ServoCommandType
 
-        self.asked, self.status = [], ServoStatus
-        self.statuses = one.probe.create_publisher(ServoStatus, "/servo_node/status", 10)
+        self.asked, self._kind = [], ServoStatus
+        self._statuses = one.probe.create_publisher(ServoStatus, f"{self.name}/status", 10)
 
         def answer(request, response):
-            self.asked.append(request.command_type)
+            self.asked.append(request.command_type == request.TWIST)
             response.success = success
             return response
 
-        self.service = one.probe.create_service(ServoCommandType, "/servo_node/switch_command_type", answer)
+        self.service = one.probe.create_service(ServoCommandType, f"{self.name}/switch_command_type", answer)
+
+    def say(self, code):
+        self._statuses.publish(self._kind(code=code))
 
 
-@pytest.fixture
-def servo_messages(ros):
+class Started:
+    """The same on Humble. Nothing is published before the start, nor after it unless ``runs``."""
+
+    name, collision = "/servo_of_humble", 4  # a topic of the embedded runtime keeps its type
+
+    def __init__(self, one, success=True, runs=True):
+        from rclpy.clock import Clock, ClockType
+        from std_msgs.msg import Int8
+        from std_srvs.srv import Trigger
+
+        self.asked, self.runs, self._code, self._kind = [], runs, 0, Int8
+        self._statuses = one.probe.create_publisher(Int8, f"{self.name}/status", 10)
+        steady = Clock(clock_type=ClockType.STEADY_TIME)
+        self._loop = one.probe.create_timer(0.034, lambda: self.say(self._code), clock=steady)
+        self._loop.cancel()
+
+        def answer(request, response):
+            self.asked.append(True)
+            response.success = success
+            if self.runs:
+                self._loop.reset()
+            return response
+
+        self.service = one.probe.create_service(Trigger, f"{self.name}/start_servo", answer)
+
+    def end(self):
+        self.runs = False
+        self._loop.cancel()
+
+    def say(self, code):
+        self._code = code
+        self._statuses.publish(self._kind(data=code))
+
+
+def as_on_humble(monkeypatch):
+    """moveit_msgs without the switch of command types, which Humble's 2.2.1 do not have yet."""
+    monkeypatch.setitem(sys.modules, "moveit_msgs.srv", types.ModuleType("moveit_msgs.srv"))
+
+
+@pytest.fixture(params=[Switched, Started])
+def servo(request, ros, monkeypatch):
+    """The class that stands for Servo, of both generations where the installed moveit_msgs know both."""
     pytest.importorskip("moveit_msgs.srv", reason="moveit_msgs is not installed")
+    if request.param is Started:
+        as_on_humble(monkeypatch)
+    else:
+        try:
+            from moveit_msgs.srv import ServoCommandType  # noqa: F401
+        except ImportError:
+            pytest.skip("the installed moveit_msgs are of Humble")
+    return request.param
 
 
-def test_servo_is_switched_to_velocities_before_the_first_inference(rig, servo_messages):
+def test_servo_is_told_to_take_velocities_before_the_first_inference(rig, servo):
     from rig import DRIVING
 
-    one = rig(**DRIVING, servo_node="/servo_node").activate()
+    one = rig(**DRIVING, servo_node=servo.name).activate()
     one.until_ticks(20)
     assert one.policy.inferences == 0, "an action that the arm ignores would be lost"
-    servo = Servo(one)
+    arm = servo(one)
     one.until_moving()
-    assert servo.asked == [1]
+    assert arm.asked == [True]
     one.rearm()
-    assert servo.asked == [1, 1], "Servo may have been restarted meanwhile"
-    servo.statuses.publish(servo.status(code=5))
+    assert arm.asked == [True, True], "Servo may have been restarted meanwhile"
+    arm.say(arm.collision)
     one.until(lambda: "halted before a collision" in one.control().get("message", ""))
     assert one.control()["servo status"] == "halted before a collision"
 
 
 @pytest.mark.parametrize("there", [True, False])
-def test_a_servo_that_refuses_or_is_not_there(rig, servo_messages, there):
+def test_a_servo_that_refuses_or_is_not_there(rig, servo, there):
     from rig import DRIVING, six
 
-    one = rig(**DRIVING, servo_node="/servo_node", first_image_timeout=1.0)
+    one = rig(**DRIVING, servo_node=servo.name, first_image_timeout=1.0)
     if there:
-        Servo(one, success=False)
+        servo(one, success=False)
     one.activate()
     control = one.until_fault("SERVO_NOT_READY")
     assert ("refuses" if there else "no service") in control["detail"]
     assert not any(six(message).any() for message in one.twists)
 
 
-def test_a_dry_run_leaves_servo_alone(rig, servo_messages):
+def test_a_dry_run_leaves_servo_alone(rig, servo):
     from rig import DRIVING
 
-    one = rig(**{**DRIVING, "dry_run": True}, servo_node="/servo_node")
-    servo = Servo(one)
+    one = rig(**{**DRIVING, "dry_run": True}, servo_node=servo.name)
+    arm = servo(one)
     one.activate()
     one.until(lambda: len(one.actions) >= 2)
-    assert servo.asked == []
+    assert arm.asked == []
     assert one.set(dry_run=False)
     one.until_moving()
-    assert servo.asked == [1]
+    assert arm.asked == [True]
+
+
+def test_a_servo_that_answers_and_does_not_begin_is_not_driven(rig, servo):
+    """Humble's says success also when it has waited for its joint states in vain: the arm would not have moved."""
+    from rig import DRIVING, SUCCESS, six
+
+    if servo is not Started:
+        pytest.skip("since Jazzy the answer is the proof")
+    one = rig(**DRIVING, servo_node=servo.name, first_image_timeout=1.0)
+    arm = Started(one, runs=False)
+    assert one.node.trigger_configure() == SUCCESS
+    arm.say(0)  # of a start before this one
+    one.until(lambda: one.control().get("servo status") == "no warning")
+    one.node.trigger_activate()
+    control = one.until_fault("SERVO_NOT_READY")
+    assert f"nothing comes on {servo.name}/status" in control["detail"]
+    assert arm.asked == [True]
+    assert one.policy.inferences == 0
+    assert not any(six(message).any() for message in one.twists)
+    arm.runs = True
+    one.rearm()
+    one.node.trigger_deactivate()
+    arm.end()  # restarted meanwhile, and again without its joint states
+    one.node.trigger_activate()
+    one.until_fault("SERVO_NOT_READY")
+
+
+def test_what_humble_s_servo_means_by_its_numbers(make_node, executor, monkeypatch):
+    """They are not those of later ones, for which 3 is a way out of a singularity and 4 no halt."""
+    from std_msgs.msg import Int8
+
+    from spec_vla_ros.node.servo_link import ServoLink
+
+    pytest.importorskip("moveit_msgs.srv", reason="moveit_msgs is not installed")
+    as_on_humble(monkeypatch)
+    node = make_node()
+    link, statuses = ServoLink(node, Started.name), node.create_publisher(Int8, f"{Started.name}/status", 10)
+    executor.add_node(node)
+    halts = {}
+    assert (link.status, link.halted) == ("none heard", "")
+    for code in range(-1, 8):
+        statuses.publish(Int8(data=code))
+        while link.code != code:
+            executor.spin_once(timeout_sec=1.0)
+        if link.halted:
+            halts[code] = link.halted
+    assert link.status == "code 7"
+    assert halts == {
+        -1: "invalid",
+        2: "halted at a singularity",
+        4: "halted before a collision",
+        5: "halted at a joint's bound",
+    }
+    link.destroy()
 
 
 # -- the gripper as an action

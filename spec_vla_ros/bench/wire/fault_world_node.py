@@ -27,12 +27,12 @@ from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
 from geometry_msgs.msg import TransformStamped, TwistStamped
 from lifecycle_msgs.msg import Transition
 from lifecycle_msgs.srv import ChangeState, GetState
+from rcl_interfaces.srv import SetParameters
 from rclpy.clock import Clock, ClockType
 from rclpy.context import Context
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
 from rclpy.parameter import Parameter
-from rclpy.parameter_client import AsyncParameterClient
 from rclpy.qos import qos_profile_sensor_data
 from rclpy.signals import SignalHandlerOptions
 from rosgraph_msgs.msg import Clock as ClockMessage
@@ -92,7 +92,7 @@ class FaultWorld(Node):
         )
         self._change_state = self.create_client(ChangeState, "act/change_state")
         self._get_state = self.create_client(GetState, "act/get_state")
-        self._parameter_client = AsyncParameterClient(self, "act")
+        self._set_parameters = self.create_client(SetParameters, "act/set_parameters")  # Humble has no parameter client
         self._rival_context = Context()  # a participant of its own, as another program's
         rclpy.init(args=[], context=self._rival_context, signal_handler_options=SignalHandlerOptions.NO)
         self._rival_node = Node("rival", context=self._rival_context, namespace=namespace)
@@ -298,7 +298,8 @@ class FaultWorld(Node):
             self._bound(IN_FORCE[name], value)
         number = self._asked
         self.turned()
-        future = self._parameter_client.set_parameters([Parameter(name, value=value)])
+        wanted = [Parameter(name, value=value).to_parameter_msg()]
+        future = self._set_parameters.call_async(SetParameters.Request(parameters=wanted))
 
         def check(done: Any) -> None:
             self.turned()
