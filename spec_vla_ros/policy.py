@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from .decoding.costs import PassCosts
     from .decoding.drafters import Drafter
     from .decoding.drafters.habits import Habits
+    from .decoding.graphs import Pool
     from .decoding.planner import Planner
     from .decoding.verifier import Verifier
     from .openvla.loader import LoadedModel
@@ -50,7 +51,7 @@ class OpenVLAPolicy:
         """
         import torch
 
-        from .decoding.graphs import Replay
+        from .decoding.graphs import Replay, state_of
         from .decoding.verifier import Verifier, cache_slots
 
         self._torch = torch
@@ -63,7 +64,8 @@ class OpenVLAPolicy:
         self._pixels = torch.zeros(1, channels, size, size, device=device)
         # From memory that is not pinned a GPU copies while the host waits.
         self._staged = torch.zeros(self._pixels.shape, pin_memory=True) if device.type == "cuda" else None
-        self._see = Replay(lambda: loaded.model.embed_image(self._pixels), self._verifier.pool)
+        self._see = Replay(lambda: loaded.model.embed_image(self._pixels), self._verifier.pool, "the vision towers")
+        self._state_of = state_of
         self._planner, self._own_planner = planner, False
         self._history: deque[tuple[int, ...]] = deque(maxlen=HISTORY)
         self._habits, self._at_end = habits, at_end
@@ -127,10 +129,14 @@ class OpenVLAPolicy:
         return PolicyResult(values, np.asarray(decoded.tokens, dtype=np.int64), bins, report, prompt_text, seen)
 
     def warm_up(self, instruction: str) -> None:
-        """Compile, allocate and record what an inference may need, so that none does it while an arm moves."""
+        """Compile, allocate and record what an inference may need. Nothing is recorded afterwards, while an arm moves:
+        what turns out to be missing runs without a recording, and :attr:`recording` says so.
+        """
         from .decoding.planner import Planner
         from .decoding.presets import resolve
 
+        for pool in self._pools:
+            pool.open()
         with self._torch.inference_mode():
             self._see()
         self._verifier.warm_up()
@@ -146,6 +152,8 @@ class OpenVLAPolicy:
         self.reset()
         if self._own_planner:  # what was right for a grey picture says nothing
             self._planner = Planner(self._planner.costs)
+        for pool in self._pools:
+            pool.close()
 
     def planner(self, instruction: str) -> Planner:
         """Chooses the tree where its width is automatic. The first call measures what passes take, in a few seconds,
@@ -217,8 +225,17 @@ class OpenVLAPolicy:
             "picture": self.loaded.transform.rule.words(),
             "draft_heads": ", ".join(sorted(self.trained)) or "none",
             "draft_head_problems": "; ".join(self._problems),
-            "cuda_graphs": self._verifier.pool.problem or ("on" if self._verifier.pool.records else "off"),
+            "cuda_graphs": self.recording,
         }
+
+    @property
+    def recording(self) -> str:
+        """Whether passes and drafts are replayed from recordings: "on", "off", or what is wrong."""
+        return self._state_of(self._pools)
+
+    @property
+    def _pools(self) -> list[Pool]:
+        return [self._verifier.pool, *(drafter.pool for drafter in self.trained.values() if drafter.pool is not None)]
 
     def _note(self, tokens: tuple[int, ...]) -> None:
         self._history.append(tokens)

@@ -7,7 +7,7 @@ simulator's closed loop all speak to that protocol only.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal, Protocol, runtime_checkable
 
 import numpy as np
@@ -72,6 +72,7 @@ class DecodeReport:
     per pass is said of all of them: where an action was looked at twice, the drafter "second_look" marks the beginning.
     ``drafted_per_pass``: drafted rows of each pass. ``accepted_per_pass``: how many of them stood in that pass; those
     of a first look may have fallen in the second.
+    ``rows_per_pass``: rows that each pass computed, those that only fill it up to a size included.
     ``drafters``: those that were asked. ``drafter_per_pass``: those whose rows each pass verified, joined by "+" (""
     = nothing was drafted).
     ``token_source``: for each of the A tokens "verifier" (bonus or plain decoding) or the accepted drafter's name.
@@ -92,6 +93,7 @@ class DecodeReport:
     emit: Emit
     draft_width: int = 0
     drafters: tuple[str, ...] = ()
+    rows_per_pass: tuple[int, ...] = field(default=(), compare=False)  # as times, of how and not of what
     preprocess_ms: float = 0.0
     vision_ms: float = 0.0
     prefill_ms: float = 0.0

@@ -27,6 +27,7 @@ from spec_vla_ros.arguments import (
 from spec_vla_ros.bench.decoding import precision_cli
 from spec_vla_ros.bench.decoding.floor import WEIGHT_BYTES
 from spec_vla_ros.bench.full_size import cli as full_size
+from spec_vla_ros.bench.gpu import cli as gpu
 from spec_vla_ros.bench.pace import cli as pace
 from spec_vla_ros.bench.wire.two_hosts import ROWS
 from spec_vla_ros.decoding.drafters import TRAINING_FREE
@@ -224,6 +225,7 @@ def _parser() -> Parser:
     libero.add_argument("--heads", type=Path, help="folder of draft heads (drafters/ in the model's folder)")
     libero.add_argument("--assets", type=Path, help="folder of LIBERO's meshes and textures (looked for)")
     libero.set_defaults(run=_libero)
+    gpu.add(benches)
     pace.add(benches)
     full_size.add(benches)
     precision_cli.add(benches)

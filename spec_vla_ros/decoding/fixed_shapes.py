@@ -30,7 +30,7 @@ from .tree import TREE_ROWS, ancestors_of
 
 TREE_LEVELS = 6  # of a tree; actions of more than seven dimensions may want deeper ones
 TEXT_SIZES = (32, 64, MAX_PROMPT_IDS)  # prompt ids, filled up to one of these
-TREE_SIZES = (0, 8, 32, TREE_ROWS)
+TREE_SIZES = (0, 8, 32, 48, TREE_ROWS)  # 48: eight whole branches of seven tokens, 4 % of arithmetic below 64
 NUMBER = 8  # bytes of an integer of the control vector
 
 
@@ -49,6 +49,11 @@ class Shape:
     def rows(self) -> int:
         """Of the pass."""
         return self.settled + self.drafted
+
+    @property
+    def words(self) -> str:
+        """For people."""
+        return f"a pass of {self.settled} + {self.drafted} rows"
 
     @property
     def fields(self) -> tuple[int, ...]:
@@ -141,7 +146,7 @@ class FixedShapes:
             self._show(question, shape)
         self._tell(question, shape)
         if shape not in self.passes:
-            self.passes[shape] = Replay(partial(self.forward, shape), self._pool)
+            self.passes[shape] = Replay(partial(self.forward, shape), self._pool, shape.words)
         outcome, hidden = self.passes[shape]()
         return Answer(outcome, hidden, shape.settled)
 

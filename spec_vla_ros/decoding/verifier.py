@@ -46,7 +46,8 @@ class Verdict:
     """``greedy``: the verifier's argmax after the last settled row, then after each node of the tree (M + 1 ids).
     ``margins``: how sure it is of each, nats (:func:`.acceptance.margins_of`). ``path``: the accepted nodes from the
     root on. ``states``: gives ``hidden`` when asked, before the next pass.
-    ``finished``: when the pass was over, ``time.perf_counter()``.
+    ``finished``: when the pass was over, ``time.perf_counter()``. ``rows``: that were computed, those that only fill a
+    pass up included; 0 where no model was asked.
     """
 
     greedy: list[int]
@@ -54,6 +55,7 @@ class Verdict:
     path: list[int]
     states: Callable[[], Tensor]
     finished: float
+    rows: int = 0
 
     @property
     def hidden(self) -> Tensor:
@@ -140,7 +142,8 @@ class Verifier:
         path, hidden = found.path, answer.hidden
         self._accepted = edge, path
         kept = [*range(question.count), *(answer.nodes_at + node for node in path)]
-        return Verdict(found.greedy, found.margins, path, lambda: hidden[:, kept], time.perf_counter())
+        states, rows = lambda: hidden[:, kept], hidden.shape[1]
+        return Verdict(found.greedy, found.margins, path, states, time.perf_counter(), rows)
 
     def _close_gaps(self, start: int) -> None:
         """Move the accepted rows of the last pass to where one that begins at ``start`` expects them."""

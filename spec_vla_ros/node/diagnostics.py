@@ -202,6 +202,9 @@ def decoding_summary(worker: Worker, window: DecodeWindow) -> tuple[str, str, di
     """The same of the loaded policy and what decoding costs."""
     values = worker.description | window.values(worker.bin_width)
     values |= gpu_memory(values.get("device", ""))
-    problems = values.get("draft_head_problems", "")
-    text = f"decoding goes on without: {problems}" if problems else values["policy"]
-    return "WARN" if problems else "OK", text, values
+    problems = []
+    if heads := values.get("draft_head_problems", ""):
+        problems.append(f"decoding goes on without: {heads}")
+    if (graphs := values.get("cuda_graphs", "off")) not in ("on", "off"):
+        problems.append(f"cuda_graphs: {graphs}")
+    return "WARN" if problems else "OK", "; ".join(problems) or values["policy"], values

@@ -139,7 +139,10 @@ class Worker:
             self._loaded.set()
         while (request := self._next()) is not None:
             outcome = _infer(policy, request)
+            recording = getattr(policy, "recording", None)  # which may turn out while driving
             with self._change:
+                if recording is not None and recording != self.description.get("cuda_graphs"):
+                    self.description = self.description | {"cuda_graphs": recording}
                 self._running = False
                 if self._closed:
                     break

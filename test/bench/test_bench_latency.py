@@ -14,6 +14,7 @@ from spec_vla_ros.bench.decoding.reference import TransformersAutoregressive
 from spec_vla_ros.bench.decoding.replayed import RecordedLuck, Trace, record
 from spec_vla_ros.bench.decoding.shapes import SEVEN_B, random_heads, random_model, shortened
 from spec_vla_ros.cli import main
+from spec_vla_ros.decoding.fixed_shapes import TEXT_SIZES, TREE_SIZES
 from spec_vla_ros.decoding.planner import Planner
 from spec_vla_ros.decoding.verifier import Verifier, cache_slots
 from spec_vla_ros.installed import share_path
@@ -38,11 +39,16 @@ def test_a_recorded_action_is_decoded_with_its_acceptance(preset, fixed):
     verifier = Verifier(loaded.model, loaded.tokens, cache_slots(loaded), fixed_shapes=fixed, judge=luck)
     planner = Planner.steady()
     policy = OpenVLAPolicy(loaded, random_heads(loaded), verifier=verifier, planner=planner)
+    prompt_ids = len(loaded.prompt.ids(EXAMPLE_INSTRUCTIONS[0]))
     for action in ACTIONS[preset]:
         luck.replay(action)
         report = policy.infer(IMAGE, EXAMPLE_INSTRUCTIONS[0], DecodeSettings(preset=preset)).report
         assert report.accepted_per_pass == action
         assert report.verifier_passes == len(action)
+        # The floor is of the rows that were computed.
+        prompt = loaded.config.towers[0].patches + (TEXT_SIZES[0] if fixed else prompt_ids)
+        filled = [next(size for size in TREE_SIZES if size >= d) if fixed else d for d in report.drafted_per_pass]
+        assert report.rows_per_pass == (prompt + filled[0], *(1 + rows for rows in filled[1:]))
 
 
 def test_a_trace_survives_its_file_and_the_shipped_one_is_whole(tmp_path):

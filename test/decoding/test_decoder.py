@@ -386,7 +386,7 @@ def test_only_few_shapes_are_ever_built(padded):
         history = history_near((TOKENS.first + 100,) * A, seed)
         decode_speculative(padded, prompt, A, make_drafters(["refine", "sweep"]), DecodeSettings(), history)
     assert len(padded.shapes.passes) == known, "a shape was built after the warm-up, while an arm would be moving"
-    assert known <= 24
+    assert known <= 30
 
 
 @pytest.mark.parametrize("drafts", [("hold", "refine"), ()], ids=["with drafts", "without"])

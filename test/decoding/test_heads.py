@@ -186,6 +186,8 @@ def test_fixed_shapes_draft_what_exact_ones_do(verifier, heads):
     exact, fixed = heads["vision"], Vision(heads["vision"].head, fixed_shapes=True)
     fixed.warm_up(4)
     assert fixed.propose(context()) == [], "what it warmed up on is no image"
+    fixed.begin(observe(verifier, 5))
+    assert fixed.propose(context(width=3)) == fixed.propose(context(width=4))[:3], "nothing is recorded for three"
     ids = TOKENS.to_ids([[7, 250, 3, 90, 128, 60, 254], [1, 2, 3, 4, 5, 6, 7]])
     for seed, length in enumerate((9, 3, SIZES.text_rows + 20)):
         seen = observe(verifier, seed, length)

@@ -134,7 +134,7 @@ def test_every_size_is_timed_behind_the_prompt_and_behind_one_token(clock):
 
 def test_where_passes_are_filled_up_their_sizes_are_timed():
     table = measure(Passes(fixed=True), [], SEEN, A)
-    assert (table.rows, table.steps) == ((0, 8, 32, 64), True)
+    assert (table.rows, table.steps) == ((0, 8, 32, 48, 64), True)
 
 
 def test_what_disturbs_one_moment_makes_no_size_look_dear():

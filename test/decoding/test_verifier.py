@@ -9,6 +9,7 @@ from from_scratch import FIRST, PATCHES, TOKENS, VOCABULARY, Arithmetic, Countin
 
 from spec_vla_ros.decoding import verifier as verifier_module
 from spec_vla_ros.decoding.acceptance import far_apart
+from spec_vla_ros.decoding.fixed_shapes import TREE_SIZES
 from spec_vla_ros.decoding.outcome import Judgement, Question, bias_of, outcome_of, read_outcome
 from spec_vla_ros.decoding.tree import ROOT, TREE_ROWS, DraftTree
 from spec_vla_ros.decoding.verifier import Verifier, cache_slots
@@ -266,12 +267,12 @@ def test_a_warm_up_builds_every_size_and_leaves_nothing_behind(monkeypatch):
     verifier = Verifier(Counting(), TOKENS, SLOTS, fixed_shapes=True)
     questions = asked(verifier, monkeypatch)
     verifier.warm_up()
-    prompts = [(PATCHES + text, size) for text in TEXT for size in (0, 8, 32, 64)]
+    prompts = [(PATCHES + text, size) for text in TEXT for size in TREE_SIZES]
     assert [(prompt, size) for prompt, start, size, _ in questions if prompt and start == 0] == prompts
     assert [(start, size) for prompt, start, size, _ in questions if not prompt] == prompts
     assert not verifier.cache.data.any()
     built = len(verifier.shapes.passes)
-    assert {shape.drafted for shape in verifier.shapes.passes} == {0, 8, 32, TREE_ROWS}
+    assert {shape.drafted for shape in verifier.shapes.passes} == set(TREE_SIZES)
     ends = {PATCHES + text + 7 + TREE_ROWS for text in TEXT}
     assert {shape.end for shape in verifier.shapes.passes} == {end + -end % 8 for end in ends}
     for count in (1, 36, 37, 100, 196):

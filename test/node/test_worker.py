@@ -5,6 +5,7 @@ import threading
 import pytest
 
 from spec_vla_ros.errors import CheckpointError
+from spec_vla_ros.node.diagnostics import DecodeWindow, decoding_summary
 from spec_vla_ros.node.parameters import Tunables
 from spec_vla_ros.node.worker import Request, Worker
 from spec_vla_ros.policy import ScriptedPolicy
@@ -91,6 +92,29 @@ def test_an_outcome_carries_its_request_and_is_taken_once(workers):
     assert outcome.seconds >= 0
     assert worker.take() is None
     assert not worker.busy
+
+
+def test_a_recording_that_turns_out_to_be_missing_while_driving_reaches_diagnostics(workers):
+    class Recording(ScriptedPolicy):
+        recording = "on"
+
+        def describe(self):
+            return {"policy": "played", "cuda_graphs": self.recording}
+
+        def infer(self, *arguments):
+            self.recording = "not recorded when the model was loaded, so slower: a pass of 500 + 64 rows"
+            return super().infer(*arguments)
+
+    bell = Bell()
+    worker = workers(lambda: Recording([[0.0] * 7]), bell)
+    assert worker.wait_loaded(WAIT)
+    assert decoding_summary(worker, DecodeWindow())[:2] == ("OK", "played")
+    worker.submit(request())
+    bell.wait()
+    level, text, values = decoding_summary(worker, DecodeWindow())
+    assert level == "WARN"
+    assert "a pass of 500 + 64 rows" in text
+    assert "a pass of 500 + 64 rows" in values["cuda_graphs"]
 
 
 def test_a_newer_request_replaces_one_that_has_not_started(workers):

@@ -19,6 +19,8 @@ WEIGHT_BYTES = {
     "float32": 4.0, "bfloat16": 2.0, "float16": 2.0, "float8": 1.0, "int8": 1.0, "int8_weights": 1.0,
     "int4_weights": 0.5,
 }  # fmt: skip
+# Products of formats that quantise what is multiplied with the weights, too: so many times as fast.
+ARITHMETIC = {"float8": 2.0, "int8": 2.0}
 
 
 @dataclass(frozen=True)
@@ -58,19 +60,37 @@ def vision_work(config: OpenVLAConfig) -> tuple[float, float]:
     return weights + projector, operations + 2 * projector * config.towers[0].patches
 
 
+def vision_floor_ms(config: OpenVLAConfig, device: Device, precision: str) -> float:
+    """Towers and projector for one image; ``precision``: of the language model's layers."""
+    weights, operations = vision_work(config)
+    return 1e3 * device.seconds(_other(precision) * weights, operations)
+
+
+def pass_floor_ms(config: OpenVLAConfig, device: Device, rows: int, seen: int, precision: str) -> float:
+    """A pass of the language model over ``rows`` rows, those that only fill up included, ``seen`` of which are in the
+    cache at its end.
+    """
+    llama, layers, other = config.llama, layer_weights(config), _other(precision)
+    read = WEIGHT_BYTES[precision] * layers + other * llama.vocab_size * llama.hidden_size
+    read += other * 2 * llama.num_hidden_layers * llama.hidden_size * seen
+    computed = 2 * layers * rows / ARITHMETIC.get(precision, 1.0)
+    computed += 4 * rows * seen * llama.hidden_size * llama.num_hidden_layers
+    return 1e3 * device.seconds(read, computed)
+
+
 def floor_ms(config: OpenVLAConfig, device: Device, rows: Sequence[int], precision: str) -> float:
-    """One action: towers, then passes over ``rows`` rows each, of which the first includes the prompt.
+    """One action: towers, then passes over ``rows`` rows each, of which the first includes the prompt; rows that only
+    fill a pass up are rows.
 
     Counts the verifier only: drafting is what a decoder adds, and should show. ``precision``: of the layers.
     """
-    other = 4.0 if precision == "float32" else 2.0
-    weights, operations = vision_work(config)
-    total = device.seconds(other * weights, operations)
-    llama, layers, seen = config.llama, layer_weights(config), 0
+    total, seen = vision_floor_ms(config, device, precision), 0
     for count in rows:
         seen += count
-        read = WEIGHT_BYTES[precision] * layers + other * llama.vocab_size * llama.hidden_size
-        read += other * 2 * llama.num_hidden_layers * llama.hidden_size * seen
-        computed = 2 * layers * count + 4 * count * seen * llama.hidden_size * llama.num_hidden_layers
-        total += device.seconds(read, computed)
-    return 1e3 * total
+        total += pass_floor_ms(config, device, count, seen, precision)
+    return total
+
+
+def _other(precision: str) -> float:
+    """Bytes of a number outside of the layers."""
+    return 4.0 if precision == "float32" else 2.0

@@ -20,6 +20,7 @@ from spec_vla_ros.openvla.loader import LoadedModel
 from spec_vla_ros.policy import OpenVLAPolicy
 from spec_vla_ros.policy_types import DecodeReport, DecodeSettings
 
+from .compiled import compile_passes
 from .floor import Device, floor_ms
 from .reference import TransformersAutoregressive
 from .replayed import Action, RecordedLuck, Trace
@@ -27,6 +28,7 @@ from .shapes import random_heads, random_model
 
 STAGES = {"preprocess_ms": "preprocessing", "vision_ms": "towers", "prefill_ms": "first pass", "decode_ms": "others"}
 EAGER, TRANSFORMERS = "autoregressive, eager", "autoregressive, transformers"
+COMPILED = ", compiled"
 WARM_UP = 5  # actions of each row that are not counted
 BLOCK = 5  # actions of a row in turn: rows share whatever else the machine does
 
@@ -67,17 +69,20 @@ def measure(
     actions: int,
     say: Callable[[str], None],
     limits: Device | None = None,
+    compiled: bool = False,
 ) -> list[dict[str, Any]]:
-    """One row per precision and decoder. ``limits``: of the device, for the share of the floor."""
+    """One row per precision and decoder. ``limits``: of the device, for the share of the floor. ``compiled``: each of
+    ``presets`` once more with compiled passes, and neither eager decoder.
+    """
     rows = []
     for precision in precisions:
         say(f"building a model with random weights, {precision}")
         loaded = random_model(config, device, precision)
-        contenders = _contenders(loaded, presets, trace, precision == precisions[0], say)
+        contenders = _contenders(loaded, presets, trace, compiled, say)
         image = np.random.default_rng(0).integers(0, 255, (480, 640, 3), dtype=np.uint8)
         instruction = EXAMPLE_INSTRUCTIONS[0]
         for contender in contenders:
-            if contender.policy is not None:
+            if contender.policy is not None and not contender.name.endswith(COMPILED):  # which needs few shapes
                 contender.luck.replay(())
                 contender.policy.warm_up(instruction)
         if device.type == "cuda":
@@ -86,9 +91,8 @@ def measure(
             for contender in contenders:
                 for number in range(first, min(first + BLOCK, actions + WARM_UP)):
                     contender.act(image, instruction, number)
-        prompt = config.towers[0].patches + len(loaded.prompt.ids(instruction))
         memory = _peak_gib(device)
-        mine = [_row(contender, loaded, prompt, limits, memory) for contender in contenders]
+        mine = [_row(contender, loaded, limits, memory) for contender in contenders]
         _compare(mine)
         for row in mine:
             say(line(row))
@@ -100,32 +104,37 @@ def measure(
 
 
 def _contenders(
-    loaded: LoadedModel, presets: Sequence[str], trace: Trace, with_transformers: bool, say: Callable[[str], None]
+    loaded: LoadedModel, presets: Sequence[str], trace: Trace, compiled: bool, say: Callable[[str], None]
 ) -> list[Contender]:
     found, heads = [], random_heads(loaded)
-    if with_transformers:
+    quantised = loaded.model.precision != str(loaded.model.dtype).removeprefix("torch.")
+    if not (compiled or quantised):
         try:
             found.append(Contender(TRANSFORMERS, "", None, None, [], TransformersAutoregressive(loaded)))
         except ImportError:
             say(f"{TRANSFORMERS}: left out, transformers is not installed")
-    choices = [(EAGER, "autoregressive", True), *((preset, preset, False) for preset in presets)]
-    for name, preset, eager in choices:
+    eager = {"fixed_shapes": False, "graphs": False}
+    choices = [(preset, preset, {}) for preset in presets]
+    if compiled:
+        choices += [(f"{preset}{COMPILED}", preset, {"fixed_shapes": True}) for preset in presets]
+    else:
+        choices.insert(0, (EAGER, "autoregressive", eager))
+    for name, preset, options in choices:
         missing = PRESETS[preset].decoder == "speculative" and preset not in trace.actions
         if missing:
             say(f"{preset}: left out, the trace has no such actions")
             continue
-        options = {"fixed_shapes": False, "graphs": False} if eager else {}
         luck = RecordedLuck(loaded.tokens)
         verifier = Verifier(loaded.model, loaded.tokens, cache_slots(loaded), judge=luck, **options)
+        if name.endswith(COMPILED):
+            compile_passes(verifier)
         planner = Planner.steady()  # trees as wide as when the trace was recorded
         policy = OpenVLAPolicy(loaded, heads, verifier=verifier, planner=planner)
         found.append(Contender(name, preset, policy, luck, trace.actions.get(preset, [])))
     return found
 
 
-def _row(
-    contender: Contender, loaded: LoadedModel, prompt: int, limits: Device | None, memory: float | None
-) -> dict[str, Any]:
+def _row(contender: Contender, loaded: LoadedModel, limits: Device | None, memory: float | None) -> dict[str, Any]:
     totals, reports = contender.totals, contender.reports
     row: dict[str, Any] = {
         "decoder": contender.name,
@@ -142,19 +151,14 @@ def _row(
     if not reports:
         return row
     row["passes_mean"] = round(float(np.mean([r.verifier_passes for r in reports])), 4)
+    row["rows_first_pass"] = round(float(np.mean([r.rows_per_pass[0] for r in reports])), 2)
     row["drafted_rows_first_pass"] = round(float(np.mean([r.drafted_per_pass[0] for r in reports])), 2)
     for stage in STAGES:
         row[stage] = median_p99([getattr(r, stage) for r in reports])
     single = [r.total_ms for r in reports if r.verifier_passes == 1]
     row["one_pass_ms"] = median_p99(single) if single else None
     if limits is not None:
-        floors = [
-            floor_ms(
-                loaded.config, limits,
-                [d + (prompt if i == 0 else 1) for i, d in enumerate(r.drafted_per_pass)], loaded.model.precision,
-            )
-            for r in reports
-        ]  # fmt: skip
+        floors = [floor_ms(loaded.config, limits, r.rows_per_pass, loaded.model.precision) for r in reports]
         row["floor_ms_computed"] = round(float(np.mean(floors)), 3)
         row["floor_share"] = round(row["floor_ms_computed"] / row["mean_ms"], 3)
     return row

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import zlib
+from collections.abc import Sequence
 from dataclasses import replace
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from spec_vla_ros.decoding.drafters import Drafter
 from spec_vla_ros.decoding.drafters.eagle import Eagle, eagle_slots
@@ -41,8 +43,9 @@ def random_model(config: OpenVLAConfig, device: torch.device, precision: str) ->
     parts = quantise_layers(model.language_model, kind, dtype) if kind else {}
     model = model.to(dtype).to_empty(device=device)
     _randomise(model)
-    for part in parts.values():
-        part.fill(torch.randn(part.rows, part.layer.in_features, device=device, dtype=dtype) * 0.02)
+    for name, part in parts.items():
+        shape = part.rows, part.layer.in_features
+        part.fill(_drawn(f"language_model.model.layers.{name}.weight", shape, device).to(dtype))
     if not kind:
         model.language_model.fuse()
     # Its small vocabulary is not Llama's, which a prompt for that many ids would insist on.
@@ -80,4 +83,12 @@ def _randomise(module: nn.Module) -> None:
         if parameter.ndim == 1:
             parameter.fill_(0.0 if name.endswith("bias") else 1.0)
         else:
-            parameter.normal_(std=0.02)
+            parameter.copy_(_drawn(name, parameter.shape, parameter.device))
+
+
+def _drawn(name: str, shape: Sequence[int], device: torch.device) -> Tensor:
+    """Float32 that depends on the name and the kind of device alone: models in two precisions have the same weights."""
+    if device.type == "meta":
+        return torch.empty(shape, device=device)
+    generator = torch.Generator(device).manual_seed(zlib.crc32(name.encode()))
+    return torch.randn(shape, generator=generator, device=device) * 0.02

@@ -29,6 +29,7 @@ class Vision(Drafter):
 
     ``fixed_shapes``: fill instructions up to one length and draft to the end of the action always, by default on CUDA
     only; encoder and beams are then recorded as CUDA graphs, because six small steps are some two hundred launches.
+    Of fewer branches than were recorded the best of those are given, of more nothing is recorded.
     """
 
     name: ClassVar[str] = "vision"
@@ -41,9 +42,10 @@ class Vision(Drafter):
         self._fixed = device.type == "cuda" if fixed_shapes is None else fixed_shapes
         # Each width is a recording of its own. Where nothing is recorded eight beams cost a CPU twice as much as two.
         self.one_width = self._fixed
-        self._pool = Pool(device, self._fixed)
+        self.pool = Pool(device, self._fixed)
+        self._widths: tuple[int, ...] = ()  # that are recorded
         self._observation: Observation | None = None
-        self._look, self._beams = Replay(self._encode, self._pool), {}
+        self._look, self._beams = Replay(self._encode, self.pool, "the look of the vision head"), {}
         self._memory: tuple[list[Any], Tensor | None] | None = None
         # What encoder and beams read: patches, text, which rows of it there are, and three times A numbers.
         like = {"device": device, "dtype": head.out.weight.dtype}
@@ -63,12 +65,14 @@ class Vision(Drafter):
 
     @torch.inference_mode()
     def warm_up(self, width: int) -> None:
-        """The beams from every dimension on; exact shapes have nothing to record."""
+        """The beams from every dimension on, one and ``width`` of them; exact shapes have nothing to record."""
         if self._fixed:
             self._memory = self._look()
             dimensions = self.head.config.action_dim - 1
+            self._widths = tuple(sorted({1, width}))
             for first in range(dimensions):
-                self._drafting(first, dimensions - first, width)()
+                for beams in self._widths:
+                    self._drafting(first, dimensions - first, beams)()
             self.begin(None)
 
     @torch.inference_mode()
@@ -80,10 +84,11 @@ class Vision(Drafter):
         if self._memory is None:
             self._show(self._observation)
             self._memory = self._look()
-        first, count = context.first, context.count
+        first, count, width = context.first, context.count, context.width
         if self._fixed:
             count = self.head.config.action_dim - 1 - first
-        bins = self._drafting(first, count, context.width)()[:, : context.count]
+            width = next((beams for beams in self._widths if beams >= width), width)
+        bins = self._drafting(first, count, width)()[: context.width, : context.count]
         return ids_of(bins.cpu().numpy().T, first, context).T.tolist()
 
     def _tell(self, context: DraftContext) -> None:
@@ -119,7 +124,10 @@ class Vision(Drafter):
         function = functools.partial(self._draft, first, count, width)
         if not self._fixed:
             return function
-        return self._beams.setdefault((first, count, width), Replay(function, self._pool))
+        if (first, count, width) not in self._beams:
+            name = f"{width} branches of the vision head from dimension {first} on"
+            self._beams[first, count, width] = Replay(function, self.pool, name)
+        return self._beams[first, count, width]
 
     def _draft(self, first: int, count: int, width: int) -> Tensor:
         """Bins (branches, count) of the dimensions from ``first`` on. Reads its buffers only."""

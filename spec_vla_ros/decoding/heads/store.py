@@ -100,7 +100,7 @@ def _vision(loaded: LoadedModel, folder: Path) -> Drafter:
     config = loaded.config
     sizes = config.llama.hidden_size, config.towers[0].patches, loaded.statistics.action_dim
     head = load_vision_head(folder, *sizes, bins=loaded.tokens.bins)
-    return Vision(head.to(loaded.model.device))
+    return Vision(head.to(loaded.model.device, loaded.model.dtype))
 
 
 def _eagle(loaded: LoadedModel, folder: Path) -> Drafter:

@@ -1,0 +1,83 @@
+"""One part of a campaign, in a process of its own: ``python -m spec_vla_ros.bench.gpu.part NAME OPTIONS OUT``.
+
+Rows go to the file OUT as JSON; whatever goes wrong ends the process, and its last words are the reason.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from spec_vla_ros.bench.decoding.floor import Device
+from spec_vla_ros.bench.decoding.replayed import Trace
+from spec_vla_ros.bench.decoding.shapes import SEVEN_B, shortened
+from spec_vla_ros.installed import TABLETOP, model_folder
+from spec_vla_ros.openvla.checkpoint import read_checkpoint
+from spec_vla_ros.openvla.config import OpenVLAConfig
+from spec_vla_ros.openvla.devices import named_device, use_threads
+from spec_vla_ros.outputs import write_text
+
+from . import checks, timings
+from .plan import CHECK, COMPILED, LATENCY, PASSES, REFERENCE, Options
+
+SMALL = "small"
+
+
+def config_of(options: Options) -> OpenVLAConfig:
+    """Sizes of the model with random weights."""
+    if options.shapes == "7b":
+        config = SEVEN_B
+    else:
+        config = read_checkpoint(model_folder(TABLETOP if options.shapes == SMALL else options.shapes)).config
+    return shortened(config, options.layers) if options.layers else config
+
+
+def limits_of(options: Options, device: torch.device) -> Device | None:
+    """What the device could do; None where nobody knows."""
+    if options.bandwidth and options.tflops:
+        return Device(options.bandwidth * 1e12, options.tflops * 1e12)
+    return Device.named(torch.cuda.get_device_name(device)) if device.type == "cuda" else None
+
+
+def rows_of(name: str, options: Options, say: Callable[[str], None]) -> list[dict[str, Any]]:
+    """What the part ``name`` finds out. Raises whatever goes wrong."""
+    use_threads(options.threads)
+    device, config = named_device(options.device), config_of(options)
+    kind, _, what = name.partition(" ")
+    if kind == CHECK:
+        known = {
+            "device": checks.device_against_host,
+            "recorded": checks.recorded_against_eager,
+            "fused": checks.fused_against_plain,
+            "compiled": checks.compiled_against_plain,
+        }
+        if what in known:
+            return known[what](config, device)
+        return checks.precision_against_reference(config, device, what, REFERENCE)
+    if kind == PASSES:
+        return timings.passes(config, device, what, limits_of(options, device), say)
+    if name == "profile":
+        return timings.profile(config, device, REFERENCE)
+    if kind != LATENCY:
+        raise ValueError(f"there is no part {name!r}")
+    trace = Trace.load(Path(options.trace) if options.trace else model_folder() / "trace.json")
+    compiled = name == COMPILED
+    precision = REFERENCE if compiled else what
+    return timings.latency(config, device, precision, trace, options.actions, limits_of(options, device), say, compiled)
+
+
+def main() -> int:
+    """Run the part that the command line names."""
+    name, options, out = sys.argv[1:]
+    rows = rows_of(name, Options(**json.loads(options)), lambda line: print(line, flush=True))
+    write_text(Path(out), json.dumps(rows))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
