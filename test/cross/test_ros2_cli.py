@@ -43,6 +43,10 @@ pytestmark = [
         not any(Path(prefix, "share", "rmw_cyclonedds_cpp").is_dir() for prefix in PREFIXES),
         reason="the sourced ROS 2 has no rmw_cyclonedds_cpp",
     ),
+    pytest.mark.skipif(
+        os.environ.get("ROS_DISTRO") == "humble",
+        reason="Humble announces nodes with identifiers of 24 bytes, the embedded runtime and all later with 16",
+    ),
 ]
 
 
