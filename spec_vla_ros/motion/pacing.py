@@ -14,6 +14,7 @@ from .rotation import lengths, remainder
 
 PACINGS = ("blocking", "steady")
 COMPENSATIONS = ("none", "subtract", "catch_up")
+HORIZON = 0.2  # s that an action speaks of at least: a shorter step is a part of a motion that goes on
 SHORTEST = 0.02  # s of a step
 LONGEST = 2.0  # of its period, that a step is stretched to while its successor is awaited
 ANSWERS = 200  # that the estimate looks back on
@@ -96,13 +97,27 @@ def compensated(
     than the next answer takes, so that the arm need not wait for it. Translation and rotation each go as far as the
     model's own speed carries them in that time; what is more than that, because the arm would have to go back or
     another way, is left to the next action, which has seen where the arm is.
+
+    A step shorter than :data:`HORIZON` is taken as the first part of a motion that goes on for so long: what the arm
+    has travelled is taken off the whole, and carried out is the part of one step. An image is often older than such a
+    step, whose own motion would then always be over before it begins. Catching up never goes further than ``motion``.
     """
     if compensation == "none":
         return motion, step_dt
-    left = remainder(motion, unseen)
+    whole = max(step_dt, HORIZON)
+    full = motion * (whole / step_dt)
+    left = remainder(full, unseen)
     if compensation == "subtract":
-        return left, step_dt
-    seconds = min(max(step_dt - gone, lead, SHORTEST), max(step_dt, min(lead, LONGEST * step_dt)))
-    may, rest = lengths(motion) * seconds / step_dt, lengths(left)
-    shares = [float(m / r) if r > m else 1.0 for m, r in zip(may, rest, strict=True)]
-    return left * np.repeat(shares, 3), seconds
+        return left * (step_dt / whole), step_dt
+    rest = min(max(whole - gone, lead, SHORTEST), max(whole, min(lead, LONGEST * whole)))
+    left = _shortened(left, lengths(full) * rest / whole)
+    seconds = min(rest, max(step_dt, min(lead, LONGEST * step_dt)))
+    return _shortened(left * (seconds / rest), lengths(motion)), seconds
+
+
+def _shortened(motion: np.ndarray, longest: np.ndarray) -> np.ndarray:
+    """(6,) m and rad, translation and rotation each no longer than ``longest`` (2,)."""
+    shares = [
+        float(most / length) if length > most else 1.0 for most, length in zip(longest, lengths(motion), strict=True)
+    ]
+    return motion * np.repeat(shares, 3)

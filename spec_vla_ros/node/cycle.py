@@ -38,6 +38,7 @@ FLOOD = 20  # changes of the instruction within a second that no operator makes
 SEEN = np.array([0.001, 0.01])  # m and rad; a shorter motion may leave the picture as it is
 HANDOVER = 0.01  # s from an answer to the safety loop, at most
 OVERSHOOT = 0.25  # of a motion that the arm may have travelled unseen and uncounted before an operator is told
+CORRECTED = 0.05  # s; steps as short correct each other in time (measured: no more jerk than with blocking pacing)
 ACTION_DIM = 7  # dx dy dz droll dpitch dyaw gripper
 
 
@@ -399,5 +400,5 @@ class Cycle:
         said = lengths(np.array(action.step.twist)) * action.step.seconds
         unseen = lengths(action.unseen) > np.maximum(OVERSHOOT * said, SEEN)
         uncounted = action.outcome.request.steady and action.compensation == "none"
-        self.overshoots = uncounted and bool(unseen.any())
+        self.overshoots = uncounted and self.step_dt > CORRECTED and bool(unseen.any())
         return Begun(age, self.late if began else None, self.waits.standstill)

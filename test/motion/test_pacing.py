@@ -93,6 +93,34 @@ def test_catching_up_is_never_faster_than_the_model_would_have_moved(share, gone
     assert (np.abs(motion) <= np.abs((1 - share) * AHEAD) + 1e-12).all(), "and not beyond it"
 
 
+@pytest.mark.parametrize("how", ["subtract", "catch_up"])
+def test_an_arm_driven_at_20_hz_at_the_speed_of_the_model_keeps_it(how):
+    """Its image is older than a whole step: taken off the step alone, nothing would ever be left."""
+    motion, seconds = compensated(AHEAD, 1.6 * AHEAD, how, 0.05, 0.08, 0.05)
+    assert seconds == pytest.approx(0.05)
+    kept = {"subtract": 1 - 1.6 / 4, "catch_up": 1.0}[how]
+    np.testing.assert_allclose(motion, kept * AHEAD, err_msg="1.6 of the 4 steps in 0.2 s are done, in 0.08 s")
+
+
+def test_an_arm_that_was_faster_than_the_model_wants_it_now_is_slowed_down_at_20_hz():
+    motion, seconds = compensated(AHEAD, 2.5 * AHEAD, "catch_up", 0.05, 0.1, 0.05)
+    np.testing.assert_allclose(motion, 1.5 / 2 * AHEAD, err_msg="1.5 of 4 steps are left, in the time of 2")
+    assert seconds == pytest.approx(0.05)
+
+
+@pytest.mark.parametrize("step_dt", [0.02, 0.05, 0.1, 0.19])
+@pytest.mark.parametrize("share", [-3.0, 0.0, 0.9, 3.9, 20.0])
+@pytest.mark.parametrize(("gone", "lead"), [(0.02, 0.01), (0.1, 0.05), (0.19, 0.16), (0.4, 0.3), (0.4, 9.0)])
+@pytest.mark.parametrize("how", ["subtract", "catch_up"])
+def test_short_steps_are_no_faster_and_go_no_further_than_the_action(how, step_dt, share, gone, lead):
+    motion, seconds = compensated(AHEAD, share * AHEAD, how, step_dt, gone, lead)
+    assert min(step_dt, max(lead, 0.2 - gone)) <= seconds <= max(step_dt, min(lead, 2 * step_dt)) + 1e-9
+    if how == "catch_up":
+        assert (np.abs(motion) <= np.abs(AHEAD) + 1e-12).all()
+        assert (np.abs(motion) / seconds <= np.abs(AHEAD) / step_dt + 1e-9).all()
+    assert (motion * (0.2 / step_dt - share) * AHEAD >= 0).all(), "towards where the model wanted the arm"
+
+
 def test_translation_and_rotation_are_slowed_down_by_themselves():
     motion, _ = compensated(AHEAD, np.array([0.04, 0, 0, 0, 0, 0.04]), "catch_up", 0.2, 0.08, 0.05)
     np.testing.assert_allclose(motion, [-0.012, 0, 0, 0, 0, 0.06])

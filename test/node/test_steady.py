@@ -202,6 +202,13 @@ def test_an_arm_that_overshoots_is_noticed(steady, compensation, latency, told):
     assert not stage.cycle.overshoots
 
 
+def test_short_steps_correct_each_other_before_anything_overshoots():
+    stage = Stage(compensation="none", latency=0.06)
+    stage.cycle.step_dt = 0.05
+    stage.run(2.0)
+    assert not stage.cycle.overshoots
+
+
 @pytest.mark.parametrize("latency", [0.04, 0.06, 0.12])
 def test_a_tremble_neither_slows_the_arm_down_nor_builds_up(latency):
     def trembling(sign):
