@@ -53,6 +53,7 @@ class OpenVLAPolicy:
 
         from .decoding.graphs import Replay, state_of
         from .decoding.verifier import Verifier, cache_slots
+        from .openvla.device_image import DeviceTransform
 
         self._torch = torch
         self.loaded, self.trained, self._problems = loaded, dict(trained or {}), tuple(problems)
@@ -62,6 +63,8 @@ class OpenVLAPolicy:
         size, channels = loaded.config.image_size, 3 * len(loaded.config.towers)
         device = loaded.model.device
         self._pixels = torch.zeros(1, channels, size, size, device=device)
+        on_device = device.type != "cpu" and DeviceTransform.can(loaded.transform.rule)
+        self._transform = DeviceTransform(loaded.transform, device) if on_device else None
         # From memory that is not pinned a GPU copies while the host waits.
         self._staged = torch.zeros(self._pixels.shape, pin_memory=True) if device.type == "cuda" else None
         self._see = Replay(lambda: loaded.model.embed_image(self._pixels), self._verifier.pool, "the vision towers")
@@ -91,12 +94,11 @@ class OpenVLAPolicy:
         planner = None
         if settings.decoder == "speculative" and settings.draft_width == 0:
             planner = self.planner(instruction)
-        pixels = self.loaded.transform(image)[None]
+        self._show(image)
         prompt_text, ids = self._prompt(instruction)
         preprocessed = time.perf_counter()
         with self._torch.inference_mode():
             watch = _VisionWatch(self._torch, model.device)
-            self._pixels.copy_(pixels if self._staged is None else self._staged.copy_(pixels), non_blocking=True)
             patches = self._see().clone()  # a recorded pass may reuse that memory
             watch.stop()
             text = model.language_model.embed(ids)
@@ -127,6 +129,15 @@ class OpenVLAPolicy:
         )
         seen = self.loaded.transform.rule.words(image.shape[1], image.shape[0])
         return PolicyResult(values, np.asarray(decoded.tokens, dtype=np.int64), bins, report, prompt_text, seen)
+
+    def _show(self, image: np.ndarray) -> None:
+        """Put the pixels of ``image`` where the towers read them."""
+        with self._torch.inference_mode():
+            if self._transform is not None:
+                self._transform(image, self._pixels)
+                return
+            pixels = self.loaded.transform(image)[None]
+            self._pixels.copy_(pixels if self._staged is None else self._staged.copy_(pixels), non_blocking=True)
 
     def warm_up(self, instruction: str) -> None:
         """Compile, allocate and record what an inference may need. Nothing is recorded afterwards, while an arm moves:

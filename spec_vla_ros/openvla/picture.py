@@ -124,17 +124,28 @@ def jpeg_round_trip(image: np.ndarray) -> np.ndarray:
 def crop_centre(image: np.ndarray, size: int) -> np.ndarray:
     """Centre box of 90 % area of (H, W, 3) uint8, sampled bilinearly at ``size`` x ``size`` corner-aligned points.
 
-    Nothing filters before it samples: of an image that is much larger than ``size`` most pixels are never looked at.
+    Nothing filters before it samples: of an image that is much larger than ``size`` most pixels are never looked at,
+    nor touched here.
     """
+    samples = [between(length, size) for length in image.shape[:2]]
+    for axis, (below, above, weight) in enumerate(samples):
+        if image.shape[axis] > 2 * size:
+            image, places = image.take(np.concatenate([below, above]), axis), np.arange(2 * size)
+            samples[axis] = places[:size], places[size:], weight
     unit = image.astype(np.float32) / np.float32(255)
-    low = (1 - CROP_SIDE) / 2
-    for axis in (0, 1):
-        at = (low + np.arange(size) * CROP_SIDE / max(size - 1, 1)) * (unit.shape[axis] - 1)
-        below = np.floor(at).astype(np.int64)
-        above = np.minimum(below + 1, unit.shape[axis] - 1)
-        weight = (at - below).astype(np.float32).reshape([-1 if i == axis else 1 for i in range(3)])
+    for axis, (below, above, weight) in enumerate(samples):
+        weight = weight[:, None] if axis else weight[:, None, None]
         unit = unit.take(below, axis) * (1 - weight) + unit.take(above, axis) * weight
     return np.minimum(np.clip(unit, 0, 1) * np.float32(255.5), 255).astype(np.uint8)
+
+
+def between(length: int, size: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Where the ``size`` samples of a crop lie on ``length`` pixels: the pixel below each and the one above, (size,)
+    int64, and the share of the latter, float32.
+    """
+    at = ((1 - CROP_SIDE) / 2 + np.arange(size) * CROP_SIDE / max(size - 1, 1)) * (length - 1)
+    below = np.floor(at).astype(np.int64)
+    return below, np.minimum(below + 1, length - 1), (at - below).astype(np.float32)
 
 
 def _pad_to_square(picture: Image.Image, fill: tuple[int, ...]) -> Image.Image:

@@ -27,9 +27,9 @@ PARTS = {
     "vision head, one look": (259, ["cpu"]),
     "vision head again, 8 branches": (218, ["cpu"]),
     "vision head again, 1 branch": (128, ["cpu"]),
-    "one action, autoregressive": (642, ["tolist"] * 7),
-    "one action, training_free": (551, ["tolist"] * 2),
-    "one action, fastest": (790, ["cpu", "tolist"]),
+    "one action, autoregressive": (653, ["tolist"] * 7),
+    "one action, training_free": (562, ["tolist"] * 2),
+    "one action, fastest": (801, ["cpu", "tolist"]),
 }
 PASSES = {"one action, autoregressive": 7, "one action, training_free": 2, "one action, fastest": 1}
 

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from spec_vla_ros.errors import ImageError
+from spec_vla_ros.openvla.device_image import DeviceTransform
 from spec_vla_ros.openvla.example import example_config
 from spec_vla_ros.openvla.image import ImageTransform
 from spec_vla_ros.openvla.picture import IMAGE_RESIZES, PROCESSOR
@@ -74,3 +75,28 @@ def test_letterbox_pads_with_the_last_towers_mean():
     pixels = ImageTransform(config)(np.full((112, 224, 3), 255, np.uint8))
     assert pixels[3, 0, 0] == pytest.approx((127 / 255 - 0.5) / 0.5)
     assert pixels[3, 112, 112] == pytest.approx(1.0)
+
+
+@pytest.mark.parametrize("crop", [False, True])
+@pytest.mark.parametrize("image_resize", IMAGE_RESIZES)
+@pytest.mark.parametrize("size", [(480, 640), (224, 224), (100, 1000), (224, 640), (3, 2)])
+def test_a_device_makes_the_same_picture_but_for_single_levels(size, image_resize, crop):
+    """Here on the CPU, where sums come in yet another order. Twice, so that buffers are used again."""
+    config = dataclasses.replace(CONFIG, image_resize_strategy="resize-naive")
+    transform = ImageTransform(config, crop, image_resize)
+    there, levels = DeviceTransform(transform, torch.device("cpu")), 255 * transform.stds
+    for seed in range(2):
+        image, out = noise(*size, seed)[::-1], torch.full((1, 6, 224, 224), float("nan"))
+        there(image, out)
+        apart = ((out[0] - transform(image)).unflatten(0, (2, 3)) * levels).abs()
+        assert apart.max() < 1.01, "one level at most"
+        assert (apart > 0.01).float().mean() < 1e-4
+
+
+def test_a_device_refuses_what_is_no_image_and_leaves_padding_to_the_host():
+    naive = ImageTransform(dataclasses.replace(CONFIG, image_resize_strategy="resize-naive"), image_resize=PROCESSOR)
+    assert DeviceTransform.can(naive.rule)
+    with pytest.raises(ImageError):
+        DeviceTransform(naive, torch.device("cpu"))(np.zeros((4, 4), np.uint8), torch.zeros(1, 6, 224, 224))
+    letterbox = ImageTransform(dataclasses.replace(CONFIG, image_resize_strategy="letterbox"), image_resize=PROCESSOR)
+    assert not DeviceTransform.can(letterbox.rule)

@@ -237,6 +237,26 @@ def test_the_crop_keeps_the_centre_at_the_square_root_of_the_area():
     np.testing.assert_allclose(np.diff(row, n=2), 0, atol=2)
 
 
+def cropped_as_a_whole(image, size):
+    """The crop on an image that is made of numbers first, all of it."""
+    unit = image.astype(np.float32) / np.float32(255)
+    low = (1 - CROP_SIDE) / 2
+    for axis in (0, 1):
+        at = (low + np.arange(size) * CROP_SIDE / max(size - 1, 1)) * (unit.shape[axis] - 1)
+        below = np.floor(at).astype(np.int64)
+        above = np.minimum(below + 1, unit.shape[axis] - 1)
+        weight = (at - below).astype(np.float32).reshape([-1 if i == axis else 1 for i in range(3)])
+        unit = unit.take(below, axis) * (1 - weight) + unit.take(above, axis) * weight
+    return np.minimum(np.clip(unit, 0, 1) * np.float32(255.5), 255).astype(np.uint8)
+
+
+@pytest.mark.parametrize("size", [(480, 640), (224, 224), (1, 1), (30, 900), (900, 30), (449, 449), (448, 448)])
+def test_only_what_a_crop_looks_at_is_computed_and_nothing_changes(size):
+    image = np.random.default_rng(size[0]).integers(0, 256, (*size, 3), dtype=np.uint8)
+    image.flags.writeable = False
+    np.testing.assert_array_equal(crop_centre(image, 224), cropped_as_a_whole(image, 224))
+
+
 def test_the_crop_of_a_plain_image_is_plain():
     for level in (0, 1, 127, 128, 254, 255):
         assert (crop_centre(np.full((60, 80, 3), level, np.uint8), 56) == level).all()

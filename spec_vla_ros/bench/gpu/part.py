@@ -6,6 +6,7 @@ Rows go to the file OUT as JSON; whatever goes wrong ends the process, and its l
 from __future__ import annotations
 
 import json
+import logging
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -74,7 +75,8 @@ def rows_of(name: str, options: Options, say: Callable[[str], None]) -> list[dic
 def main() -> int:
     """Run the part that the command line names."""
     name, options, out = sys.argv[1:]
-    rows = rows_of(name, Options(**json.loads(options)), lambda line: print(line, flush=True))
+    logging.basicConfig(level=logging.INFO, stream=sys.stdout, format="%(message)s")  # the file that the campaign keeps
+    rows = rows_of(name, Options(**json.loads(options)), logging.getLogger(__name__).info)
     write_text(Path(out), json.dumps(rows))
     return 0
 
