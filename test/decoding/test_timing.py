@@ -210,7 +210,7 @@ def test_a_table_in_which_a_drafter_is_missing_is_not_believed(clock):
 
 
 def described(**changes):
-    model = SimpleNamespace(device=torch.device("cpu"), parameter_count=torch.tensor(7), precision="float32")
+    model = SimpleNamespace(device=torch.device("cpu"), parameter_count=torch.tensor(7), arithmetic="float32")
     loaded = SimpleNamespace(config={"layers": 2}, model=model)
     verifier = SimpleNamespace(fixed=False, pool=SimpleNamespace(records=False))
     for name, value in changes.items():
@@ -225,7 +225,7 @@ def test_a_table_is_for_one_model_device_precision_software_and_prompt():
     assert about["device"] == f"cpu, {torch.get_num_threads()} threads"
     assert type(about["parameters"]) is int, "it goes into a file"
     for other in (
-        {"config": {"layers": 3}}, {"parameter_count": 8}, {"precision": "int8"}, {"fixed": True}, {"records": True},
+        {"config": {"layers": 3}}, {"parameter_count": 8}, {"arithmetic": "int8"}, {"fixed": True}, {"records": True},
         {"heads": {"vision": None}}, {"rows": 96},
     ):  # fmt: skip
         assert described(**other) != about, other

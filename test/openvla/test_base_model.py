@@ -88,7 +88,7 @@ def test_the_node_has_it_as_a_parameter(adapter, written):
     assert "base_model" in {field.name for field in fields(Fixed)}
     settings = {"cpu_threads": 0, "device": "cpu", "dtype": "auto", "unnorm_key": "", "revision": "", "draft_heads": ""}
     settings |= {"model": str(adapter), "base_model": str(written), "centre_crop": False, "image_resize": "auto"}
-    settings |= {"habits_file": ""}
+    settings |= {"habits_file": "", "record_to": ""}
     assert load_openvla(SimpleNamespace(**settings)).loaded.base == written
 
 

@@ -80,11 +80,11 @@ def test_names_of_older_files_are_read_and_what_changed_is_said(caplog):
 
 
 @pytest.mark.parametrize(("name", "instead"), [("float8", "bfloat16 or int8"), ("int4_weights", "choose int8")])
-def test_what_would_be_slower_than_bfloat16_is_refused_before_the_weights_are_read(written, name, instead):
-    for path in written.glob("*.safetensors"):
+def test_what_would_be_slower_than_bfloat16_is_refused_before_the_weights_are_read(folder, name, instead):
+    for path in folder.glob("*.safetensors"):
         path.write_bytes(b"not read")
     with pytest.raises(ConfigurationError, match=f"dtype {name} on cpu: .*{instead}"):
-        load_model(written, dtype=name)
+        load_model(folder, dtype=name)
 
 
 def test_threads():

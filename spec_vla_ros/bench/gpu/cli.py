@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from spec_vla_ros.arguments import COUNT, MINUTES, POSITIVE, SECONDS, THREADS, whole
+from spec_vla_ros.arguments import BASE_MODEL, COUNT, MINUTES, POSITIVE, SECONDS, THREADS, whole
 from spec_vla_ros.bench.decoding.floor import WEIGHT_BYTES
 from spec_vla_ros.errors import CommandError, UsageError
 from spec_vla_ros.outputs import require
@@ -25,16 +25,17 @@ def add(benches: Any) -> None:
     gpu.add_argument(
         "--shapes", default="auto", help="7b, small or a checkpoint folder (auto: 7b on a GPU, else small)"
     )
-    gpu.add_argument("--layers", type=COUNT, default=0, help="decoder layers, instead of those of the shapes")
+    gpu.add_argument("--base-model", default="", help=BASE_MODEL)
+    gpu.add_argument("--layers", type=COUNT, help="decoder layers, instead of those of the shapes")
     gpu.add_argument("--threads", type=whole(0, THREADS), default=1, help="of torch on the CPU (%(default)s)")
     gpu.add_argument("--precisions", nargs="+", choices=WEIGHT_BYTES, default=PRECISIONS, help="(%(default)s)")
     gpu.add_argument("--actions", type=COUNT, default=100, help="per row of the latencies (%(default)s)")
     gpu.add_argument("--trace", default="", metavar="PATH", help="recorded acceptance (that of the small model)")
-    gpu.add_argument("--bandwidth", type=POSITIVE, default=0.0, help="TB/s of the device (known devices: own)")
-    gpu.add_argument("--tflops", type=POSITIVE, default=0.0, help="dense bf16 arithmetic of the device, likewise")
+    gpu.add_argument("--bandwidth", type=POSITIVE, help="TB/s of the device (known devices: own)")
+    gpu.add_argument("--tflops", type=POSITIVE, help="dense bf16 arithmetic of the device, likewise")
     gpu.add_argument("--parts", nargs="+", default=[], metavar="WORD", help="only parts that have it in their name")
-    gpu.add_argument("--minutes", type=MINUTES, default=0.0, help="begin nothing that would not be over by then (all)")
-    gpu.add_argument("--limit", type=SECONDS, default=0.0, help="s that a part may take (470)")
+    gpu.add_argument("--minutes", type=MINUTES, help="begin nothing that would not be over by then (all)")
+    gpu.add_argument("--limit", type=SECONDS, help="s that a part may take (470)")
     gpu.add_argument("--work", type=Path, default=Path("out/gpu"), help="finished parts, to go on from (%(default)s)")
     gpu.add_argument("--list", action="store_true", help="name the parts and what is known of them, run nothing")
     gpu.add_argument("--table", type=Path, metavar="JSON", help="print that campaign as Markdown, run nothing")
@@ -60,8 +61,9 @@ def _run(arguments: argparse.Namespace) -> int:
     shapes = arguments.shapes
     if shapes == "auto":
         shapes = "7b" if device.type == "cuda" else "small"
-    names = ("layers", "actions", "bandwidth", "tflops", "threads", "trace")
-    options = Options(str(device), shapes, **{name: getattr(arguments, name) for name in names})
+    names = ("layers", "actions", "bandwidth", "tflops", "threads", "trace", "base_model")
+    given = {name: value for name in names if (value := getattr(arguments, name)) is not None}
+    options = Options(str(device), shapes, **given)
     campaign = Campaign(arguments.work, options, list(dict.fromkeys(arguments.precisions)))
     if arguments.list:
         for name in campaign.names:
@@ -69,7 +71,9 @@ def _run(arguments: argparse.Namespace) -> int:
             print(f"{name}: {part['status'] if part else 'not run'}")
         return 0
     require(arguments.work, folder=True)
-    campaign.run(lambda line: print(line, flush=True), arguments.parts, arguments.minutes, arguments.limit or LIMIT)
+    campaign.run(
+        lambda line: print(line, flush=True), arguments.parts, arguments.minutes or 0.0, arguments.limit or LIMIT
+    )
     whole_file = load(campaign.folder / "campaign.json")
     if arguments.json:
         campaign.save(arguments.json)

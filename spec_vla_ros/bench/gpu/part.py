@@ -34,7 +34,8 @@ def config_of(options: Options) -> OpenVLAConfig:
     if options.shapes == "7b":
         config = SEVEN_B
     else:
-        config = read_checkpoint(model_folder(TABLETOP if options.shapes == SMALL else options.shapes)).config
+        folder = model_folder(TABLETOP if options.shapes == SMALL else options.shapes)
+        config = read_checkpoint(folder, options.base_model).config
     return shortened(config, options.layers) if options.layers else config
 
 

@@ -31,7 +31,8 @@ class Options:
     """What every part of a campaign is told. ``device``: of torch. ``shapes``: "7b", "small" (those of the table top's
     model) or a checkpoint folder. ``layers``: of the decoder, 0 = those of the shapes. ``actions``: per row of the
     latencies. ``bandwidth`` (TB/s), ``tflops``: of the device, 0 = from the table of known ones. ``threads``: on the
-    CPU. ``trace``: recorded acceptance, "" = that of the small model.
+    CPU. ``trace``: recorded acceptance, "" = that of the small model. ``base_model``: of a checkpoint folder that is an
+    adapter.
     """
 
     device: str
@@ -42,6 +43,7 @@ class Options:
     tflops: float = 0.0
     threads: int = 1
     trace: str = ""
+    base_model: str = ""
 
 
 def parts(precisions: Sequence[str]) -> list[str]:
