@@ -95,8 +95,8 @@ def without_warning() -> dict[str, Any]:
     """
     try:
         from rclpy.event_handler import SubscriptionEventCallbacks
-    except ImportError:  # on Humble the line stays
-        return {}
+    except ImportError:  # Humble's name
+        from rclpy.qos_event import SubscriptionEventCallbacks
     return {"event_callbacks": SubscriptionEventCallbacks(incompatible_qos=lambda event: None)}
 
 

@@ -6,6 +6,7 @@ on the wire; a second Ctrl-C (a terminal and ros2 launch send one each) used to 
 
 import signal
 import time
+from importlib.util import find_spec
 
 import processes
 import pytest
@@ -129,9 +130,11 @@ def test_a_signal_before_anything_is_configured(world, act):
     assert world.heard_before_sentinel() == []
 
 
+WITH_TORCH = pytest.mark.skipif(find_spec("torch") is None, reason="a model needs torch")
 LOADS = {"a load that waits": "threading.Event().wait()", "a load that computes": "[None for _ in iter(int, 1)]"}
 
 
+@WITH_TORCH
 @pytest.mark.parametrize(("load", "name"), list(zip(LOADS.values(), ["SIGTERM", "SIGINT"], strict=True)), ids=LOADS)
 def test_a_signal_in_the_middle_of_a_load_is_one_calm_line(world, start, load, name):
     """It ended with a traceback, after two seconds of waiting for a load that nobody wants any more."""
@@ -155,6 +158,7 @@ def test_a_signal_in_the_middle_of_a_load_is_one_calm_line(world, start, load, n
     assert after[1].endswith("finalized")
 
 
+@WITH_TORCH
 def test_a_signal_while_the_real_model_is_read(world, act):
     process = act(model="models/tabletop", autostart="true")
     texts = []

@@ -9,6 +9,7 @@ import shutil
 import signal
 import subprocess
 import time
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -16,7 +17,8 @@ import pytest
 from spec_vla_ros.embedded_ros.doorway import ensure_rclpy
 
 pytestmark = pytest.mark.skipif(
-    shutil.which("ros2") is None or ensure_rclpy() == "embedded", reason="no ROS 2 is sourced"
+    shutil.which("ros2") is None or find_spec("rosbag2_py") is None or ensure_rclpy() == "embedded",
+    reason="no ROS 2 with its recorder is sourced",
 )
 # A busy machine is not what is tested here.
 DRIVE = {
