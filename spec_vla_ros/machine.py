@@ -42,6 +42,15 @@ def machine() -> dict[str, Any]:
     }
 
 
+def available_memory() -> int | None:
+    """Bytes of memory that can be had without swapping; None where the system does not say."""
+    try:
+        lines = Path("/proc/meminfo").read_text().splitlines()
+        return next(1024 * int(line.split()[1]) for line in lines if line.startswith("MemAvailable"))
+    except (OSError, StopIteration, ValueError, IndexError):
+        return None
+
+
 def versions() -> dict[str, str]:
     """Of everything that the figures may depend on."""
     result = {"spec_vla_ros": spec_vla_ros.__version__, "python": platform.python_version()}

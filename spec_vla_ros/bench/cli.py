@@ -334,15 +334,14 @@ def _latency(arguments: argparse.Namespace) -> int:
     from spec_vla_ros.bench.decoding.floor import Device
     from spec_vla_ros.bench.decoding.latency import measure
     from spec_vla_ros.bench.decoding.replayed import Trace, record
-    from spec_vla_ros.bench.decoding.shapes import SEVEN_B, shortened
-    from spec_vla_ros.openvla.checkpoint import read_checkpoint
+    from spec_vla_ros.bench.decoding.shapes import config_of
     from spec_vla_ros.openvla.devices import named_device, use_threads
 
     use_threads(arguments.threads)
     device = named_device(arguments.device)
     on_gpu = device.type == "cuda"
     shapes = ("7b" if on_gpu else TABLETOP) if arguments.shapes == "auto" else arguments.shapes
-    config = SEVEN_B if shapes == "7b" else read_checkpoint(model_folder(shapes), arguments.base_model).config
+    config = config_of(shapes, arguments.base_model, arguments.layers or 0)
     path = arguments.trace or model_folder() / "trace.json"
     if os.path.exists(path):
         trace = Trace.load(path)
@@ -351,11 +350,7 @@ def _latency(arguments: argparse.Namespace) -> int:
         drafting = [preset for preset in arguments.presets if PRESETS[preset].decoder == "speculative"]
         trace = record(model_folder(), drafting, TRACE_EPISODES, _say)
         trace.save(path)
-    if arguments.layers:
-        config = shortened(config, arguments.layers)
-    limits = Device.named(torch.cuda.get_device_name(device)) if on_gpu else None
-    if arguments.bandwidth and arguments.tflops:
-        limits = Device(arguments.bandwidth * 1e12, arguments.tflops * 1e12)
+    limits = Device.of(device, arguments.bandwidth, arguments.tflops)
     _say(f"acceptance: {trace.about}")
     precisions = arguments.precisions or ["bfloat16" if on_gpu else "float32"]
     try:

@@ -60,9 +60,9 @@ def inspect_memory(report: Report, config: OpenVLAConfig, action_dim: int, heads
     counts = {head.type: head.parameters for head in heads}
     for precision in (*FLOATS, *QUANTISED):
         other = FLOATS.get(precision, torch.bfloat16).itemsize
-        # The vision head stays in float32, the eagle head computes in the model's type and has a cache of its own.
+        # Heads compute in the model's type, and the eagle head has a cache of its own.
         cache = cache_bytes(config, action_dim, precision)
-        drafting = 4 * counts.get("vision", 0) + other * counts.get("eagle", 0)
+        drafting = other * (counts.get("vision", 0) + counts.get("eagle", 0))
         drafting += eagle_cache_bytes(config, action_dim, precision) if "eagle" in counts else 0
         figures = {"weights": weight_bytes(config, precision), "KV cache": cache, "draft heads": drafting}
         figures["total"] = sum(figures.values())

@@ -58,11 +58,6 @@ class RecordLink:
         for target, stream in ((self._listen, self._link), (self._read_errors, self._process.stdout)):
             threading.Thread(target=target, args=(stream, self._process), name="recording", daemon=True).start()
 
-    @property
-    def pid(self) -> int:
-        """Of the process."""
-        return self._process.pid
-
     def send(self, message: dict[str, Any]) -> bool:
         """Say something; whether there was room for it. A process that is gone is started anew for the next one."""
         now = time.monotonic()

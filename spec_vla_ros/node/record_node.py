@@ -19,7 +19,7 @@ import socket
 import sys
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -119,7 +119,6 @@ class Job:
     begun: bool = False
     end: dict[str, Any] | None = None
     ended: bool = False
-    notes: list[str] = field(default_factory=list)
 
 
 class RosEar:
@@ -265,8 +264,8 @@ class Keeper:
         if self._alone or (report == self._told and now - self._told_at < REPORT):
             return
         with contextlib.suppress(OSError):  # the node does not read, or is gone; it is told again
-            self._link.send(Report(**{**asdict(report), "at": now}).to_bytes(), socket.MSG_DONTWAIT)
-            self._told, self._told_at = Report(**{**asdict(report), "notes": ()}), now
+            self._link.send(replace(report, at=now).to_bytes(), socket.MSG_DONTWAIT)
+            self._told, self._told_at = replace(report, notes=()), now
             self._notes.clear()
 
     def _trouble(self) -> str:

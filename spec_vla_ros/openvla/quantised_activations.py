@@ -54,11 +54,7 @@ class Int8(QuantisedLinear):
         q, scale = quantised_rows(rows, INT8_MAX)
         q.round_()
         if self._unsigned:
-            q = q.add_(ZERO).to(torch.uint8)
-            out = torch.ops.onednn.qlinear_pointwise(
-                q, 1.0, ZERO, self.packed, self.scale, _zeros(self.out_features), None, 1.0, 0, torch.float32,
-                "none", [], "",
-            )  # fmt: skip
+            out = _product_of_bytes(q.add_(ZERO).to(torch.uint8), self.packed, self.scale)
         else:
             out = int_product(q.to(torch.int8), self.packed).float() * self.scale
         return out.mul_(scale).to(x.dtype).unflatten(0, x.shape[:-1])
@@ -117,6 +113,13 @@ def int_product(rows: Tensor, weight: Tensor) -> Tensor:
     return torch._int_mm(rows, weight.t())[:n]
 
 
+def _product_of_bytes(rows: Tensor, packed: Tensor, scale: Tensor) -> Tensor:
+    """By oneDNN on a CPU: (n, out) float32 of bytes (n, in) whose zero is :data:`ZERO`, times ``scale`` (out,)."""
+    return torch.ops.onednn.qlinear_pointwise(
+        rows, 1.0, ZERO, packed, scale, _zeros(len(scale)), None, 1.0, 0, torch.float32, "none", [], ""
+    )
+
+
 @functools.cache
 def _zeros(count: int) -> Tensor:
     return torch.zeros(count, dtype=torch.int64)
@@ -130,13 +133,9 @@ def onednn_is_exact() -> bool:
     rows[2, ::2] = 0
     weight = rows.repeat(11, 1)[:32].clone()
     weight[::5] = torch.randint(-127, 128, (7, 256), generator=torch.Generator().manual_seed(0), dtype=torch.int8)
-    scale, zeros = torch.ones(len(weight)), torch.zeros(len(weight), dtype=torch.int64)
     try:
         packed = torch.ops.onednn.qlinear_prepack(weight, None)
-        said = torch.ops.onednn.qlinear_pointwise(
-            (rows.short() + ZERO).to(torch.uint8), 1.0, ZERO, packed, scale, zeros, None, 1.0, 0, torch.float32,
-            "none", [], "",
-        )  # fmt: skip
+        said = _product_of_bytes((rows.short() + ZERO).to(torch.uint8), packed, torch.ones(len(weight)))
     except (RuntimeError, NotImplementedError, AttributeError):
         return False
     return bool(torch.equal(said, rows.float() @ weight.float().T))

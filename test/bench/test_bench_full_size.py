@@ -73,12 +73,12 @@ def test_a_disk_that_is_too_small_is_told_before_anything_is_written(tmp_path, m
 
 
 def test_memory_that_is_not_there_is_told_and_nobody_is_pushed_out(tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(bench, "available", lambda: 16.0e9)
+    monkeypatch.setattr(bench, "available_memory", lambda: 16.0e9)
     assert "16.0 GB are available" in bench.no_room(SEVEN_B, "bfloat16", "cpu")
     assert bench.no_room(SEVEN_B, "int8", "cpu") == ""
-    assert bench.available() > 0
+    assert bench.available_memory() > 0
     lines = []
-    monkeypatch.setattr(bench, "available", lambda: 1e6)
+    monkeypatch.setattr(bench, "available_memory", lambda: 1e6)
     assert bench.measure(tmp_path, SMALL, ["bfloat16"], lines.append) == []
     assert "left out: bfloat16" in lines[-1]
 

@@ -4,8 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from spec_vla_ros.openvla.config import OpenVLAConfig
+
+if TYPE_CHECKING:  # names of precisions are wanted where torch is not loaded
+    import torch
 
 # Memory bandwidth in TB/s and dense bf16 arithmetic in TFLOP/s, from the makers' data sheets; first match counts.
 DEVICES = (
@@ -34,6 +38,17 @@ class Device:
     def named(name: str) -> Device | None:
         """The figures of a known device; None for others."""
         return next((Device(tb * 1e12, tf * 1e12) for known, tb, tf in DEVICES if known in name), None)
+
+    @staticmethod
+    def of(device: torch.device, bandwidth: float | None, tflops: float | None) -> Device | None:
+        """The figures that somebody gives (TB/s, TFLOP/s), else those of a known GPU; None where nobody knows."""
+        if bandwidth and tflops:
+            return Device(bandwidth * 1e12, tflops * 1e12)
+        if device.type != "cuda":
+            return None
+        import torch
+
+        return Device.named(torch.cuda.get_device_name(device))
 
     def seconds(self, read: float, computed: float) -> float:
         """For so many bytes and floating-point operations."""

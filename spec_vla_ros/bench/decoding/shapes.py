@@ -14,7 +14,9 @@ from spec_vla_ros.decoding.drafters.eagle import Eagle, eagle_slots
 from spec_vla_ros.decoding.drafters.vision import Vision
 from spec_vla_ros.decoding.heads.eagle_head import EagleHead
 from spec_vla_ros.decoding.heads.vision_head import VisionHead, VisionHeadConfig
+from spec_vla_ros.installed import model_folder
 from spec_vla_ros.openvla.action_tokens import ActionTokens, choose_statistics
+from spec_vla_ros.openvla.checkpoint import read_checkpoint
 from spec_vla_ros.openvla.config import DINOV2_VIT_L, SIGLIP_SO400M, LlamaConfig, OpenVLAConfig
 from spec_vla_ros.openvla.example import EXAMPLE_INSTRUCTIONS, example_statistics
 from spec_vla_ros.openvla.image import ImageTransform
@@ -27,6 +29,12 @@ from spec_vla_ros.openvla.tokenizer_small import build_small_tokenizer
 
 HEAD_WIDTH = 1024  # of the vision head at 7B shapes; heads of small models are as wide as their verifier
 SEVEN_B = OpenVLAConfig(towers=(DINOV2_VIT_L, SIGLIP_SO400M), llama=LlamaConfig())
+
+
+def config_of(shapes: str, base_model: str = "", layers: int = 0) -> OpenVLAConfig:
+    """Sizes of a model: ``shapes`` "7b" or a checkpoint folder, ``layers`` of the decoder instead of its own (0)."""
+    config = SEVEN_B if shapes == "7b" else read_checkpoint(model_folder(shapes), base_model).config
+    return shortened(config, layers) if layers else config
 
 
 def shortened(config: OpenVLAConfig, layers: int) -> OpenVLAConfig:

@@ -11,6 +11,7 @@ from typing import Any
 
 from spec_vla_ros.errors import CommandError, ConfigurationError
 from spec_vla_ros.inspection.memory import cache_bytes, weight_bytes
+from spec_vla_ros.machine import available_memory
 from spec_vla_ros.openvla.config import OpenVLAConfig
 from spec_vla_ros.openvla.devices import named_device
 from spec_vla_ros.openvla.precisions import named_precision
@@ -59,19 +60,10 @@ def no_room(config: OpenVLAConfig, precision: str, device: str) -> str:
     if named_device(device).type != "cpu":
         return ""  # its driver refuses
     need = weight_bytes(config, precision) + cache_bytes(config, ACTION_DIM, precision) + BESIDE
-    free = available()
+    free = available_memory()
     if free is None or need <= free:
         return ""
     return f"{need / 1e9:.1f} GB of memory are needed, {free / 1e9:.1f} GB are available"
-
-
-def available() -> float | None:
-    """Bytes of memory that can be had without swapping; None where the system does not say."""
-    try:
-        lines = Path("/proc/meminfo").read_text().splitlines()
-        return next(1024.0 * int(line.split()[1]) for line in lines if line.startswith("MemAvailable"))
-    except (OSError, StopIteration, ValueError, IndexError):
-        return None
 
 
 def _in_process(options: act.Options) -> dict[str, Any]:

@@ -12,14 +12,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from spec_vla_ros.bench.decoding.floor import Device
 from spec_vla_ros.bench.decoding.replayed import Trace
-from spec_vla_ros.bench.decoding.shapes import SEVEN_B, shortened
+from spec_vla_ros.bench.decoding.shapes import config_of
 from spec_vla_ros.installed import TABLETOP, model_folder
-from spec_vla_ros.openvla.checkpoint import read_checkpoint
-from spec_vla_ros.openvla.config import OpenVLAConfig
 from spec_vla_ros.openvla.devices import named_device, use_threads
 from spec_vla_ros.outputs import write_text
 
@@ -29,27 +25,12 @@ from .plan import CHECK, COMPILED, LATENCY, PASSES, REFERENCE, Options
 SMALL = "small"
 
 
-def config_of(options: Options) -> OpenVLAConfig:
-    """Sizes of the model with random weights."""
-    if options.shapes == "7b":
-        config = SEVEN_B
-    else:
-        folder = model_folder(TABLETOP if options.shapes == SMALL else options.shapes)
-        config = read_checkpoint(folder, options.base_model).config
-    return shortened(config, options.layers) if options.layers else config
-
-
-def limits_of(options: Options, device: torch.device) -> Device | None:
-    """What the device could do; None where nobody knows."""
-    if options.bandwidth and options.tflops:
-        return Device(options.bandwidth * 1e12, options.tflops * 1e12)
-    return Device.named(torch.cuda.get_device_name(device)) if device.type == "cuda" else None
-
-
 def rows_of(name: str, options: Options, say: Callable[[str], None]) -> list[dict[str, Any]]:
     """What the part ``name`` finds out. Raises whatever goes wrong."""
     use_threads(options.threads)
-    device, config = named_device(options.device), config_of(options)
+    device, shapes = named_device(options.device), TABLETOP if options.shapes == SMALL else options.shapes
+    config = config_of(shapes, options.base_model, options.layers)
+    limits = Device.of(device, options.bandwidth, options.tflops)
     kind, _, what = name.partition(" ")
     if kind == CHECK:
         known = {
@@ -62,7 +43,7 @@ def rows_of(name: str, options: Options, say: Callable[[str], None]) -> list[dic
             return known[what](config, device)
         return checks.precision_against_reference(config, device, what, REFERENCE)
     if kind == PASSES:
-        return timings.passes(config, device, what, limits_of(options, device), say)
+        return timings.passes(config, device, what, limits, say)
     if name == "profile":
         return timings.profile(config, device, REFERENCE)
     if kind != LATENCY:
@@ -70,7 +51,7 @@ def rows_of(name: str, options: Options, say: Callable[[str], None]) -> list[dic
     trace = Trace.load(Path(options.trace) if options.trace else model_folder() / "trace.json")
     compiled = name == COMPILED
     precision = REFERENCE if compiled else what
-    return timings.latency(config, device, precision, trace, options.actions, limits_of(options, device), say, compiled)
+    return timings.latency(config, device, precision, trace, options.actions, limits, say, compiled)
 
 
 def main() -> int:

@@ -15,6 +15,8 @@ import tempfile
 import time
 from pathlib import Path
 
+from spec_vla_ros.machine import available_memory
+
 SHARE, LARGEST = 0.7, 6 * 10**9  # of the memory that is available, and bytes
 CHUNK = 64 * 1024 * 1024  # bytes that are touched between two looks at standard input
 SHARED = Path("/dev/shm")  # noqa: S108 - what DDS implementations use
@@ -23,8 +25,9 @@ LEFT, LARGEST_SHARED = 4 * 1024 * 1024, 10**9  # bytes that stay free, and that 
 
 def memory_to_take() -> int:
     """Bytes that a process may allocate now without harm to others."""
-    lines = Path("/proc/meminfo").read_text().splitlines()
-    available = next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable"))
+    available = available_memory()
+    if available is None:
+        raise OSError("the system does not say how much memory is available")
     return min(int(SHARE * available), LARGEST)
 
 
