@@ -41,9 +41,11 @@ def test_what_is_written_loads_and_answers_with_action_tokens(tmp_path, monkeypa
         assert not torch.equal(first.self_attn.q_proj.weight, first.self_attn.o_proj.weight)
     assert list(tmp_path.iterdir()) == []
     assert row["precision"] == "int8_weights"
-    plain, free = row["presets"]["autoregressive"], row["presets"]["training_free"]
-    assert (plain["passes_mean"], free["passes_mean"]) == (7, 1)
-    for preset in (plain, free):
+    plain, wide, planned = (row["presets"][name] for name in (act.PLAIN, act.WIDE, act.PLANNED))
+    assert [preset["passes_mean"] for preset in (plain, wide, planned)] == [7, 1, 1]
+    assert plain["drafted_mean"] == 0
+    assert 6 <= planned["drafted_mean"] <= wide["drafted_mean"] <= 64
+    for preset in (plain, wide, planned):
         parts = sum(preset[f"{stage}_s"]["median"] for stage in ("vision", "prefill", "decode"))
         assert 0 < parts <= 1.05 * preset["total_s"]["median"]
         assert preset["cpu_s"]["median"] > 0
@@ -157,11 +159,25 @@ def test_a_process_that_fails_is_told_and_the_checkpoint_is_gone(tmp_path, monke
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize(("seconds", "rows"), [(0.0, 64), (2.2, 6)])
+def test_the_planned_tree_is_that_of_the_times_before_it(seconds, rows):
+    """Rows that cost nothing are all used; where 64 of them cost two passes one branch has to do."""
+    from spec_vla_ros.decoding.drafters import Hold, Sweep
+    from spec_vla_ros.decoding.planner import OPENING, Planner
+    from spec_vla_ros.tolerance import Tolerance
+
+    plain = {"prefill_s": {"median": 10.0}, "decode_s": {"median": 6.6}, "passes_mean": 7.0}
+    planner = Planner(act._costs(plain, {"prefill_s": {"median": 10.0 + seconds}}), learns=False)
+    planner.begin(Tolerance.of_bins([act.EVERYTHING] * 6 + [0], [0.01] * 7), 6)
+    plan = planner.plan(OPENING, [Hold(), Sweep()], 6, 7)
+    assert plan.room == rows
+
+
 def test_the_lines_have_what_was_measured(tmp_path):
     stage = {"median": 1.5, "least": 1.0}
-    preset = {"passes_mean": 1.0, **{f"{name}_s": stage for name in (*act.STAGES, "cpu")}}
+    preset = {"passes_mean": 1.0, "drafted_mean": 6.0, **{f"{name}_s": stage for name in (*act.STAGES, "cpu")}}
     peak = {"anonymous": 7.25, "mapped": 2.0}
-    row = {"precision": "int8", "load_s": 60.0, "load_cpu_s": 80.0, "presets": dict.fromkeys(act.ROWS, preset),
+    row = {"precision": "int8", "load_s": 60.0, "load_cpu_s": 80.0, "presets": dict.fromkeys((act.PLAIN, act.WIDE, act.PLANNED), preset),
            "peak_gb": {"loading": peak, "acting": peak}, "gpu_peak_gb": None}  # fmt: skip
     assert "int8" in (text := bench.line(json.loads(json.dumps(row))))
     assert "loaded in 60 s (CPU 80 s)" in text

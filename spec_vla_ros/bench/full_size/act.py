@@ -11,17 +11,20 @@ import re
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+
+if TYPE_CHECKING:
+    from spec_vla_ros.decoding.costs import PassCosts
 
 INTERVAL = 0.02  # s between two looks at the memory
 EVERYTHING = 254  # bins: every draft counts, so that one pass is enough
 STAGES = ("total", "vision", "prefill", "decode")  # of a report
-ROWS = {"autoregressive": 0, "training_free": EVERYTHING}  # presets, and the radius
+PLAIN, WIDE, PLANNED = "autoregressive", "training_free", "training_free, planned"  # rows
 
 
 @dataclass(frozen=True)
@@ -85,7 +88,9 @@ def measure(options: Options) -> dict[str, Any]:
     with MemoryWatch() as acting:
         # Without a warm-up, which would time passes of all sizes for minutes; the first action is one.
         policy = OpenVLAPolicy(loaded, planner=Planner.steady())
-        presets = {preset: _act(policy, preset, radius, options.actions) for preset, radius in ROWS.items()}
+        presets = {PLAIN: _act(policy, PLAIN, 0, options.actions), WIDE: _act(policy, WIDE, EVERYTHING, options.actions)}
+        policy = OpenVLAPolicy(loaded, planner=Planner(_costs(presets[PLAIN], presets[WIDE]), learns=False))
+        presets[PLANNED] = _act(policy, WIDE, EVERYTHING, options.actions)
     peaks = {
         "loading": {"anonymous": loading.anonymous, "mapped": loading.file},
         "acting": {"anonymous": acting.anonymous, "mapped": acting.file},
@@ -121,11 +126,24 @@ def _act(policy: Any, preset: str, radius: int, actions: int) -> dict[str, Any]:
     return {
         "actions": actions,
         "passes_mean": round(float(np.mean([report.verifier_passes for report in reports[1:]])), 2),
+        "drafted_mean": round(float(np.mean([sum(report.drafted_per_pass) for report in reports[1:]])), 1),
         **{
             f"{name}_s": {"median": round(float(np.median(v)), 3), "least": round(min(v), 3)}
             for name, v in times.items()
         },
     }
+
+
+def _costs(plain: Mapping[str, Any], wide: Mapping[str, Any]) -> PassCosts:
+    """What the node would have timed while it configured, in its place what has been timed: rows of a later pass
+    count as much as those of the first, which is the most that they can take.
+    """
+    from spec_vla_ros.decoding.costs import PassCosts
+    from spec_vla_ros.decoding.tree import TREE_ROWS
+
+    first, full = (row["prefill_s"]["median"] for row in (plain, wide))
+    later = plain["decode_s"]["median"] / (plain["passes_mean"] - 1)
+    return PassCosts((0, TREE_ROWS), (first, max(full, first)), (later, later + max(full - first, 0.0)))
 
 
 def _threads() -> int:

@@ -87,13 +87,13 @@ def _in_process(options: act.Options) -> dict[str, Any]:
 
 def line(row: dict[str, Any]) -> str:
     """One row for people."""
-    plain, free = (row["presets"][name] for name in act.ROWS)
+    plain, wide, planned = (row["presets"][name] for name in (act.PLAIN, act.WIDE, act.PLANNED))
     peak = row["peak_gb"]
     text = (
         f"{row['precision']:<13} loaded in {row['load_s']:.0f} s (CPU {row['load_cpu_s']:.0f} s)  autoregressive "
         f"{_times(plain)}, towers {plain['vision_s']['median']:.2f}, prefill {plain['prefill_s']['median']:.2f}, other "
-        f"passes {plain['decode_s']['median']:.2f}  training_free, all accepted {_times(free)}, "
-        f"{free['passes_mean']:.1f} passes  anonymous memory {peak['loading']['anonymous']:.1f} GB loading, "
+        f"passes {plain['decode_s']['median']:.2f}  training_free, all accepted: {_drafts(wide)}; tree by these times: "
+        f"{_drafts(planned)}  anonymous memory {peak['loading']['anonymous']:.1f} GB loading, "
         f"{peak['acting']['anonymous']:.1f} GB acting, mapped files {peak['loading']['mapped']:.1f} GB"
     )
     return text if row["gpu_peak_gb"] is None else f"{text}, GPU {row['gpu_peak_gb']:.1f} GB"
@@ -101,3 +101,7 @@ def line(row: dict[str, Any]) -> str:
 
 def _times(preset: dict[str, Any]) -> str:
     return f"{preset['total_s']['median']:.2f} s (CPU {preset['cpu_s']['median']:.2f} s)"
+
+
+def _drafts(preset: dict[str, Any]) -> str:
+    return f"{preset['drafted_mean']:.0f} rows, {preset['passes_mean']:.1f} passes, {_times(preset)}"
