@@ -23,8 +23,9 @@ from .audience import Audience
 from .cycle import Cycle
 from .gripper_link import gripper_link
 from .parameters import Fixed, read_box, read_limits
-from .safety_link import START, SafetyLink
+from .safety_link import START, SafetyLink, surroundings
 from .safety_node import Setup
+from .safety_transport import unsure
 from .servo_link import ServoLink
 from .stand_in import StandIn
 from .states import UNDER_WAY
@@ -75,6 +76,11 @@ class ArmLink:
         self._stopped_at = 0.0  # when the end of commanding was last asked for
         self._told_at: float | None = None  # when the safety loop last heard of us since activation
         self._stand_in: StandIn | None = None
+        if why := unsure(*surroundings()):
+            node.get_logger().warning(
+                f"velocities may pause for 0.3 s whenever a process starts on this machine: {why}, so Fast DDS may use "
+                "shared memory for them; docs/two_machines.md"
+            )
         self.safety = SafetyLink(self._setup, on_news)
 
     @property

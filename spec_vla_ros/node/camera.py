@@ -24,6 +24,7 @@ from .arrivals import Arrivals, cure
 from .conversions import stamp_seconds
 from .cycle import Frame
 from .instructions import without_warning
+from .middleware import middleware, weakest
 
 LOOK = 0.5  # s between two looks at who publishes
 # Images of which parts are sent again are put together side by side. With a depth of 1 Fast DDS gives each up for the
@@ -118,21 +119,6 @@ class Camera:
         if age < -tolerance:
             raise FutureImageError(f"an image is stamped {-age:.3f} s ahead of this node's clock")
         return max(age, 0.0)
-
-
-def weakest(offered: Any) -> ReliabilityPolicy:
-    """What everybody of ``offered`` can keep: reliable if all are, else best effort, which hears everybody."""
-    policies = set(offered)
-    return ReliabilityPolicy.RELIABLE if policies == {ReliabilityPolicy.RELIABLE} else ReliabilityPolicy.BEST_EFFORT
-
-
-def middleware() -> str:
-    """Identifier of the rmw; the embedded runtime has none and speaks as Cyclone does."""
-    try:
-        from rclpy.utilities import get_rmw_implementation_identifier
-    except ImportError:
-        return "rmw_cyclonedds_cpp"
-    return get_rmw_implementation_identifier()
 
 
 def _name(reliability: ReliabilityPolicy) -> str:

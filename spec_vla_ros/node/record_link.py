@@ -16,7 +16,7 @@ from typing import Any
 
 from spec_vla_ros.foreign_text import sentence
 
-from .record_node import LARGEST, Report, Setup
+from .record_setup import LARGEST, Report, Setup
 from .safety_link import environment
 
 MODULE = "spec_vla_ros.node.record_node"

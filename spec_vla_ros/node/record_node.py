@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import functools
 import json
 import os
 import select
@@ -18,8 +19,7 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -36,77 +36,25 @@ from rclpy.duration import Duration
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
 from rclpy.qos import QoSProfile, ReliabilityPolicy
+from rclpy.serialization import deserialize_message
 from rclpy.signals import SignalHandlerOptions
 
 from spec_vla_ros.episode_record import BEGUN, ENDED, Outcome
 from spec_vla_ros.foreign_text import sentence
 from spec_vla_ros.msg import EpisodeRecord
 
+from .middleware import weakest
+from .record_setup import LARGEST, Report, Setup
 from .recorder import Phase, Recorder, put_away_others
+from .recorder_ear import RosEar, words
 
-LARGEST = 128 * 1024  # bytes of a message between both processes
 WATCH = 0.02  # s between two looks
 AT_ONCE = 0.001  # the same while the act node waits for a recorder
 REPORT = 0.2  # s between two reports where nothing has changed
 SPACE = 1.0  # s between two looks at the free space
 AGAIN = 5.0  # s after something has failed until the next recorder is started
-SETTLED = 1.0  # s that a recorder listens before it counts as ready: publishers discover it a little later
 NICE = 5
 CALLBACKS = 20  # at most in one turn
-SPLIT = 2 * 2**30  # bytes of one file of a bag
-# Listeners that confirm nothing hold up nobody. A recorder that hangs must not be missed by whoever sends what moves
-# the arm, by the camera, or by the feedback of a goal, which counts a client that confirms nothing as gone.
-UNCONFIRMED = {"reliability": "best_effort", "durability": "volatile", "history": "keep_last", "depth": 100}
-
-
-@dataclass(frozen=True)
-class Setup:
-    """What the act node decides. ``root``: folder of the bags. ``keep_free``: bytes. ``topics``: full names of all that
-    is recorded; ``required``: those of them that are there before an episode can begin; ``unconfirmed``: those that are
-    heard with best effort. ``record``: topic of the records. ``velocities``: topic of what the arm is told, ``copies``:
-    where the same messages are said once more. ``node``: name of this process's node.
-    """
-
-    root: str
-    keep_free: int
-    topics: tuple[str, ...]
-    required: tuple[str, ...]
-    unconfirmed: tuple[str, ...]
-    record: str
-    velocities: str
-    copies: str
-    node: str
-    namespace: str
-
-
-@dataclass(frozen=True)
-class Report:
-    """What this process says. ``at``: steady time. ``spare``: phase of the recorder that waits, "" if there is none.
-    ``recording``, ``missed``: numbers of the newest episode that is being recorded, and of the newest that is not, 0 if
-    none. ``name``: of the episode that is being recorded. ``trouble``: what is wrong, "" if nothing is. ``free``:
-    bytes, -1 if unknown. ``bags``: that are complete. ``last``: the newest of them. ``notes``: that came since the
-    last report.
-    """
-
-    at: float = 0.0
-    spare: str = ""
-    recording: int = 0
-    missed: int = 0
-    name: str = ""
-    trouble: str = ""
-    free: int = -1
-    bags: int = 0
-    last: str = ""
-    notes: tuple[str, ...] = ()
-
-    def to_bytes(self) -> bytes:
-        """For the socket."""
-        return json.dumps(asdict(self)).encode()
-
-    @staticmethod
-    def from_bytes(data: bytes) -> Report:
-        """Raises ``ValueError`` or ``TypeError`` for what is no report."""
-        return Report(**json.loads(data))
 
 
 @dataclass
@@ -119,45 +67,6 @@ class Job:
     begun: bool = False
     end: dict[str, Any] | None = None
     ended: bool = False
-
-
-class RosEar:
-    """See :class:`.recorder.Ear`."""
-
-    def __init__(self, node: Node, recorder: str, required: Sequence[str], publisher: Any) -> None:
-        from rosbag2_interfaces.srv import Resume
-
-        self._node, self._name, self._required, self._publisher = node, recorder, required, publisher
-        self._client = node.create_client(Resume, f"/{recorder}/resume")
-        self._request, self._answer, self._since = Resume.Request, None, None
-
-    def listens(self) -> bool:
-        """Whether it hears every topic that it shall record, since :data:`SETTLED`."""
-        if self._since is None and self._hears():
-            self._since = time.monotonic()
-        return self._since is not None and time.monotonic() - self._since > SETTLED
-
-    def _hears(self) -> bool:
-        return self._client.service_is_ready() and all(
-            any(info.node_name == self._name for info in self._node.get_subscriptions_info_by_topic(topic))
-            for topic in self._required
-        )
-
-    def resume(self) -> None:
-        """Ask it to record."""
-        self._answer = self._client.call_async(self._request())
-
-    def resumed(self) -> bool:
-        """Whether it has confirmed that."""
-        return self._answer is not None and self._answer.done()
-
-    def delivered(self) -> bool:
-        """Whether all records have arrived."""
-        return self._publisher.wait_for_all_acked(Duration(seconds=0))
-
-    def close(self) -> None:
-        """It is gone."""
-        self._node.destroy_client(self._client)
 
 
 class Keeper:
@@ -175,7 +84,9 @@ class Keeper:
         self._copies = self._node.create_publisher(TwistStamped, setup.copies, QoSProfile(depth=100))
         beside = QoSProfile(depth=100, reliability=ReliabilityPolicy.BEST_EFFORT)
         self._node.create_subscription(TwistStamped, setup.velocities, self._copy, beside, raw=True)
+        self._velocity = b""  # the newest
         self._spare: Recorder | None = None
+        self._confirmed = False  # how the spare hears images
         self._jobs: list[Job] = []
         self._number = 0  # of recorders
         self._next_try = self._space_at = 0.0
@@ -314,8 +225,10 @@ class Keeper:
         if job.end is None and not self._enough(0.5):
             self._missed = job.number
             job.end = {"outcome": int(Outcome.NOT_RECORDED), "message": self._trouble()}
+        place = self._jobs.index(job)
+        wait = any(other.recorder.hears for other in self._jobs[:place])
         try:
-            recorder.look(now)
+            recorder.look(now, wait, hurry=place + 1 < len(self._jobs))
         except OSError as error:
             recorder.trouble = _words(error)
             recorder.end()
@@ -346,7 +259,9 @@ class Keeper:
         except OSError as error:
             self._spare.trouble = _words(error)
             self._spare.end()
-        if self._spare.phase is Phase.READY:
+        if self._spare.phase in (Phase.STARTING, Phase.READY) and self._reliable() not in (self._confirmed, None):
+            self._spare.end()  # it would miss some of the images, or all of them
+        elif self._spare.phase is Phase.READY:
             self._failure = ""
         elif self._spare.phase is Phase.GONE:
             self._blame(self._spare, now)
@@ -361,13 +276,33 @@ class Keeper:
         self._number += 1
         name = f"{self._setup.node}_{os.getpid()}_{self._number}"
         try:
-            ear = RosEar(self._node, name, self._setup.required, self._publisher)
-            self._spare = Recorder(self._root, self._number, lambda bag: words(self._setup, name, bag), ear)
+            ear = RosEar(self._node, name, self._setup.required, self._settled)
+            self._confirmed = bool(self._reliable())
+            said = functools.partial(words, self._setup, name, confirmed=self._confirmed)
+            self._spare = Recorder(self._root, self._number, said, ear)
         except (OSError, ImportError) as error:
             self._failure, self._next_try = _words(error), now + AGAIN
             self._note(self._failure)
 
+    def _reliable(self) -> bool | None:
+        """Whether all who publish images do so reliably; None where nobody does."""
+        infos = self._node.get_publishers_info_by_topic(self._setup.images)
+        offered = weakest(info.qos_profile.reliability for info in infos)
+        return offered == ReliabilityPolicy.RELIABLE if infos else None
+
+    def _settled(self) -> bool:
+        """Whether all that was said for recorders has arrived there, and the arm stands."""
+        said = self._publisher, self._copies
+        return self._still() and all(one.wait_for_all_acked(Duration(seconds=0)) for one in said)
+
+    def _still(self) -> bool:
+        if not self._velocity:
+            return True
+        twist = deserialize_message(self._velocity, TwistStamped).twist
+        return not any((*_vector(twist.linear), *_vector(twist.angular)))
+
     def _copy(self, data: bytes) -> None:
+        self._velocity = data
         if self._jobs:
             self._copies.publish(data)
 
@@ -380,16 +315,8 @@ class Keeper:
         self._publisher.publish(message)
 
 
-def words(setup: Setup, name: str, bag: Path) -> list[str]:
-    """What starts rosbag2's recorder: of these topics, paused, into ``bag``. Raises ``OSError``."""
-    overrides = bag.with_name("qos.yaml")
-    profiles = dict.fromkeys(setup.unconfirmed, UNCONFIRMED)
-    overrides.write_text(json.dumps(profiles), encoding="utf-8")  # JSON is YAML
-    return [
-        *("ros2", "bag", "record", "--output", str(bag), "--node-name", name, "--start-paused"),
-        *("--disable-keyboard-controls", "--include-hidden-topics", "--include-unpublished-topics"),
-        *("--qos-profile-overrides-path", str(overrides), "--max-bag-size", str(SPLIT), "--topics", *setup.topics),
-    ]
+def _vector(message: Any) -> tuple[float, float, float]:
+    return message.x, message.y, message.z
 
 
 def _words(error: BaseException) -> str:

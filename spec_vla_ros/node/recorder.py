@@ -6,15 +6,17 @@ phase     event                                                next
 STARTING  it listens to all topics                             READY
 STARTING, told to end                                          FLUSHING
 READY
-READY     told to record                                       RESUMING
+READY     told to record, and the one before is silent         RESUMING
 RESUMING  it confirms                                          RECORDING
 RECORDING told to end                                          SETTLING
-SETTLING  what was told to it has arrived, and :data:`SETTLE`  FLUSHING
+SETTLING  the arm stands, what was told has arrived            PAUSING
+PAUSING   it confirms                                          FLUSHING
 FLUSHING  the process has ended                                GONE
 any       the process has ended by itself                      GONE
 ========= ==================================================== =========
 
-It writes into a folder of its own, ``.recorder-.../episode``, which takes the episode's name when it is complete: a
+One that ends is paused before the next one goes on: what is decided in an episode is in its bag alone. It writes into a
+folder of its own, ``.recorder-.../episode``, which takes the episode's name when it is complete: a
 bag that is still written is never found under such a name. Nothing here blocks but the file system.
 """
 
@@ -41,7 +43,9 @@ from spec_vla_ros.foreign_text import sentence
 START = 60.0  # s that a recorder may take to listen to everything; 2 s on an idle machine, and nobody waits for it
 RESUME = 5.0  # s that it may take to confirm that it records
 SETTLE = 0.5  # s at the end in which the last zero and the outcome reach the bag
-SETTLE_AT_MOST = 2.0  # s, where nobody confirms that they have
+SETTLE_AT_MOST = 2.0  # s, where nobody confirms that they have; Fast DDS often takes that long to confirm
+HURRY, HURRY_AT_MOST = 0.2, 0.5  # s, the same while the next episode waits
+PAUSE = 0.3  # s that it may take to confirm that it is paused
 FLUSH = 20.0  # s that a slow disk gets for what is in the recorder's cache; then the bag is cut short
 NUDGE = 2.0  # s between two signals: one that comes while it starts may get lost
 BAG = "episode"  # the folder that rosbag2 makes, after which it calls its files
@@ -70,6 +74,7 @@ class Phase(Enum):
     RESUMING = "resuming"
     RECORDING = "recording"
     SETTLING = "settling"
+    PAUSING = "pausing"
     FLUSHING = "flushing"
     GONE = "gone"
 
@@ -86,8 +91,14 @@ class Ear(Protocol):
     def resumed(self) -> bool:
         """Whether it has confirmed that."""
 
-    def delivered(self) -> bool:
-        """Whether everything that was told to it has arrived."""
+    def settled(self) -> bool:
+        """Whether everything that was told to it has arrived, and the newest velocity among it is zero."""
+
+    def pause(self) -> None:
+        """Ask it to record no more."""
+
+    def paused(self) -> bool:
+        """Whether it has confirmed that."""
 
     def close(self) -> None:
         """It is gone."""
@@ -145,8 +156,15 @@ class Recorder:
         """No more is to be recorded."""
         self._end_asked = True
 
-    def look(self, now: float) -> None:
-        """Go on as far as that is possible at steady time ``now`` (s). Raises ``OSError``."""
+    @property
+    def hears(self) -> bool:
+        """Whether what is said now may get into its bag."""
+        return self.phase in (Phase.RESUMING, Phase.RECORDING, Phase.SETTLING, Phase.PAUSING)
+
+    def look(self, now: float, wait: bool = False, hurry: bool = False) -> None:
+        """Go on as far as that is possible at steady time ``now`` (s). ``wait``: the one before still hears, so do not
+        begin. ``hurry``: the next one waits for this one. Raises ``OSError``.
+        """
         if self.phase is Phase.GONE:
             return
         if (status := self._process.poll()) is not None:
@@ -158,7 +176,7 @@ class Recorder:
                 self._go(Phase.READY, now)
             elif patience > START:
                 self._give_up(f"the recorder does not listen after {START:.0f} s", now)
-        if self.phase is Phase.READY and self._begin_asked and not self._end_asked:
+        if self.phase is Phase.READY and self._begin_asked and not self._end_asked and not wait:
             (self._place / NOTE).write_text(json.dumps({"name": self.name}), encoding="utf-8")
             self._ear.resume()
             self._go(Phase.RESUMING, now)
@@ -168,7 +186,12 @@ class Recorder:
             elif patience > RESUME:
                 self._give_up(f"the recorder has not confirmed within {RESUME:.0f} s that it records", now)
         elif self.phase is Phase.SETTLING:
-            if patience > SETTLE_AT_MOST or (patience > SETTLE and self._ear.delivered()):
+            least, most = (HURRY, HURRY_AT_MOST) if hurry else (SETTLE, SETTLE_AT_MOST)
+            if patience > most or (patience > least and self._ear.settled()):
+                self._ear.pause()
+                self._go(Phase.PAUSING, now)
+        elif self.phase is Phase.PAUSING:
+            if self._ear.paused() or patience > PAUSE:
                 self._go(Phase.FLUSHING, now)
         elif self.phase is Phase.FLUSHING and patience > FLUSH:
             self.trouble = self.trouble or f"the recorder has not finished within {FLUSH:.0f} s; its bag is cut short"

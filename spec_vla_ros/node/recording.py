@@ -28,10 +28,12 @@ from .goal_link import NAME as EXECUTE
 from .guarded import log_traceback
 from .parameters import Fixed
 from .record_link import RecordLink
-from .record_node import Setup
+from .record_setup import Setup
 from .reporter import Part
 
-PATIENCE = 1.0  # s that the first image of an episode waits for the recorder; a ready one on a busy machine takes 0.2
+# s that the first image of an episode waits for the recorder: a ready one on a busy machine takes 0.2. Where another
+# episode ends with it, up to 0.8, until its bag has all of it.
+PATIENCE = 1.5
 READY = 10.0  # s that configure waits for the recording process
 WATCH = 0.01  # s between two looks while it does
 GIB = 2**30
@@ -215,6 +217,7 @@ def _setup(node: Any, folder: Path, keep_free: float, topics: dict[str, str], gr
         topics=tuple(topics.values()),
         required=named((*there, "gripper_command") if gripper else there),
         unconfirmed=named(("image", "camera_info", "gripper_command", "joint_states", "feedback", "status")),
+        images=topics["image"],
         record=topics["episode_record"],
         velocities=node.resolve_topic_name("delta_twist_cmds"),
         copies=topics["delta_twist_cmds"],

@@ -17,14 +17,17 @@ import sys
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from pathlib import Path
 
 import spec_vla_ros
+from spec_vla_ros.installed import share_path
 from spec_vla_ros.motion.intent import LARGEST, Intent, IntentError, Report
 from spec_vla_ros.motion.watchdog import Fault
 
+from . import safety_transport
+from .middleware import middleware
 from .safety_node import Setup
 
 MODULE = "spec_vla_ros.node.safety_node"
@@ -54,7 +57,7 @@ class SafetyLink:
                     *(sys.executable, "-m", MODULE, "--fd", str(theirs.fileno()), "--setup", json.dumps(asdict(setup))),
                     *("--ros-args", "--log-level", "warn"),
                 ],
-                env=environment(),
+                env={**environment(), **safety_transport.variables(*surroundings())},
                 stdin=subprocess.DEVNULL,
                 stdout=errors,
                 stderr=errors,
@@ -169,6 +172,11 @@ class SafetyLink:
         with self._errors:
             for line in self._errors:
                 self._lines.append(re.sub(r"[^\x20-\x7e]", " ", line).strip()[:500])
+
+
+def surroundings() -> tuple[str, Mapping[str, str], Path, Callable[[str], Path]]:
+    """What :mod:`.safety_transport` wants to know."""
+    return middleware(), os.environ, Path.cwd(), share_path
 
 
 def environment() -> dict[str, str]:

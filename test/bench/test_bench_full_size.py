@@ -177,7 +177,8 @@ def test_the_lines_have_what_was_measured(tmp_path):
     stage = {"median": 1.5, "least": 1.0}
     preset = {"passes_mean": 1.0, "drafted_mean": 6.0, **{f"{name}_s": stage for name in (*act.STAGES, "cpu")}}
     peak = {"anonymous": 7.25, "mapped": 2.0}
-    row = {"precision": "int8", "load_s": 60.0, "load_cpu_s": 80.0, "presets": dict.fromkeys((act.PLAIN, act.WIDE, act.PLANNED), preset),
+    row = {"precision": "int8", "load_s": 60.0, "load_cpu_s": 80.0,
+           "presets": dict.fromkeys((act.PLAIN, act.WIDE, act.PLANNED), preset),
            "peak_gb": {"loading": peak, "acting": peak}, "gpu_peak_gb": None}  # fmt: skip
     assert "int8" in (text := bench.line(json.loads(json.dumps(row))))
     assert "loaded in 60 s (CPU 80 s)" in text

@@ -82,12 +82,16 @@ def test_every_instruction_has_a_bag_that_explains_it(world, act, tmp_path):
     world.until(lambda: len(world.actions) >= count_of + 3, READY, "actions")
     until_spare(world)
     assert part(world)["waited_ms for the recorder"] != ""
+    world.say("push it back")
+    count_of = len(world.actions)
+    world.until(lambda: len(world.actions) >= count_of + 4, READY, "actions of the third")
     assert "fault" not in world.control(), "recorders come and go, and the arm does not care"
     world.say("")
-    first, second = until_bags(world, folder, 2)
+    first, second, third = until_bags(world, folder, 3)
     assert first.name.endswith("Z_pick_up_the_cupe")
     assert second.name.endswith("Z_push_it_away")
-    for path, outcome, given_by in ((first, 2, "goal"), (second, 9, "instruction")):
+    assert third.name.endswith("Z_push_it_back")
+    for path, outcome, given_by in ((first, 2, "goal"), (second, 4, "instruction"), (third, 9, "instruction")):
         bag = Bag(path)
         begun, ended = [record for record in records(bag) if record.name == path.name]
         assert (begun.phase, ended.phase) == (0, 1)
@@ -96,6 +100,8 @@ def test_every_instruction_has_a_bag_that_explains_it(world, act, tmp_path):
         assert ended.succeeded == (given_by == "goal")
         assert ended.from_start
         actions = [one.message for one in bag.messages(["/act/action"])]
+        assert len({action.instruction for action in actions}) == 1, "what another episode decided is in its own bag"
+        assert len(records(bag)) == 2
         # One that was decided or begun as the episode ended is told, and does not count.
         assert 2 < ended.actions <= len(actions) == count(bag, "/act/decode_stats") <= ended.actions + 1
         about = json.loads(ended.about)
@@ -113,6 +119,49 @@ def test_every_instruction_has_a_bag_that_explains_it(world, act, tmp_path):
     said = subprocess.run(["ros2", "bag", "info", first], capture_output=True, text=True, check=True).stdout
     assert "/act/action" in said
     assert list(first.glob("metadata.yaml"))
+
+
+def test_images_of_an_ordinary_camera_are_in_the_bag_also_after_its_driver_has_changed(world, act, tmp_path):
+    """An image of 640 x 480 hardly ever arrives with best effort on Fast DDS as installed, and a reliable listener
+    hears nothing of a publisher that is not.
+    """
+    from rclpy.qos import QoSProfile, ReliabilityPolicy
+    from rig import image
+    from sensor_msgs.msg import Image
+
+    from spec_vla_ros.recordings.reader import Bag
+
+    folder, sent = tmp_path / "episodes", []
+
+    def drive(reliability, camera):
+        world.probe.destroy_publisher(world.images)
+        world.images = world.probe.create_publisher(Image, "image", QoSProfile(depth=5, reliability=reliability))
+        world.camera = camera
+
+    def vga():
+        sent.append(image(world.now(), height=480, width=640))
+        return sent[-1]
+
+    drive(ReliabilityPolicy.RELIABLE, vga)
+    act(**DRIVE, record_to=str(folder), log=(tmp_path / "log").open("w"))
+    for number, reliability in enumerate((ReliabilityPolicy.RELIABLE, ReliabilityPolicy.BEST_EFFORT), 1):
+        if reliability != ReliabilityPolicy.RELIABLE:
+            drive(reliability, lambda: image(world.now()))
+            world.until(lambda: part(world).get("spare recorder") != "ready", READY, "the end of a spare of no use")
+        until_spare(world)
+        world.say("go on")
+        seen = len(world.actions)
+        world.until(lambda at=seen: len(world.actions) >= at + 8, READY, "actions")
+        world.say("")
+        bag = Bag(until_bags(world, folder, number)[-1])
+        taken = {(action.header.stamp.sec, action.header.stamp.nanosec) for action in world.actions[seen:]}
+        kept = set(stamps(bag, "/image"))
+        assert len(taken & kept) >= len(taken) - 1, "the action under way as it ended aside, each with its image"
+        if reliability == ReliabilityPolicy.RELIABLE:
+            within = [
+                s for s in ((m.header.stamp.sec, m.header.stamp.nanosec) for m in sent) if min(kept) <= s <= max(kept)
+            ]
+            assert len(kept) >= 0.9 * len(within), "a camera of 30 Hz"
 
 
 def test_a_killed_node_leaves_a_whole_bag_and_no_process(world, act, tmp_path):

@@ -34,9 +34,9 @@ pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="prctl and flock
 
 
 class Ear:
-    def __init__(self, place, hears=True, confirms=True):
-        self._place, self._hears, self._confirms = place, hears, confirms
-        self.closed = self.asked = False
+    def __init__(self, place, hears=True, confirms=True, settles=True):
+        self._place, self._hears, self._confirms, self._settles = place, hears, confirms, settles
+        self.closed = self.asked = self.asked_to_pause = False
 
     def listens(self):
         return self._hears and any("Listening" in path.read_text() for path in self._place.glob(".recorder-*/log"))
@@ -47,8 +47,14 @@ class Ear:
     def resumed(self):
         return self.asked and self._confirms
 
-    def delivered(self):
-        return True
+    def settled(self):
+        return self._settles
+
+    def pause(self):
+        self.asked_to_pause = True
+
+    def paused(self):
+        return self.asked_to_pause and self._confirms
 
     def close(self):
         self.closed = True
@@ -95,6 +101,51 @@ def test_an_episode_gets_its_name_when_it_is_whole(make, tmp_path):
     assert (one.path / "metadata.yaml").read_text() == "whole"
     assert one.trouble == ""
     assert list(tmp_path.iterdir()) == [one.path]
+
+
+def test_one_goes_on_when_the_one_before_is_silent(make, tmp_path, monkeypatch):
+    """What is decided in an episode is in its bag alone, and the last words of the one before are in its own."""
+    monkeypatch.setattr(recorder, "SETTLE_AT_MOST", 60.0)
+    before, after = make(number=1, settles=False), make(number=2)
+    drive(before, Phase.READY)
+    drive(after, Phase.READY)
+    before.begin("before")
+    drive(before, Phase.RECORDING)
+    before.end()
+    drive(before, Phase.SETTLING)
+    after.begin("after")
+    since, late = time.monotonic(), []
+    while after.phase is not Phase.RECORDING:
+        assert time.monotonic() - since < 10.0, (before.phase, after.phase)
+        before.look(time.monotonic(), hurry=True)
+        after.look(time.monotonic(), wait=before.hears)
+        if after.phase is not Phase.READY:
+            late.append(before.phase)
+    assert before._ear.asked_to_pause
+    assert late, "it has been waited for"
+    assert set(late) <= {Phase.FLUSHING, Phase.GONE}
+    assert time.monotonic() - since > 0.4, "a velocity that is not zero yet is waited for"
+    after.end()
+    drive(after, Phase.GONE)
+    drive(before, Phase.GONE)
+    assert visible(tmp_path) == ["after", "before"]
+
+
+@pytest.mark.parametrize("settles", [True, False])
+def test_the_last_zero_is_waited_for_and_not_for_ever(make, monkeypatch, settles):
+    monkeypatch.setattr(recorder, "SETTLE_AT_MOST", 0.3)
+    one = make(settles=settles)
+    drive(one, Phase.READY)
+    one.begin("now")
+    drive(one, Phase.RECORDING)
+    one.end()
+    drive(one, Phase.SETTLING)
+    now = time.monotonic()
+    one.look(now + 0.2)
+    assert one.phase is (Phase.PAUSING if settles else Phase.SETTLING)
+    one.look(now + 0.4)
+    assert one.phase in (Phase.PAUSING, Phase.FLUSHING)
+    drive(one, Phase.GONE)
 
 
 def test_a_name_that_is_taken_is_not_overwritten(make, tmp_path):

@@ -23,7 +23,7 @@ class Link:
     """In place of the recording process: what it would be told, and a report that the test writes."""
 
     def __init__(self, setup, on_news):
-        from spec_vla_ros.node.record_node import Report
+        from spec_vla_ros.node.record_setup import Report
 
         self.setup, self.on_news, self.report, self.gone, self.sent = setup, on_news, Report(), False, []
         self.room = True
@@ -63,7 +63,7 @@ def recording(ros, monkeypatch, tmp_path):
 
 
 def report(**fields):
-    from spec_vla_ros.node.record_node import Report
+    from spec_vla_ros.node.record_setup import Report
 
     return Report(at=1.0, **fields)
 
@@ -158,14 +158,71 @@ def test_a_folder_that_cannot_be_written_is_refused(monkeypatch, tmp_path):
     assert recording.folder_of(str(tmp_path / "bags")) == tmp_path / "bags"
 
 
-def test_the_recorder_is_started_without_a_shell_and_with_every_topic(tmp_path):
-    from spec_vla_ros.node import record_node
+def setup_of(root):
+    from spec_vla_ros.node.record_setup import Setup
 
-    setup = record_node.Setup(str(tmp_path), 0, ("/a", "/b"), ("/a",), ("/b",), "/r", "/v", "/c", "n", "/")
-    words = record_node.words(setup, "name", tmp_path / "episode")
-    assert words[:3] == ["ros2", "bag", "record"]
-    assert words[-2:] == ["/a", "/b"]
-    assert "--start-paused" in words
+    return Setup(str(root), 0, ("/a", "/b", "/i"), ("/a",), ("/b", "/i"), "/i", "/r", "/v", "/c", "n", "/")
+
+
+@pytest.mark.parametrize("confirmed", [False, True])
+def test_the_recorder_is_started_without_a_shell_and_with_every_topic(tmp_path, confirmed):
+    from spec_vla_ros.node.recorder_ear import words
+
+    said = words(setup_of(tmp_path), "name", tmp_path / "episode", confirmed=confirmed)
+    assert said[:3] == ["ros2", "bag", "record"]
+    assert said[-3:] == ["/a", "/b", "/i"]
+    assert "--start-paused" in said
     profiles = json.loads((tmp_path / "qos.yaml").read_text())
-    assert list(profiles) == ["/b"]
+    assert list(profiles) == ["/b", "/i"]
     assert profiles["/b"]["reliability"] == "best_effort"
+    assert profiles["/i"]["reliability"] == ("reliable" if confirmed else "best_effort")
+
+
+@pytest.mark.parametrize(
+    ("identifier", "seconds"),
+    [("rmw_cyclonedds_cpp", 1.0), ("rmw_fastrtps_cpp", 4.0), ("rmw_fastrtps_dynamic_cpp", 4.0)],
+)
+def test_a_recorder_is_ready_when_those_who_publish_have_found_it_as_well(monkeypatch, identifier, seconds):
+    """On Fast DDS they may do so 3 s later than this process, and the beginning of an episode would be missing."""
+    import sys
+    from types import ModuleType
+
+    from spec_vla_ros.node import recorder_ear
+
+    services = ModuleType("rosbag2_interfaces.srv")
+    services.Resume = services.Pause = type("Service", (), {"Request": object})
+    monkeypatch.setitem(sys.modules, "rosbag2_interfaces", ModuleType("rosbag2_interfaces"))
+    monkeypatch.setitem(sys.modules, "rosbag2_interfaces.srv", services)
+    monkeypatch.setattr(recorder_ear, "middleware", lambda: identifier)
+    now = [100.0]
+    monkeypatch.setattr(recorder_ear.time, "monotonic", lambda: now[0])
+    node = Graph()
+    ear = recorder_ear.RosEar(node, "recorder", ["/a", "/b"], None)
+    assert not ear.listens()
+    now[0] += 60.0
+    node.topics = ["/a", "/b"]
+    assert not ear.listens(), "it has been heard of just now"
+    now[0] += seconds - 0.1
+    assert not ear.listens()
+    now[0] += 0.2
+    assert ear.listens()
+
+
+class Graph:
+    """A node whose graph has one recorder, that listens to ``topics``."""
+
+    def __init__(self):
+        self.topics = ["/a"]
+
+    def create_client(self, kind, name):
+        del kind
+        assert name in ("/recorder/resume", "/recorder/pause")
+        return self
+
+    def service_is_ready(self):
+        return True
+
+    def get_subscriptions_info_by_topic(self, topic):
+        from types import SimpleNamespace
+
+        return [SimpleNamespace(node_name="recorder")] if topic in self.topics else []

@@ -88,7 +88,10 @@ def measure(options: Options) -> dict[str, Any]:
     with MemoryWatch() as acting:
         # Without a warm-up, which would time passes of all sizes for minutes; the first action is one.
         policy = OpenVLAPolicy(loaded, planner=Planner.steady())
-        presets = {PLAIN: _act(policy, PLAIN, 0, options.actions), WIDE: _act(policy, WIDE, EVERYTHING, options.actions)}
+        presets = {
+            PLAIN: _act(policy, PLAIN, 0, options.actions),
+            WIDE: _act(policy, WIDE, EVERYTHING, options.actions),
+        }
         policy = OpenVLAPolicy(loaded, planner=Planner(_costs(presets[PLAIN], presets[WIDE]), learns=False))
         presets[PLANNED] = _act(policy, WIDE, EVERYTHING, options.actions)
     peaks = {

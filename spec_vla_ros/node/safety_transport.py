@@ -1,0 +1,74 @@
+"""What Fast DDS is told for the process that publishes velocities: no shared memory.
+
+A process that opens the shared memory of another one, which every publisher does as soon as a process is started on
+this machine, waits until that one has looked at it, for up to 0.33 s, and holds the locks of its own publishers
+meanwhile (``healthy_check`` of Fast DDS, a third of its time-out of 1 s). An arm would go on with what it was told
+last. A velocity is small; sockets carry it as well. No ROS.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+PROFILES = ("FASTRTPS_DEFAULT_PROFILES_FILE", "FASTDDS_DEFAULT_PROFILES_FILE")  # the second from Kilted on
+TRANSPORTS = "FASTDDS_BUILTIN_TRANSPORTS"
+FILES = ("DEFAULT_FASTRTPS_PROFILES.xml", "DEFAULT_FASTDDS_PROFILES.xml")  # that are read where the process runs
+RANGE, LOCALHOST_ONLY, PEERS = "ROS_AUTOMATIC_DISCOVERY_RANGE", "ROS_LOCALHOST_ONLY", "ROS_STATIC_PEERS"
+OURS = "config/fastdds.xml"  # for images; launch/middleware.launch.py sets it
+
+
+def variables(
+    middleware: str, environment: Mapping[str, str], folder: Path, share: Callable[[str], Path]
+) -> dict[str, str]:
+    """What to set for that process; empty for another middleware, and where :func:`unsure` says why.
+
+    ``middleware``: its identifier. ``folder``: in which the process runs. ``share``: finds a file of this package;
+    raises ``FileNotFoundError``.
+    """
+    if not middleware.startswith("rmw_fastrtps") or unsure(middleware, environment, folder, share):
+        return {}
+    if environment.get(TRANSPORTS):
+        return {}  # sockets alone, which the user has chosen himself
+    found = dict.fromkeys(PROFILES, str(share(_profile(environment))))
+    return {**found, RANGE: "SYSTEM_DEFAULT"} if _local(environment) else found
+
+
+def unsure(middleware: str, environment: Mapping[str, str], folder: Path, share: Callable[[str], Path]) -> str:
+    """Why shared memory may stay in use on Fast DDS, for people; empty where it does not."""
+    if not middleware.startswith("rmw_fastrtps"):
+        return ""
+    for name in PROFILES:
+        if (set_to := environment.get(name)) and not _same(set_to, share):
+            return f"{name} is set to a file of yours"
+    if environment.get(TRANSPORTS):
+        return "" if environment[TRANSPORTS] in ("UDPv4", "UDPv6") else f"{TRANSPORTS} is {environment[TRANSPORTS]}"
+    for file in FILES:
+        if (folder / file).exists():
+            return f"{file} is in {folder}"
+    if environment.get(LOCALHOST_ONLY) == "1":
+        return f"{LOCALHOST_ONLY} is 1"
+    if environment.get(RANGE, "").upper() == "OFF":
+        return f"{RANGE} is OFF"
+    if _local(environment) and environment.get(PEERS):
+        return f"{RANGE} is LOCALHOST, with {PEERS}"
+    try:
+        share(_profile(environment))
+    except FileNotFoundError as error:
+        return str(error)
+    return ""
+
+
+def _local(environment: Mapping[str, str]) -> bool:
+    return environment.get(RANGE, "").upper() == "LOCALHOST"
+
+
+def _profile(environment: Mapping[str, str]) -> str:
+    return "config/fastdds_safety_localhost.xml" if _local(environment) else "config/fastdds_safety.xml"
+
+
+def _same(path: str, share: Callable[[str], Path]) -> bool:
+    try:
+        return Path(path).samefile(share(OURS))
+    except OSError:
+        return False
