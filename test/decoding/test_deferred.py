@@ -257,7 +257,7 @@ def test_an_action_is_the_same_whether_or_not_anybody_waited_for_the_vision_head
         0,
     )
     tolerance = Tolerance.of_bins([radius] * (A - 1) + [0], [1.0] * A, None)
-    for seed in range(12):
+    for seed in range(8):
         seen, found = observe(verifier, seed), []
         settings = DecodeSettings(draft_width=width, draft_depth=6 - seed % 3, emit=("verifier", "draft")[seed % 2])
         for defers in (False, True):
