@@ -251,21 +251,16 @@ def observe(verifier, seed):
 @pytest.mark.parametrize("radius", [0, 3, 9, 60])
 @pytest.mark.parametrize("width", [0, 4])
 def test_an_action_is_the_same_whether_or_not_anybody_waited_for_the_vision_head(verifier, vision, width, radius):
-    drafters, history, accepted = (
-        make_drafters(("refine", "vision") if width else ("vision",), {"vision": vision}),
-        [],
-        0,
-    )
+    drafters = make_drafters(("refine", "vision") if width else ("vision",), {"vision": vision})
+    history, accepted = [], 0
     tolerance = Tolerance.of_bins([radius] * (A - 1) + [0], [1.0] * A, None)
     for seed in range(8):
         seen, found = observe(verifier, seed), []
         settings = DecodeSettings(draft_width=width, draft_depth=6 - seed % 3, emit=("verifier", "draft")[seed % 2])
         for defers in (False, True):
             verifier.defers = defers
-            planner = Planner.steady()
-            found.append(
-                decode_speculative(verifier, seen.prompt, tolerance, drafters, settings, history, seen, planner)
-            )
+            more = settings, history, seen, Planner.steady()
+            found.append(decode_speculative(verifier, seen.prompt, tolerance, drafters, *more))
         known, later = found
         assert known.tokens == later.tokens
         assert replace(known.report, drafted_per_pass=()) == replace(later.report, drafted_per_pass=())
