@@ -17,6 +17,7 @@ from spec_vla_ros.policy_types import DecodeReport, DecodeSettings
 from spec_vla_ros.tolerance import Tolerance
 
 from .acceptance import UNLIMITED, bin_distance
+from .deferred import Deferred
 from .drafters import DraftContext, Drafter, Observation, Refine, SecondLook, branches_of
 from .drafters.habits import Habits
 from .planner import Planner
@@ -103,7 +104,7 @@ def decode_speculative(
     """
     tokens, radii, costs, action_dim = verifier.tokens, tolerance.bins, tolerance.costs, tolerance.action_dim
     limit = budget = UNLIMITED if tolerance.budget is None else tolerance.budget
-    passes, trees, emitted, sources, distance, margins, looked = [], [], [], [], 0, [], False
+    passes, drafted, names, emitted, sources, distance, margins, looked = [], [], [], [], [], 0, [], False
     settled, start, rejected, kept, said = prompt, 0, (), [], []
     planner = planner if settings.draft_width == 0 else None
     if planner is not None:
@@ -116,13 +117,16 @@ def decode_speculative(
         context = DraftContext(
             first, count, settings.draft_width or TREE_ROWS, radii, tokens, history, tuple(emitted), rejected,
             passes[-1] if passes else None, tuple(kept), habits,
+            Deferred() if verifier.defers and _fit_apart(drafters, settings, planner, first, count) else None,
         )  # fmt: skip
         history = context.history  # which need not be looked through again
         tree = _grow(drafters, context, planner, not looked, settings.draft_width > 0)
-        drafted = slice(first, first + count)
-        verdict = verifier.run(settled, start, tree, radii[drafted], budget, costs[drafted])
+        wanted = slice(first, first + count)
+        verdict = verifier.run(settled, start, tree, radii[wanted], budget, costs[wanted])
         passes.append(verdict)
-        trees.append(tree)
+        drafted.append(len(tree))
+        tree, _ = tree.known
+        names.append("+".join(tree.drafters))
         if planner is not None and not looked:
             planner.passed(first + len(verdict.path) + 1)
 
@@ -163,8 +167,8 @@ def decode_speculative(
         decoder="speculative",
         verifier_passes=len(passes),
         accepted_per_pass=tuple(len(verdict.path) for verdict in passes),
-        drafted_per_pass=tuple(map(len, trees)),
-        drafter_per_pass=tuple("+".join(tree.drafters) for tree in trees),
+        drafted_per_pass=tuple(drafted),
+        drafter_per_pass=tuple(names),
         rows_per_pass=tuple(verdict.rows for verdict in passes),
         token_source=tuple(sources),
         max_accepted_distance=distance,
@@ -187,14 +191,26 @@ def _grow(
         return DraftTree()
     if planner is not None:
         planned, more, room = planner.chains(drafters, context, learn)
-        tree = DraftTree.of(planned, TREE_ROWS, whole=True)
-        return DraftTree.of([*planned, *more], room, whole=True) if more and len(tree) < room else tree
+        tree = DraftTree.of(planned, TREE_ROWS, True, context.deferred)
+        return DraftTree.of([*planned, *more], room, True, context.deferred) if more and len(tree) < room else tree
     proposed = [
         (drafter.name, branch)
         for drafter in drafters
         for branch in branches_of(drafter, context if fixed else context.with_width(drafter.widest))
     ]
-    return DraftTree.of(proposed, TREE_ROWS)
+    return DraftTree.of(proposed, TREE_ROWS, deferred=context.deferred)
+
+
+def _fit_apart(
+    drafters: Sequence[Drafter], settings: DecodeSettings, planner: Planner | None, first: int, count: int
+) -> bool:
+    """Whether all branches fit into a pass although those with deferred ids share no beginnings. Where they do not, ids
+    have to be known, so that as many branches are verified as can be.
+    """
+    if planner is not None:  # which counts rows itself
+        return True
+    asked = [drafter for drafter in drafters if not (drafter.opening_only if first else drafter.from_verifier)]
+    return count * sum(settings.draft_width or drafter.widest for drafter in asked) <= TREE_ROWS
 
 
 def _second_thoughts(tree: DraftTree, verdict: Verdict, last: int, tokens: ActionTokens) -> tuple[int, ...]:

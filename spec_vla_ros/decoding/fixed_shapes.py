@@ -24,6 +24,7 @@ from spec_vla_ros.openvla.model import OpenVLA
 from spec_vla_ros.openvla.prompt import MAX_PROMPT_IDS
 
 from .acceptance import far_apart
+from .deferred import Later
 from .graphs import Pool, Replay
 from .outcome import Answer, Question, bias_of, outcome_of
 from .tree import TREE_ROWS, ancestors_of
@@ -57,11 +58,12 @@ class Shape:
 
     @property
     def fields(self) -> tuple[int, ...]:
-        """Lengths of the integers of the control vector: ids that are embedded, then of all rows their positions,
-        slots and how many slots they see, rows whose choice is asked for, and the slots of the tree.
+        """Lengths of the integers of the control vector: ids that are embedded, and where each of them lies where some
+        are deferred; then of all rows their positions, slots and how many slots they see, rows whose choice is asked
+        for, and the slots of the tree.
         """
         ids = self.drafted + (not self.from_rows)
-        return ids, self.rows, self.rows, self.rows, self.drafted + 1, self.drafted
+        return ids, ids, self.rows, self.rows, self.rows, self.drafted + 1, self.drafted
 
 
 class Sizes(Protocol):
@@ -148,6 +150,8 @@ class FixedShapes:
         if shape not in self.passes:
             self.passes[shape] = Replay(partial(self.forward, shape), self._pool, shape.words)
         outcome, hidden = self.passes[shape]()
+        if question.tree.deferred is not None and len(question.tree.deferred):
+            outcome = torch.cat([outcome, *question.tree.deferred.parts])  # whoever asked for them wants all of them
         return Answer(outcome, hidden, shape.settled)
 
     def _show(self, question: Question, shape: Shape) -> None:
@@ -164,10 +168,12 @@ class FixedShapes:
         """
         tree, start, edge, trash = question.tree, question.start, question.edge, self._cache.slots - 1
         numbers, branches, length = _parts(self._host, shape, self._model.dtype)
-        ids, places, slots, sight, asked, columns = (part.numpy() for part in numbers)
+        ids, picked, places, slots, sight, asked, columns = (part.numpy() for part in numbers)
         first = 0 if shape.from_rows else 1
-        ids[:first], ids[first:] = (() if shape.from_rows else question.settled), 0
-        ids[first : first + len(tree)] = tree.tokens
+        ids[:first], ids[first:], picked[:] = (() if shape.from_rows else question.settled), 0, np.arange(len(ids))
+        later = {first + n: token.place for n, token in enumerate(tree.tokens) if isinstance(token, Later)}
+        ids[first : first + len(tree)] = [0 if isinstance(token, Later) else token for token in tree.tokens]
+        picked[list(later)] = [len(ids) + place for place in later.values()]  # behind all that the host wrote
         places[:], slots[:], sight[:] = edge, trash, edge
         real, drafted = slice(0, question.count), slice(shape.settled, shape.settled + len(tree))
         places[real] = slots[real] = np.arange(start, edge)
@@ -178,11 +184,14 @@ class FixedShapes:
         branches.fill_(float("-inf"))
         branches[: len(tree), : len(tree)].masked_fill_(torch.from_numpy(ancestors_of(tree)), 0.0)
         self._control[:length].copy_(self._host[:length], non_blocking=True)
+        if later:
+            (ids, picked, *_), _, _ = _parts(self._control, shape, self._model.dtype)
+            torch.index_select(torch.cat([ids, *tree.deferred.parts]), 0, picked, out=ids)
 
     def forward(self, shape: Shape) -> tuple[Tensor, Tensor]:
         """What is recorded: outcome (4 * (``drafted`` + 1),) and the states of all rows. Reads its buffers only."""
         language_model = self._model.language_model
-        (ids, places, slots, sight, asked, columns), branches, _ = _parts(self._control, shape, self._model.dtype)
+        (ids, _, places, slots, sight, asked, columns), branches, _ = _parts(self._control, shape, self._model.dtype)
         rows = [self._rows[:, : shape.settled]] if shape.from_rows else []
         rows += [language_model.embed(ids)[None]] if len(ids) else []
         rows = torch.cat(rows, dim=1) if len(rows) > 1 else rows[0]

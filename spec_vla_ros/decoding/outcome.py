@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -25,7 +25,7 @@ PARTS = 4  # of an outcome, each of one number per row
 @dataclass(frozen=True)
 class Question:
     """``settled``: input rows (1, K, H) of a prompt, or the id of one settled token, for cache slot ``start`` and
-    those after it. ``tree``: M ids that may follow; ``radii``: distance in bins within which they stand, by depth;
+    those after it. ``tree``: M nodes that may follow; ``radii``: distance in bins within which they stand, by depth;
     ``budget``: of the sum along a branch, of which a bin takes what ``costs`` says, by depth; 1 where nothing is said.
     """
 
@@ -47,15 +47,18 @@ class Question:
         return self.start + self.count
 
     def path(self, choices: Sequence[int], tokens: ActionTokens) -> list[int]:
-        """The nodes that stand where the verifier's argmax at the root and after each node is ``choices`` (M + 1)."""
+        """The nodes that stand where the verifier's argmax at the root and after each node is ``choices`` (M + 1).
+        All ids of the tree are known.
+        """
         tree = self.tree
         return tree.path(best_node(tree, choices, self.radii, tokens, self.budget, self.costs))
 
 
 @dataclass(frozen=True)
 class Answer:
-    """``outcome``: of :func:`outcome_of`, on the device. ``hidden`` (1, rows, H): states after the final norm, valid
-    until the next pass; the settled rows come first, those of the tree begin at row ``nodes_at``.
+    """``outcome``: of :func:`outcome_of`, on the device, and behind it the ids that were deferred. ``hidden`` (1, rows,
+    H): states after the final norm, valid until the next pass; the settled rows come first, those of the tree begin at
+    row ``nodes_at``.
     """
 
     outcome: Tensor
@@ -65,8 +68,9 @@ class Answer:
 
 @dataclass(frozen=True)
 class Judgement:
-    """``greedy``: the verifier's argmax after the last settled row, then after each node (M + 1 ids). ``margins``:
-    how sure it is of each, nats. ``path``: the accepted nodes from the root on.
+    """``greedy``: the verifier's argmax after the last settled row, then after each node (M + 1 ids) of the tree whose
+    ids are all known (:attr:`.tree.DraftTree.known`). ``margins``: how sure it is of each, nats. ``path``: the accepted
+    nodes from the root on.
     """
 
     greedy: list[int]
@@ -86,14 +90,23 @@ def outcome_of(logits: Tensor, tokens: ActionTokens, apart: Tensor) -> Tensor:
 
 
 def read_outcome(outcome: Tensor, question: Question, tokens: ActionTokens) -> Judgement | None:
-    """The vector in words, and which nodes stand; None where a number was not finite. The only wait for the device."""
-    said = outcome.tolist()
+    """The vector in words, and which nodes stand; None where a number was not finite. Makes known what was deferred.
+    The only wait for the device.
+    """
+    said, deferred = outcome.tolist(), question.tree.deferred
+    if deferred is not None:
+        ends = len(said) - len(deferred)
+        deferred.open(said[ends:])
+        said = said[:ends]
     real, rows = len(question.tree) + 1, len(said) // PARTS
     choices, margins, least, largest = (said[part * rows :][:real] for part in range(PARTS))
     if not all(map(math.isfinite, (*least, *largest))):
         return None
-    greedy = [int(choice) for choice in choices]
-    return Judgement(greedy, [min(margin, LARGEST) for margin in margins], question.path(greedy, tokens))
+    tree, nodes = question.tree.known
+    kept = [0, *(node + 1 for node in nodes)]
+    greedy = [int(choices[row]) for row in kept]
+    path = replace(question, tree=tree).path(greedy, tokens)
+    return Judgement(greedy, [min(margins[row], LARGEST) for row in kept], path)
 
 
 def bias_of(seen: Tensor, dtype: torch.dtype) -> Tensor:

@@ -22,6 +22,7 @@ from spec_vla_ros.openvla.action_tokens import ActionTokens
 from spec_vla_ros.tolerance import Tolerance
 
 from .costs import PassCosts
+from .deferred import Deferred, Later
 from .drafters import DraftContext, Drafter, branches_of
 from .tree import TREE_ROWS
 
@@ -55,13 +56,21 @@ class Plan:
 
 @dataclass
 class _Asked:
-    """What a drafter answered in full: ``chains`` for the dimensions from ``first`` on."""
+    """What a drafter answered in full: ``chains`` for the dimensions from ``first`` on, whose ids may be ``deferred``
+    until the pass has run.
+    """
 
     phase: str
     name: str
     first: int
     count: int
-    chains: Sequence[Sequence[int]]
+    chains: Sequence[Sequence[int | Later]]
+    deferred: Deferred | None
+
+    @property
+    def known(self) -> Sequence[Sequence[int]]:
+        """``chains`` in ids."""
+        return self.chains if self.deferred is None else [self.deferred.known(chain) for chain in self.chains]
 
 
 @dataclass
@@ -111,7 +120,7 @@ class Planner:
 
     def chains(
         self, drafters: Sequence[Drafter], context: DraftContext, learn: bool = True
-    ) -> tuple[list[tuple[str, list[int]]], list[tuple[str, list[int]]], int]:
+    ) -> tuple[list[tuple[str, list[int | Later]]], list[tuple[str, list[int | Later]]], int]:
         """(name, ids) of the branches that shall be verified, in the order of the tree; more of them, to fill rows that
         cost nothing; and how many rows that may make.
 
@@ -121,7 +130,7 @@ class Planner:
         plan = self.plan(phase, drafters, context.count, len(context.radii) - context.first)
         if learn and self._passes == 1:
             self._end = context.first + context.count + 1
-        found: dict[str, list[list[int]]] = {}
+        found: dict[str, list[list[int | Later]]] = {}
         for drafter in drafters:
             used = plan.widths.get(drafter.name, 0)
             due = self._actions % (REVIEW_DEAR if self._dear(drafter) else REVIEW) == 0
@@ -132,7 +141,8 @@ class Planner:
             told = context.with_width(drafter.widest if all_ else used)
             found[drafter.name] = branches_of(drafter, told)[:TREE_ROWS]  # more than that there is no room for
             if reviewed and found[drafter.name]:  # who has nothing to go on is not judged by it
-                self._asked.append(_Asked(phase, drafter.name, context.first, context.count, found[drafter.name]))
+                answer = found[drafter.name], context.deferred
+                self._asked.append(_Asked(phase, drafter.name, context.first, context.count, *answer))
         planned = [(name, chain) for name, width in plan.widths.items() for chain in found[name][:width]]
         more = [(name, chain) for name, width in plan.widths.items() for chain in found[name][width:]]
         return planned, more, plan.room
@@ -153,14 +163,14 @@ class Planner:
                 continue  # of several passes the first
             end = asked.first + asked.count
             radii = np.array(tolerance.bins[asked.first : end])
-            gaps = _gaps(asked.chains, action[asked.first : end], radii, tokens)
+            gaps = _gaps(asked.known, action[asked.first : end], radii, tokens)
             right = (gaps <= radii).all(1)
             if tolerance.budget is not None:
                 right &= gaps @ np.array(tolerance.costs[asked.first : end]) <= tolerance.budget
             places[asked.phase][asked.name] = float(right.argmax()) if right.any() else np.inf
             rows, key = self._memory[asked.phase].rows, (asked.name, asked.count)
             if key not in rows or self._actions % COUNTED == 0:
-                rows[key] = _rows(asked.chains)
+                rows[key] = _rows(asked.chains)  # of which those that were deferred share nothing
         for phase, found in places.items():
             self._memory[phase].add(found)
 
@@ -337,9 +347,9 @@ def _rows_of(memory: _Memory, drafter: Drafter, widths: np.ndarray, count: int) 
     return widths * count
 
 
-def _rows(chains: Sequence[Sequence[int]]) -> np.ndarray:
+def _rows(chains: Sequence[Sequence[int | Later]]) -> np.ndarray:
     """(len(WIDTHS),) nodes of the tree of the first so many chains."""
-    nodes: set[tuple[int, ...]] = set()
+    nodes: set[tuple[int | Later, ...]] = set()
     sizes = []
     for chain in chains:
         nodes.update(tuple(chain[: depth + 1]) for depth in range(len(chain)))

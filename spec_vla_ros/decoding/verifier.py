@@ -43,9 +43,10 @@ def cache_slots(loaded: LoadedModel) -> int:
 
 @dataclass(frozen=True)
 class Verdict:
-    """``greedy``: the verifier's argmax after the last settled row, then after each node of the tree (M + 1 ids).
-    ``margins``: how sure it is of each, nats (:func:`.acceptance.margins_of`). ``path``: the accepted nodes from the
-    root on. ``states``: gives ``hidden`` when asked, before the next pass.
+    """``greedy``: the verifier's argmax after the last settled row, then after each node (M + 1 ids) of the tree whose
+    ids are all known (:attr:`.tree.DraftTree.known`). ``margins``: how sure it is of each, nats
+    (:func:`.acceptance.margins_of`). ``path``: the accepted nodes from the root on. ``states``: gives ``hidden`` when
+    asked, before the next pass.
     ``finished``: when the pass was over, ``time.perf_counter()``. ``rows``: that were computed, those that only fill a
     pass up included; 0 where no model was asked.
     """
@@ -99,6 +100,7 @@ class Verifier:
             self.shapes = FixedShapes(model, tokens, self.cache, sizes, self.pool)
         else:
             self.shapes = ExactShapes(model, tokens, self.cache)
+        self.defers = self.fixed  # whether trees may have ids that are on the device
         self._judge = judge
         self._room = slots - 1  # rows of the largest prompt and everything behind it
         self._accepted: tuple[int, list[int]] = 0, []  # where the tree of the last pass began, and what stood of it
@@ -116,8 +118,9 @@ class Verifier:
         """Append rows to the cache at slot ``start`` and judge the tree, with a single transfer to the host.
 
         ``settled``: input rows (1, K, hidden) of a prompt, or the id of one settled token. ``tree``: ids that may
-        follow; ``radii``: distance in bins within which they stand, by depth; ``budget``: of the sum along a branch, of
-        which a bin takes what ``costs`` says, by depth (1 where it says nothing).
+        follow, known afterwards where they are deferred; ``radii``: distance in bins within which they stand, by depth;
+        ``budget``: of the sum along a branch, of which a bin takes what ``costs`` says, by depth (1 where it says
+        nothing).
         Slots from ``start`` on are overwritten; the next pass finds the settled and the accepted rows without a gap,
         as far as it begins behind them, and what lies behind its beginning is forgotten. Rows move when a pass needs
         it, so never behind the last one of an action.
@@ -137,13 +140,14 @@ class Verifier:
         if found is None:
             self.cache.clear()
             raise NonFiniteError("the language model gave logits that are NaN or infinite")
+        tree, nodes = tree.known
         if self._judge is not None:
             found = self._judge(tree, found)
-        path, hidden = found.path, answer.hidden
+        path, hidden = [nodes[node] for node in found.path], answer.hidden
         self._accepted = edge, path
         kept = [*range(question.count), *(answer.nodes_at + node for node in path)]
         states, rows = lambda: hidden[:, kept], hidden.shape[1]
-        return Verdict(found.greedy, found.margins, path, states, time.perf_counter(), rows)
+        return Verdict(found.greedy, found.margins, found.path, states, time.perf_counter(), rows)
 
     def _close_gaps(self, start: int) -> None:
         """Move the accepted rows of the last pass to where one that begins at ``start`` expects them."""

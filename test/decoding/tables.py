@@ -35,7 +35,7 @@ class Table:
     A bin before is a number, or None for any; of several that fit the first one holds.
     """
 
-    tokens = TOKENS
+    tokens, defers = TOKENS, False
 
     def __init__(self, *choices):
         self.choices, self.rows, self.runs = choices, [], []

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 
 from spec_vla_ros.decoding.acceptance import far_apart
+from spec_vla_ros.decoding.deferred import Deferred
 from spec_vla_ros.decoding.drafters import Drafter
 from spec_vla_ros.decoding.drafters.base import DraftContext, Observation
 from spec_vla_ros.decoding.drafters.vision import Vision
@@ -42,17 +43,17 @@ def measure(config: OpenVLAConfig, say: Callable[[str], None]) -> list[dict[str,
     heads = {"vision": Vision(vision_head(loaded), fixed_shapes=True)}
     rows = []
     for name, size, work in (*parts(loaded, heads["vision"]), *actions(loaded, heads)):
-        row = _row(name, size, counted(work))
+        row = _row(name, size, counted(work, loaded.tokens.first))
         say(line(row))
         rows.append(row)
     return rows
 
 
-def counted(work: Callable[[], Any]) -> Count:
-    """What ``work`` asks of the device, where it has been done before."""
+def counted(work: Callable[[], Any], answer: int = 0) -> Count:
+    """What ``work`` asks of the device, where it has been done before; all that the host reads is ``answer``."""
     with torch.inference_mode():
         for _ in range(2):
-            with counting() as count:
+            with counting(lambda asked: torch.full(asked.shape, answer, dtype=asked.dtype)) as count:
                 work()
     return count
 
@@ -82,16 +83,17 @@ def parts(loaded: LoadedModel, vision: Vision) -> Iterator[Part]:
 
     text = torch.zeros(1, TEXT, config.llama.hidden_size, device=DEVICE, dtype=model.dtype)
     observation = Observation(rows[:, :patches], text, rows)
-    alone = DraftContext(0, TREE_LEVELS, 1, (*radii, 0), loaded.tokens)
-    wide = alone.with_width(BRANCHES)
+
+    def draft(width: int) -> None:
+        vision.propose(DraftContext(0, TREE_LEVELS, width, (*radii, 0), loaded.tokens, deferred=Deferred()))
 
     def look() -> None:
         vision.begin(observation)
-        vision.propose(wide)
+        draft(BRANCHES)
 
     yield "vision head, one look", None, look
-    yield f"vision head again, {BRANCHES} branches", None, lambda: vision.propose(wide)
-    yield "vision head again, 1 branch", None, lambda: vision.propose(alone)
+    yield f"vision head again, {BRANCHES} branches", None, lambda: draft(BRANCHES)
+    yield "vision head again, 1 branch", None, lambda: draft(1)
 
 
 def actions(loaded: LoadedModel, heads: dict[str, Drafter]) -> Iterator[Part]:

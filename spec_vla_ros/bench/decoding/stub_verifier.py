@@ -30,10 +30,12 @@ _WORD = 8  # bytes of one draw
 class RecordedVerifier:
     """Says the recorded token of a dimension whatever stands before it, and is always sure.
 
-    ``tokens`` and ``pool`` are what a policy wants of a verifier; ``run`` judges as the real one does.
+    ``tokens`` and ``pool`` are what a policy wants of a verifier, and ``defers`` is what decoding does; ``run`` judges
+    as the real one does.
     """
 
     stub = "recorded"
+    defers = False  # there is no device
     assumption = (
         "The model says the recorded token whatever was drafted before it, so what it would change after a draft that "
         "is only nearly right is not in these figures: expect more passes of a real model."

@@ -12,6 +12,7 @@ from spec_vla_ros.bench.decoding import latency as latencies
 from spec_vla_ros.bench.decoding.floor import Device, pass_floor_ms, vision_floor_ms
 from spec_vla_ros.bench.decoding.replayed import Trace
 from spec_vla_ros.bench.decoding.shapes import random_model, vision_head
+from spec_vla_ros.decoding.deferred import Deferred
 from spec_vla_ros.decoding.drafters.base import DraftContext, Observation
 from spec_vla_ros.decoding.drafters.vision import Vision
 from spec_vla_ros.decoding.fixed_shapes import TEXT_SIZES, TREE_LEVELS, TREE_SIZES
@@ -69,12 +70,11 @@ def passes(
         head = Vision(vision_head(loaded), fixed_shapes=True)
         hidden = torch.zeros(1, prompt, config.llama.hidden_size, device=device, dtype=model.dtype)
         radii = (9,) * TREE_LEVELS + (0,)
-        context = DraftContext(0, TREE_LEVELS, head.widest, radii, loaded.tokens)
         seen = Observation(hidden[:, :patches], hidden[:, patches:], hidden)
 
         def draft() -> None:
             head.begin(seen)
-            head.propose(context)
+            head.propose(DraftContext(0, TREE_LEVELS, head.widest, radii, loaded.tokens, deferred=Deferred()))
 
         add("vision head", None, _median_ms(draft, device), None)
     return rows

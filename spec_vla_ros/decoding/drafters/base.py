@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, Protocol
 
+from spec_vla_ros.decoding.deferred import Deferred, Later
 from spec_vla_ros.openvla.action_tokens import ActionTokens
 
 if TYPE_CHECKING:  # names of drafters are wanted where torch is not loaded
@@ -61,6 +62,7 @@ class DraftContext:
     ``rows``: the ids behind the prompt that the verifier has read or is about to read: the accepted drafts, each
     pass closed by the token emitted after them.
     ``habits``: what the model said in earlier episodes as well, told of all of this one; None where nothing is kept.
+    ``deferred``: takes ids that are on the device, instead of a wait for them; None where they have to be known.
     """
 
     first: int
@@ -74,6 +76,7 @@ class DraftContext:
     states: HasHidden | None = None
     rows: Sequence[int] = ()
     habits: Habits | None = None
+    deferred: Deferred | None = None
 
     def __post_init__(self) -> None:
         """Drafters compute with bins, so none of them may meet an id that has no bin."""
@@ -137,23 +140,26 @@ class Drafter:
     def warm_up(self, width: int) -> None:
         """Build and record what drafting ``width`` branches may need, so that none of it happens while an arm moves."""
 
-    def propose(self, context: DraftContext) -> Sequence[Sequence[int]]:
+    def propose(self, context: DraftContext) -> Sequence[Sequence[int | Later]]:
         """Branches, the likeliest first, each up to ``context.count`` ids for the dimensions from ``context.first``
-        on; empty for no guess.
+        on; empty for no guess. Where ``context.deferred`` is given, they may be those that it gave for ids.
         """
         raise NotImplementedError
 
 
-def branches_of(drafter: Drafter, context: DraftContext) -> list[list[int]]:
+def branches_of(drafter: Drafter, context: DraftContext) -> list[list[int | Later]]:
     """What ``drafter`` proposes, the first ``MANY`` branches, each as far as it is wanted, and only up to what is no
     action token.
     """
     return [_beginning(branch, context) for branch in itertools.islice(drafter.propose(context), MANY)]
 
 
-def _beginning(branch: Sequence[int], context: DraftContext) -> list[int]:
+def _beginning(branch: Sequence[int | Later], context: DraftContext) -> list[int | Later]:
     ids = []
     for token in list(branch)[: context.count]:
+        if isinstance(token, Later):  # an action token, as whoever deferred it has promised
+            ids.append(token)
+            continue
         try:
             token = operator.index(token)
         except TypeError:  # 1.5, None, a word

@@ -9,11 +9,13 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
+from spec_vla_ros.decoding.deferred import Later
 from spec_vla_ros.decoding.graphs import Pool, Replay
 from spec_vla_ros.decoding.heads.vision_head import NO_ACTION, Steps, VisionHead
+from spec_vla_ros.openvla.action_tokens import ActionTokens
 
 from .base import DraftContext, Drafter, Observation
-from .windows import ids_of
+from .windows import topmost_id
 
 MODES = 4  # distinct guesses of one dimension that a beam may branch into
 
@@ -29,7 +31,8 @@ class Vision(Drafter):
 
     ``fixed_shapes``: fill instructions up to one length and draft to the end of the action always, by default on CUDA
     only; encoder and beams are then recorded as CUDA graphs, because six small steps are some two hundred launches.
-    Of fewer branches than were recorded the best of those are given, of more nothing is recorded.
+    Of fewer branches than were recorded the best of those are given, of more nothing is recorded. Where ids may be
+    deferred they stay on the device, so that nobody waits for them.
     """
 
     name: ClassVar[str] = "vision"
@@ -47,13 +50,16 @@ class Vision(Drafter):
         self._observation: Observation | None = None
         self._look, self._beams = Replay(self._encode, self.pool, "the look of the vision head"), {}
         self._memory: tuple[list[Any], Tensor | None] | None = None
-        # What encoder and beams read: patches, text, which rows of it there are, and three times A numbers.
+        # What encoder and beams read: patches, text, which rows of it there are, the id of each bin by dimension, and
+        # three times A numbers. The ids of the topmost bins change, and travel with these.
         like = {"device": device, "dtype": head.out.weight.dtype}
         self._patches = torch.zeros(1, config.patches, config.hidden, **like)
         self._text = torch.zeros(1, config.text_rows, config.hidden, **like)
         self._text_mask = torch.zeros(1, config.text_rows, **like) if self._fixed else None  # numbers to add
-        self._host = torch.zeros(3, config.action_dim, dtype=torch.long, pin_memory=device.type == "cuda")
-        self._numbers = torch.zeros(3, config.action_dim, dtype=torch.long, device=device)
+        self._host = torch.zeros(4, config.action_dim, dtype=torch.long, pin_memory=device.type == "cuda")
+        told = torch.zeros(config.bins + 3, config.action_dim, dtype=torch.long, device=device)
+        self._ids, self._numbers, self._told = told[: config.bins], told[config.bins :], told[config.bins - 1 :]
+        self._tokens: ActionTokens | None = None  # that the ids are of
         self._start = torch.full((1, 1), config.bins, device=device)
         # What acceptance forgives, made anew where the radii are others than they were.
         self._radii: tuple[int, ...] = ()
@@ -76,8 +82,10 @@ class Vision(Drafter):
             self.begin(None)
 
     @torch.inference_mode()
-    def propose(self, context: DraftContext) -> Sequence[Sequence[int]]:
-        """Up to ``context.width`` branches, the likeliest first; nothing where there is no image."""
+    def propose(self, context: DraftContext) -> Sequence[Sequence[int | Later]]:
+        """Up to ``context.width`` branches, the likeliest first; nothing where there is no image. Ids that are deferred
+        are valid until the next call.
+        """
         if self._observation is None:
             return []
         self._tell(context)
@@ -88,19 +96,30 @@ class Vision(Drafter):
         if self._fixed:
             count = self.head.config.action_dim - 1 - first
             width = next((beams for beams in self._widths if beams >= width), width)
-        bins = self._drafting(first, count, width)()[: context.width, : context.count]
-        return ids_of(bins.cpu().numpy().T, first, context).T.tolist()
+        ids = self._drafting(first, count, width)()
+        # A bin is a place in a row of the head's probabilities, so wherever the head has no more bins than there are,
+        # every id is an action token.
+        if self._fixed and context.deferred is not None and self.head.config.bins <= context.tokens.bins:
+            return context.deferred.put(ids, context.width, context.count)
+        return ids[: context.width, : context.count].tolist()
 
     def _tell(self, context: DraftContext) -> None:
-        """The action before, what is emitted of this one, and the radii, in one transfer."""
+        """Ids of the topmost bins, the action before, what is emitted of this one, and the radii, in one transfer."""
+        if self._tokens != context.tokens:
+            self._tokens, lowest = context.tokens, context.tokens.vocab_end - self.head.config.bins
+            self._ids.copy_(torch.arange(lowest, context.tokens.vocab_end, device=self._ids.device).flip(0)[:, None])
         self._host.zero_()
-        self._host[0] = NO_ACTION
+        self._host[0] = context.tokens.vocab_end - self.head.config.bins
+        if self.head.config.bins == context.tokens.bins:
+            first, end = context.first, context.first + context.count
+            self._host[0, first:end] = torch.tensor([topmost_id(dimension, context) for dimension in range(first, end)])
+        self._host[1] = NO_ACTION
         if context.history:
-            self._host[0] = torch.from_numpy(context.tokens.to_bins(context.history[-1]))
+            self._host[1] = torch.from_numpy(context.tokens.to_bins(context.history[-1]))
         if context.emitted:
-            self._host[1, : context.first] = torch.from_numpy(context.tokens.to_bins(list(context.emitted)))
-        self._host[2] = torch.tensor(context.radii)
-        self._numbers.copy_(self._host, non_blocking=True)
+            self._host[2, : context.first] = torch.from_numpy(context.tokens.to_bins(list(context.emitted)))
+        self._host[3] = torch.tensor(context.radii)
+        self._told.copy_(self._host, non_blocking=True)
         if self._radii != tuple(context.radii):
             self._radii = tuple(context.radii)
             self._windows.copy_(windows_of(self._numbers[2], self.head.config.bins))
@@ -121,13 +140,17 @@ class Vision(Drafter):
         return self.head.encode(self._patches, self._text, self._numbers[:1], self._text_mask)
 
     def _drafting(self, first: int, count: int, width: int) -> Callable[[], Tensor]:
-        function = functools.partial(self._draft, first, count, width)
+        function = functools.partial(self._say, first, count, width)
         if not self._fixed:
             return function
         if (first, count, width) not in self._beams:
             name = f"{width} branches of the vision head from dimension {first} on"
             self._beams[first, count, width] = Replay(function, self.pool, name)
         return self._beams[first, count, width]
+
+    def _say(self, first: int, count: int, width: int) -> Tensor:
+        """Ids (branches, count) of what :meth:`_draft` finds."""
+        return self._ids[:, first : first + count].gather(0, self._draft(first, count, width))
 
     def _draft(self, first: int, count: int, width: int) -> Tensor:
         """Bins (branches, count) of the dimensions from ``first`` on. Reads its buffers only."""

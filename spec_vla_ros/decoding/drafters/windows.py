@@ -17,7 +17,7 @@ def ids_of(bins: ArrayLike, first: int, context: DraftContext) -> np.ndarray:
     ids = context.tokens.to_ids(bins)
     topmost = ids == context.tokens.first + 1  # which is how the bin is converted, whatever is said of it
     for row in np.flatnonzero(topmost.reshape(len(ids), -1).any(1)):
-        ids[row : row + 1][topmost[row : row + 1]] = _topmost(first + int(row), context)
+        ids[row : row + 1][topmost[row : row + 1]] = topmost_id(first + int(row), context)
     return ids
 
 
@@ -35,7 +35,8 @@ def spaced(token: int, dimension: int, context: DraftContext) -> list[int]:
     return [token, *ids_of([others], dimension, context)[0].tolist()]
 
 
-def _topmost(dimension: int, context: DraftContext) -> int:
+def topmost_id(dimension: int, context: DraftContext) -> int:
+    """Of the two ids of the topmost bin the one that is said in ``dimension``."""
     lowest = context.tokens.first
     said = (int(action[dimension]) for action in reversed(context.history))
     return next((token for token in said if token <= lowest + 1), lowest)
