@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from .decoding.graphs import Pool
     from .decoding.planner import Planner
     from .decoding.verifier import Verifier
+    from .kernels.kernel import Kernel
     from .openvla.loader import LoadedModel
 
 HISTORY = 32  # actions that drafters may look back on
@@ -53,6 +54,7 @@ class OpenVLAPolicy:
 
         from .decoding.graphs import Replay, state_of
         from .decoding.verifier import Verifier, cache_slots
+        from .kernels import kernel
         from .openvla.device_image import DeviceTransform
 
         self._torch = torch
@@ -68,7 +70,7 @@ class OpenVLAPolicy:
         # From memory that is not pinned a GPU copies while the host waits.
         self._staged = torch.zeros(self._pixels.shape, pin_memory=True) if device.type == "cuda" else None
         self._see = Replay(lambda: loaded.model.embed_image(self._pixels), self._verifier.pool, "the vision towers")
-        self._state_of = state_of
+        self._state_of, self._state_of_kernels = state_of, kernel.state_of
         self._planner, self._own_planner = planner, False
         self._history: deque[tuple[int, ...]] = deque(maxlen=HISTORY)
         self._habits, self._at_end = habits, at_end
@@ -237,6 +239,7 @@ class OpenVLAPolicy:
             "draft_heads": ", ".join(sorted(self.trained)) or "none",
             "draft_head_problems": "; ".join(self._problems),
             "cuda_graphs": self.recording,
+            "kernels": self._state_of_kernels(self._kernels),
         }
 
     @property
@@ -247,6 +250,11 @@ class OpenVLAPolicy:
     @property
     def _pools(self) -> list[Pool]:
         return [self._verifier.pool, *(drafter.pool for drafter in self.trained.values() if drafter.pool is not None)]
+
+    @property
+    def _kernels(self) -> list[Kernel]:
+        used = [self.loaded.model.language_model.kernel, *(drafter.kernel for drafter in self.trained.values())]
+        return [kernel for kernel in used if kernel is not None]
 
     def _note(self, tokens: tuple[int, ...]) -> None:
         self._history.append(tokens)

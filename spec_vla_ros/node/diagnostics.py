@@ -207,4 +207,6 @@ def decoding_summary(worker: Worker, window: DecodeWindow) -> tuple[str, str, di
         problems.append(f"decoding goes on without: {heads}")
     if (graphs := values.get("cuda_graphs", "off")) not in ("on", "off"):
         problems.append(f"cuda_graphs: {graphs}")
+    if (kernels := values.get("kernels", "off")) not in ("on", "off"):
+        problems.append(f"kernels: {kernels}")
     return "WARN" if problems else "OK", "; ".join(problems) or values["policy"], values

@@ -10,9 +10,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from spec_vla_ros.kernels.kernel import Kernel
+from spec_vla_ros.kernels.operators import silu_times
+
 from .config import LlamaConfig
 
 ALIGNED = 8  # slots that a mask's rows are filled up to a multiple of: attention would do it itself in every layer
+GATED_CLOSE = 1e-5  # of a number: the quick exponential of a GPU is not that of torch
 Rope = tuple[Tensor, Tensor] | Tensor  # of :func:`rope_tables` or of :func:`rope_matrices`
 
 
@@ -156,6 +160,20 @@ class SelfAttention(nn.Module):
         return parts.view(*x.shape[:2], 3, self.heads, -1).permute(2, 0, 3, 1, 4)
 
 
+def gated(both: Tensor) -> Tensor:
+    """What :func:`.kernels.operators.silu_times` says, in plain torch."""
+    gate, up = both.chunk(2, dim=-1)
+    return F.silu(gate) * up
+
+
+def try_gated(width: int, device: torch.device, dtype: torch.dtype) -> None:
+    """Run the kernel and plain torch. Raises ``RuntimeError`` where they differ, and what a compiler does."""
+    both = torch.linspace(-20, 20, 6 * width, device=device).view(3, 2 * width).to(dtype)
+    found, expected = silu_times(both).float(), gated(both).float()
+    if not torch.allclose(found, expected, rtol=max(2 * torch.finfo(dtype).eps, GATED_CLOSE), atol=1e-6):
+        raise RuntimeError("SiLU and multiplication are not what plain torch says")
+
+
 class Mlp(nn.Module):
     """Gated MLP (SwiGLU)."""
 
@@ -165,14 +183,14 @@ class Mlp(nn.Module):
         self.up_proj = nn.Linear(config.hidden_size, config.intermediate_size, bias=False)
         self.down_proj = nn.Linear(config.intermediate_size, config.hidden_size, bias=False)
         self.register_buffer("gate_up", None, persistent=False)
+        self.at_once = False  # SiLU and the multiplication are one kernel of our own
 
     def inner(self, x: Tensor) -> Tensor:
         """Rows (..., C) to what ``down_proj`` takes."""
         if self.gate_up is None:
-            gate, up = self.gate_proj(x), self.up_proj(x)
-        else:
-            gate, up = _times(x, self.gate_up).chunk(2, dim=-1)
-        return F.silu(gate) * up
+            return F.silu(self.gate_proj(x)) * self.up_proj(x)
+        both = _times(x, self.gate_up)
+        return silu_times(both) if self.at_once else gated(both)
 
     def forward(self, x: Tensor) -> Tensor:
         """Rows (..., C) to rows (..., C)."""
@@ -242,6 +260,7 @@ class Llama(nn.Module):
         self.config = config
         self.model = _Decoder(config)
         self.lm_head = nn.Linear(config.hidden_size, config.vocab_size, bias=False)
+        self.kernel: Kernel | None = None  # of :meth:`use_kernels`
 
     def forward(
         self,
@@ -277,6 +296,16 @@ class Llama(nn.Module):
             attn, mlp = layer.self_attn, layer.mlp
             attn.qkv = _fuse(attn.q_proj, attn.k_proj, attn.v_proj)
             mlp.gate_up = _fuse(mlp.gate_proj, mlp.up_proj)
+
+    def use_kernels(self, wanted: bool | None = None) -> Kernel:
+        """Run kernels of our own where two of torch's would have to (``wanted`` as in :class:`.kernels.kernel.Kernel`),
+        for inference only and once weights are where they stay; where matrices are joined.
+        """
+        weight, width = self.lm_head.weight, self.config.intermediate_size
+        self.kernel = Kernel("silu_times", weight.device, lambda: try_gated(width, weight.device, weight.dtype), wanted)
+        for layer in self.model.layers:
+            layer.mlp.at_once = self.kernel.on
+        return self.kernel
 
     def embed(self, ids: Tensor) -> Tensor:
         """Input embeddings of token ids."""

@@ -108,6 +108,7 @@ def load_model(
         merge_adapter(model, checkpoint.adapter)
     if not kind:
         model.language_model.fuse()
+    model.language_model.use_kernels()
     loaded = LoadedModel(
         model=model,
         config=config,

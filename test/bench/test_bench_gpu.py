@@ -12,13 +12,18 @@ pytest.importorskip("torch")
 
 import torch
 
-from spec_vla_ros.bench.gpu import checks, plan
+from spec_vla_ros.bench.decoding.shapes import random_model
+from spec_vla_ros.bench.gpu import checks, kernel_checks, plan
 from spec_vla_ros.bench.gpu.campaign import DONE, FAILED, LATE, Campaign, load
 from spec_vla_ros.bench.gpu.part import rows_of
 from spec_vla_ros.bench.gpu.plan import Options
 from spec_vla_ros.bench.gpu.table import markdown, wrong
 from spec_vla_ros.cli import main
+from spec_vla_ros.decoding.drafters.beams import grown, windows_of
+from spec_vla_ros.decoding.drafters.vision import Vision
+from spec_vla_ros.kernels.kernel import Kernel
 from spec_vla_ros.openvla.example import example_config, write_example_checkpoint
+from spec_vla_ros.openvla.llama import gated
 
 ROOT = Path(__file__).parents[2]
 # What the machine of a campaign has beside the standard library: the packages of the brief, and what they need.
@@ -88,6 +93,8 @@ def test_every_other_part_runs_and_is_in_the_table(shapes, monkeypatch, tmp_path
     }
     for check in ("check recorded", "check fused"):
         assert all(row["ok"] for row in rows[check]), rows[check]
+    assert [row["ok"] for row in rows["check kernels"]] == [True, True, None, True]
+    assert {row["ours"] for row in rows["check kernels"]} == {"plain torch"}, "no kernel runs here, and the rows say so"
     compared = {row["what"]: row for row in rows["check int8"]}
     assert compared["choices, random weights"]["ok"] is None
     assert 0 < compared["choices, random weights"]["apart"] < 0.1, "the same weights in another precision"
@@ -103,7 +110,13 @@ def test_every_other_part_runs_and_is_in_the_table(shapes, monkeypatch, tmp_path
     (tmp_path / "all.json").write_text(json.dumps(whole))
     text = markdown(load(tmp_path / "all.json"))
     assert "**No GPU**" in text
-    for word in ("| fastest | bfloat16 |", "| prompt pass | int8 |", "- check device: timed out", "- latency compiled"):
+    for word in (
+        "| fastest | bfloat16 |",
+        "| prompt pass | int8 |",
+        "| gated product | plain torch |",
+        "- check device: timed out",
+        "- latency compiled",
+    ):
         assert word in text
     assert wrong(whole) == ["check device: timed out"]
 
@@ -124,9 +137,14 @@ def test_what_is_finished_is_not_run_again_and_what_failed_comes_last(shapes, tm
         part = {"part": name, "status": status, "error": "", "seconds": 1.0, "card": [], "rows": []}
         (campaign.folder / f"{name.replace(' ', '_')}.json").write_text(json.dumps(part))
     campaign.run(said.append, ["check"], limit=0.2)
-    assert said[0].startswith("1 of 4 parts are finished")
-    begun = [line for line in said if " of 3)" in line]
-    assert begun == ["check fused (1 of 3)", "check compiled (2 of 3)", "check device (3 of 3)"]
+    assert said[0].startswith("1 of 5 parts are finished")
+    begun = [line for line in said if " of 4)" in line]
+    assert begun == [
+        "check fused (1 of 4)",
+        "check kernels (2 of 4)",
+        "check compiled (3 of 4)",
+        "check device (4 of 4)",
+    ]
     assert campaign.part("check recorded")["seconds"] == 1.0
 
 
@@ -150,6 +168,45 @@ def test_half_a_file_of_a_part_is_no_part(shapes, tmp_path):
     assert campaign.part("profile") is None
 
 
+def test_a_kernel_that_is_wrong_or_failed_does_not_pass(monkeypatch):
+    """What runs on a GPU is played here by plain torch, right and wrong."""
+    config, played = example_config(), torch.library.Library("spec_vla_ros", "IMPL")
+    monkeypatch.setattr(kernel_checks, "ROUNDS", 2)
+    monkeypatch.setattr(kernel_checks, "PICTURES", 1)
+    monkeypatch.setattr(kernel_checks, "random_model", lambda *a: random_model(*a, kernels=True))
+    monkeypatch.setattr(kernel_checks, "Vision", lambda head, fused=True, **more: Vision(head, fused=fused, **more))
+    faults = set()
+
+    def step(logits, scores, radii, dimension, chains, width):
+        within, outside = windows_of(radii[dimension : dimension + 1], logits.shape[1])[:, 0]
+        found, grown_ = grown(logits, scores, within, outside, chains, width)
+        if "order" in faults:
+            grown_ = grown_.flip(0)
+        if "range" in faults:
+            grown_[:, -1] = torch.where(logits[0, 0].isnan(), 255, grown_[:, -1])
+        return found.clone(), grown_
+
+    def product(both):
+        return gated(both) * (1.1 if "product" in faults else 1.0)
+
+    played.impl("beam_step", step, "CPU")
+    played.impl("silu_times", product, "CPU")
+    for fault, expected in (
+        ("", [True, True, None, True]), ("order", [False, True, None, True]), ("range", [True, False, None, True]),
+        ("product", [True, True, None, False]),
+    ):  # fmt: skip
+        faults |= {fault}
+        rows = kernel_checks.kernels_against_plain(config, torch.device("cpu"))
+        assert [row["ok"] for row in rows] == expected, fault
+        assert {row["ours"] for row in rows} == {"kernel"}
+        faults.clear()
+    played._destroy()
+    off = Kernel("a", torch.device("cpu"), lambda: None)
+    off.problem = "beam_step: no compiler"
+    row = kernel_checks._row("steps of beams", off, 1, 1, "", None)
+    assert (row["ok"], row["detail"], row["ours"]) == (False, "beam_step: no compiler", "plain torch")
+
+
 def test_logits_that_differ_by_more_than_rounding_are_found():
     torch.manual_seed(0)
     theirs = torch.randn(40, 500)
@@ -169,8 +226,6 @@ def test_logits_that_differ_by_more_than_rounding_are_found():
 @torch.inference_mode()
 def test_a_wrong_weight_is_found():
     """A check that a broken fused matrix passes would be none."""
-    from spec_vla_ros.bench.decoding.shapes import random_model
-
     loaded = random_model(example_config(), torch.device("cpu"), "float32")
     right = checks.answers(loaded, checks.PLAIN)
     assert checks.compared("a", "b", checks.answers(loaded, checks.FIXED), right, "float32")["ok"]

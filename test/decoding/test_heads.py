@@ -13,8 +13,9 @@ from speculating import decode_speculative
 from spec_vla_ros.decoding.costs import PassCosts
 from spec_vla_ros.decoding.decoder import decode_autoregressive
 from spec_vla_ros.decoding.drafters import DraftContext, Observation, make_drafters
+from spec_vla_ros.decoding.drafters.beams import modes, windows_of
 from spec_vla_ros.decoding.drafters.eagle import NODES, Eagle, eagle_slots
-from spec_vla_ros.decoding.drafters.vision import Vision, modes, windows_of
+from spec_vla_ros.decoding.drafters.vision import Vision
 from spec_vla_ros.decoding.heads.eagle_head import EagleHead
 from spec_vla_ros.decoding.heads.store import load_eagle_head, load_vision_head, save_head, trained_drafters
 from spec_vla_ros.decoding.heads.vision_head import Steps, VisionHead, VisionHeadConfig
@@ -129,11 +130,11 @@ def test_drafting_step_by_step_equals_the_pass_of_training(verifier, layers):
     memory, _ = head.encode(seen.patches, text, last)
     chains = torch.cat([torch.full((1, 1), SIZES.bins), bins], dim=1)
     for dimension in range(A):
-        log_p = steps(memory, chains[:, : dimension + 1]).log()
+        log_p = steps(memory, chains[:, : dimension + 1]).log_softmax(-1)
         torch.testing.assert_close(log_p, together[:, dimension], atol=1e-5, rtol=1e-4)
     others = torch.cat([chains, chains.flip(1).clamp(max=254)])[:, :A]
     others[:, 0] = SIZES.bins
-    torch.testing.assert_close(steps(memory, others)[:1].log(), together[:, A - 1], atol=1e-5, rtol=1e-4)
+    torch.testing.assert_close(steps(memory, others)[:1].log_softmax(-1), together[:, A - 1], atol=1e-5, rtol=1e-4)
 
 
 @torch.inference_mode()

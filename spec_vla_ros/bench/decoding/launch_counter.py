@@ -11,6 +11,8 @@ cuDNN attention alike; a boolean mask is three more, and one whose rows do not l
 what efficient attention does with them. What libraries do within one call (split sums, workspaces, a memset before a
 reduction) is not seen. Copies between host and device count as one each.
 
+An operator of our own (:mod:`spec_vla_ros.kernels.operators`) is one kernel: it is written as one.
+
 A wait is whatever keeps the host until the device has done all it was asked before: ``item``, ``tolist``, ``cpu``, the
 truth of a tensor, boolean indices, and data of Python put on the device. Copies with ``non_blocking`` are none, for
 which the host's memory has to be pinned.
@@ -30,6 +32,8 @@ from torch import Tensor
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
+
+from spec_vla_ros.kernels.operators import NAMESPACE
 
 DEVICE = torch.device("meta")
 PRODUCTS = ("mm", "bmm", "addmm", "baddbmm", "convolution", "scaled_dot_product_attention")
@@ -117,7 +121,7 @@ class _Launches(TorchDispatchMode):
     def __torch_dispatch__(self, func: Any, types: Any, args: tuple = (), kwargs: dict[str, Any] | None = None) -> Any:
         kwargs = kwargs or {}
         name = func._schema.name.partition("::")[2]
-        if func.namespace != "aten":
+        if func.namespace not in ("aten", NAMESPACE):
             return func(*args, **kwargs)
         if name == "scaled_dot_product_attention" and _on_device(args[0]):
             return self._attention(*args, **kwargs)

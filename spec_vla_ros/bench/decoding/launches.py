@@ -38,9 +38,11 @@ Part = tuple[str, int | None, Callable[[], Any]]
 
 
 def measure(config: OpenVLAConfig, say: Callable[[str], None]) -> list[dict[str, Any]]:
-    """A row for each part, and for a whole action of each of ``ACTIONS``; ``config``: whose shapes."""
-    loaded = random_model(config, DEVICE, "bfloat16")
-    heads = {"vision": Vision(vision_head(loaded), fixed_shapes=True)}
+    """A row for each part, and for a whole action of each of ``ACTIONS``; ``config``: whose shapes. With our own
+    kernels, as on CUDA where Triton is installed.
+    """
+    loaded = random_model(config, DEVICE, "bfloat16", kernels=True)
+    heads = {"vision": Vision(vision_head(loaded), fixed_shapes=True, fused=True)}
     rows = []
     for name, size, work in (*parts(loaded, heads["vision"]), *actions(loaded, heads)):
         row = _row(name, size, counted(work, loaded.tokens.first))

@@ -43,8 +43,12 @@ def shortened(config: OpenVLAConfig, layers: int) -> OpenVLAConfig:
 
 
 @torch.no_grad()
-def random_model(config: OpenVLAConfig, device: torch.device, precision: str) -> LoadedModel:
-    """A model of ``config`` on ``device``; ``precision``: as the parameter ``dtype``."""
+def random_model(
+    config: OpenVLAConfig, device: torch.device, precision: str, kernels: bool | None = None
+) -> LoadedModel:
+    """A model of ``config`` on ``device``; ``precision``: as the parameter ``dtype``; ``kernels``: our own, where None
+    as a model that is loaded has them.
+    """
     dtype, kind = named_precision(precision, device)
     with torch.device("meta"):
         model = OpenVLA(config)
@@ -56,6 +60,7 @@ def random_model(config: OpenVLAConfig, device: torch.device, precision: str) ->
         part.fill(_drawn(f"language_model.model.layers.{name}.weight", shape, device).to(dtype))
     if not kind:
         model.language_model.fuse()
+    model.language_model.use_kernels(kernels)
     # Its small vocabulary is not Llama's, which a prompt for that many ids would insist on.
     tokenizer = build_small_tokenizer(EXAMPLE_INSTRUCTIONS)
     return LoadedModel(

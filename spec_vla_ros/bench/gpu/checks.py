@@ -82,6 +82,7 @@ def device_against_host(config: OpenVLAConfig, device: torch.device) -> Rows:
     expected = answers(host, PLAIN)
     host.model.to(device)
     host.model.language_model.fuse()  # what was one matrix has become several
+    host.model.language_model.use_kernels()
     names = f"float32, {device.type}", "float32, cpu"
     rows = [compared(*names, answers(host, RECORDED), expected, "float32")]
     del host
@@ -98,7 +99,7 @@ def recorded_against_eager(config: OpenVLAConfig, device: torch.device) -> Rows:
 
 
 def fused_against_plain(config: OpenVLAConfig, device: torch.device) -> Rows:
-    """Joined matrices, rotation by products and few shapes, against neither of them."""
+    """Joined matrices, rotation by products, our own kernel and few shapes, against none of them."""
     rows = []
     for precision, shapes in (("float32", _first_layers(config)), ("bfloat16", config)):
         torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = False

@@ -19,7 +19,7 @@ from spec_vla_ros.installed import TABLETOP, model_folder
 from spec_vla_ros.openvla.devices import named_device, use_threads
 from spec_vla_ros.outputs import write_text
 
-from . import checks, timings
+from . import checks, kernel_checks, timings
 from .plan import CHECK, COMPILED, LATENCY, PASSES, REFERENCE, Options
 
 SMALL = "small"
@@ -37,6 +37,7 @@ def rows_of(name: str, options: Options, say: Callable[[str], None]) -> list[dic
             "device": checks.device_against_host,
             "recorded": checks.recorded_against_eager,
             "fused": checks.fused_against_plain,
+            "kernels": kernel_checks.kernels_against_plain,
             "compiled": checks.compiled_against_plain,
         }
         if what in known:

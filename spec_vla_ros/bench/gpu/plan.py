@@ -50,7 +50,7 @@ def parts(precisions: Sequence[str]) -> list[str]:
     """Names of all parts, what has to be right before what has to be quick."""
     quantised = [precision for precision in precisions if precision != REFERENCE]
     return [
-        *(f"{CHECK} {name}" for name in ("device", "recorded", "fused", "compiled", *quantised)),
+        *(f"{CHECK} {name}" for name in ("device", "recorded", "fused", "kernels", "compiled", *quantised)),
         *(f"{PASSES} {precision}" for precision in precisions),
         *(f"{LATENCY} {precision}" for precision in precisions),
         COMPILED,

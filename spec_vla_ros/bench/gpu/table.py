@@ -72,7 +72,9 @@ def _clocks(parts: Iterable[Row]) -> str:
 def _checks(rows: Sequence[Row]) -> str:
     lines = []
     for row in rows:
-        if "apart" in row:
+        if "detail" in row:
+            detail = row["detail"]
+        elif "apart" in row:
             detail = f"logits {row['apart']:.2g} apart; largest lead of another choice {row['largest_lead']:.2g}"
         else:
             detail = f"{row['bins_mean']:.2f} bins on average, {row['bins_max']} at most; grippers {row['grippers']}"

@@ -16,6 +16,7 @@ if TYPE_CHECKING:  # names of drafters are wanted where torch is not loaded
     from torch import Tensor
 
     from spec_vla_ros.decoding.graphs import Pool
+    from spec_vla_ros.kernels.kernel import Kernel
 
     from .habits import Habits
 MANY = 256  # branches; a pass has room for 64 rows
@@ -121,7 +122,7 @@ class Drafter:
     ``from_verifier``: builds on what the verifier said during this very action, so its branches come first.
     ``opening_only``: has nothing to say once a pass of this action has run.
     ``widest``: branches that are worth asking for. ``one_width``: asking for fewer of them does not cost less.
-    ``pool``: of what it has recorded; None where it records nothing.
+    ``pool``: of what it has recorded; None where it records nothing. ``kernel``: of our own; None where it has none.
     ``expected``: how often the first branch, and any of all, is the rest of the action within the usual radius; what
     :mod:`..planner` assumes until it has seen some actions.
     """
@@ -132,6 +133,7 @@ class Drafter:
     widest: ClassVar[int] = 1
     one_width: bool = False
     pool: Pool | None = None
+    kernel: Kernel | None = None
     expected: ClassVar[tuple[float, float]] = (0.05, 0.05)
 
     def begin(self, observation: Observation | None) -> None:

@@ -12,12 +12,14 @@ from torch import Tensor
 from spec_vla_ros.decoding.deferred import Later
 from spec_vla_ros.decoding.graphs import Pool, Replay
 from spec_vla_ros.decoding.heads.vision_head import NO_ACTION, Steps, VisionHead
+from spec_vla_ros.kernels.kernel import Kernel
+from spec_vla_ros.kernels.operators import beam_step
+from spec_vla_ros.kernels.sizes import WIDEST
 from spec_vla_ros.openvla.action_tokens import ActionTokens
 
 from .base import DraftContext, Drafter, Observation
+from .beams import grown, try_kernel, windows_of
 from .windows import topmost_id
-
-MODES = 4  # distinct guesses of one dimension that a beam may branch into
 
 
 class Vision(Drafter):
@@ -30,16 +32,19 @@ class Vision(Drafter):
     on a CPU about half of the small model's pass over the prompt, beside one of 7B little.
 
     ``fixed_shapes``: fill instructions up to one length and draft to the end of the action always, by default on CUDA
-    only; encoder and beams are then recorded as CUDA graphs, because six small steps are some two hundred launches.
+    only; encoder and beams are then recorded as CUDA graphs, because six small steps are a hundred launches.
     Of fewer branches than were recorded the best of those are given, of more nothing is recorded. Where ids may be
     deferred they stay on the device, so that nobody waits for them.
+
+    ``fused``: make of each step's logits the next beams by a kernel of our own, by default on CUDA where it runs
+    (:class:`.kernels.kernel.Kernel`); more branches than it knows are made by plain torch.
     """
 
     name: ClassVar[str] = "vision"
-    widest: ClassVar[int] = 8
+    widest: ClassVar[int] = WIDEST
     expected: ClassVar[tuple[float, float]] = (0.7, 0.9)
 
-    def __init__(self, head: VisionHead, *, fixed_shapes: bool | None = None) -> None:
+    def __init__(self, head: VisionHead, *, fixed_shapes: bool | None = None, fused: bool | None = None) -> None:
         config, device = head.config, head.out.weight.device
         self.head, self._steps = head, Steps(head)
         self._fixed = device.type == "cuda" if fixed_shapes is None else fixed_shapes
@@ -61,6 +66,9 @@ class Vision(Drafter):
         self._ids, self._numbers, self._told = told[: config.bins], told[config.bins :], told[config.bins - 1 :]
         self._tokens: ActionTokens | None = None  # that the ids are of
         self._start = torch.full((1, 1), config.bins, device=device)
+        self._one = torch.ones(1, device=device)  # the score of no guess yet
+        trial = functools.partial(try_kernel, config.bins, device, like["dtype"])
+        self.kernel = Kernel("beam_step", device, trial, fused)
         # What acceptance forgives, made anew where the radii are others than they were.
         self._radii: tuple[int, ...] = ()
         self._windows = torch.zeros(2, config.action_dim, config.bins, config.bins, device=device)
@@ -155,44 +163,15 @@ class Vision(Drafter):
     def _draft(self, first: int, count: int, width: int) -> Tensor:
         """Bins (branches, count) of the dimensions from ``first`` on. Reads its buffers only."""
         memory, mask = self._memory
-        within, outside = self._windows
+        radii, (within, outside) = self._numbers[2], self._windows
+        fused = self.kernel.on and width <= WIDEST
         chains = torch.cat([self._start, self._numbers[1:2, :first]], dim=1) if first else self._start
-        if width == 1:  # nothing is compared with anything
-            for dimension in range(first, first + count):
-                best = (self._steps(memory, chains, mask) @ within[dimension]).argmax(-1, keepdim=True)
-                chains = torch.cat([chains, best], dim=1)
-            return chains[:, first + 1 :]
-        score = None
+        score, last = self._one, first + count - 1
         for dimension in range(first, first + count):
-            probability = self._steps(memory, chains, mask)
-            bins, total = modes(probability, within[dimension], outside[dimension], min(width, MODES))
-            if score is not None:
-                total = score[:, None] * total
-            ordered = dimension == first + count - 1  # the likeliest first; before that any order will do
-            score, best = total.flatten().topk(min(width, total.numel()), sorted=ordered)
-            grown = torch.cat([chains[:, None].expand(-1, bins.shape[1], -1), bins[..., None]], dim=-1)
-            chains = grown.flatten(0, 1).index_select(0, best)
+            logits = self._steps(memory, chains, mask)
+            if fused:
+                score, chains = beam_step(logits, score, radii, dimension, chains, width)
+            else:  # the likeliest first in the end; before that any order will do
+                windows = within[dimension], outside[dimension]
+                score, chains = grown(logits, score, *windows, chains, width, in_order=dimension == last)
         return chains[:, first + 1 :]
-
-
-def windows_of(radii: Tensor, bins: int) -> Tensor:
-    """(2, A, bins, bins) float32 for ``radii`` (A,): 1 for pairs of bins within the radius, then 1 for all others."""
-    columns = torch.arange(bins, device=radii.device)
-    within = (columns[:, None] - columns).abs() <= radii[:, None, None]
-    return torch.stack([within, ~within]).float()
-
-
-def modes(probability: Tensor, within: Tensor, outside: Tensor, count: int) -> tuple[Tensor, Tensor]:
-    """The ``count`` best distinct guesses of each row of ``probability`` (B, bins): bins and their mass, (B, count).
-
-    Mass is the probability ``within`` the radius (bins, bins; see :func:`windows_of`). Guesses after the first lie
-    ``outside`` the windows of those before.
-    """
-    bins = probability.new_empty(len(probability), count, dtype=torch.long)
-    masses, left = torch.empty_like(bins, dtype=probability.dtype), probability
-    for place in range(count):
-        here = slice(place, place + 1)
-        torch.max(left @ within, -1, keepdim=True, out=(masses[:, here], bins[:, here]))
-        if place < count - 1:
-            left = left * outside.index_select(0, bins[:, place])
-    return bins, masses

@@ -171,7 +171,7 @@ class Steps:
         self._causal = torch.ones(config.action_dim, config.action_dim, dtype=torch.bool, device=rows.device).tril()
 
     def __call__(self, memory: list[Tensor], chains: Tensor, memory_mask: Tensor | None = None) -> Tensor:
-        """Probabilities (B, bins) of dimension t, float32.
+        """Logits (B, bins) of dimension t, in the type of the head.
 
         ``chains`` (B, t + 1): ``bins`` ("start"), then the bins of the dimensions before t. ``memory``,
         ``memory_mask``: of :meth:`VisionHead.encode`, for one image.
@@ -188,5 +188,4 @@ class Steps:
         for block, layer in zip(others, seen[1:], strict=True):
             x = block(x, mask, layer, memory_mask)
         part = slice((count - 1) * config.bins, count * config.bins)
-        logits = F.linear(head.out_norm(x[:, -1]), head.out.weight[part], head.out.bias[part])
-        return logits.float().softmax(-1)
+        return F.linear(head.out_norm(x[:, -1]), head.out.weight[part], head.out.bias[part])

@@ -1,0 +1,1 @@
+"""Operators of our own that are one kernel of a GPU each, written in Triton."""

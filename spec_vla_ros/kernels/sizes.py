@@ -1,0 +1,4 @@
+"""How much a kernel has room for."""
+
+WIDEST = 8  # beams, and branches, of one step
+MODES = 4  # distinct guesses of one dimension that a beam may branch into
