@@ -45,6 +45,9 @@ def named_precision(name: str, device: torch.device) -> tuple[torch.dtype, type[
     if name == "int8":
         _log.warning("dtype int8 quantises activations as well as weights; weights alone, its former meaning, are "
                      "int8_weights")  # fmt: skip
+    if name == "int8_weights" and device.type == "cpu" and computes("int8", device):
+        _log.warning("dtype int8_weights unpacks every layer for every prompt on a CPU; int8 takes as little memory,"
+                     " and half the time on this one")  # fmt: skip
     return beside(device), QUANTISED[name]
 
 

@@ -6,6 +6,7 @@ import torch
 from spec_vla_ros.cli import main
 from spec_vla_ros.errors import ConfigurationError
 from spec_vla_ros.node.policy_factory import load_openvla
+from spec_vla_ros.openvla import precisions
 from spec_vla_ros.openvla.devices import named_device, use_threads
 from spec_vla_ros.openvla.loader import load_model
 from spec_vla_ros.openvla.precisions import beside, missing, named_precision
@@ -77,6 +78,13 @@ def test_names_of_older_files_are_read_and_what_changed_is_said(caplog):
     if not missing("int8", torch.device("cpu")):
         assert named_precision("int8", torch.device("cpu"))[1].precision == "int8"
         assert "int8_weights" in caplog.text
+
+
+@pytest.mark.parametrize("quick", [True, False])
+def test_who_takes_weights_alone_where_int8_is_quicker_is_told(monkeypatch, caplog, quick):
+    monkeypatch.setattr(precisions, "computes", lambda name, device: quick)
+    assert named_precision("int8_weights", torch.device("cpu"))[1].precision == "int8_weights"
+    assert ("int8 takes as little memory" in caplog.text) == quick
 
 
 @pytest.mark.parametrize(("name", "instead"), [("float8", "bfloat16 or int8"), ("int4_weights", "choose int8")])
