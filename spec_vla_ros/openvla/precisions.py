@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterable
 
 import torch
 
@@ -49,6 +50,13 @@ def named_precision(name: str, device: torch.device) -> tuple[torch.dtype, type[
         _log.warning("dtype int8_weights unpacks every layer for every prompt on a CPU; int8 takes as little memory,"
                      " and half the time on this one")  # fmt: skip
     return beside(device), QUANTISED[name]
+
+
+def had_by(device: torch.device, names: Iterable[str]) -> tuple[list[str], list[str]]:
+    """Those of ``names`` (types or ``QUANTISED``) that ``device`` has, each once, and why it has no others."""
+    asked = {name: missing(name, device) if name in QUANTISED else "" for name in names}
+    had = [name for name, why in asked.items() if not why]
+    return had, [f"dtype {name} on {device}: {why}" for name, why in asked.items() if why]
 
 
 def beside(device: torch.device) -> torch.dtype:

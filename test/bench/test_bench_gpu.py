@@ -168,6 +168,17 @@ def test_half_a_file_of_a_part_is_no_part(shapes, tmp_path):
     assert campaign.part("profile") is None
 
 
+def test_what_a_device_does_not_have_is_left_out_and_no_failure(tmp_path, capsys):
+    command = ["bench", "gpu", "--device", "cpu", "--work", str(tmp_path), "--list", "--precisions"]
+    assert main([*command, "bfloat16", "float8"]) == 0
+    said = capsys.readouterr().out
+    assert "left out: dtype float8 on cpu: CPUs have no arithmetic for it" in said
+    assert "latency bfloat16: not run" in said
+    assert "latency float8" not in said
+    assert main([*command, "float8"]) == 1
+    assert "none of these precisions" in capsys.readouterr().err
+
+
 def test_a_kernel_that_is_wrong_or_failed_does_not_pass(monkeypatch):
     """What runs on a GPU is played here by plain torch, right and wrong."""
     config, played = example_config(), torch.library.Library("spec_vla_ros", "IMPL")
@@ -236,7 +247,8 @@ def test_a_wrong_weight_is_found():
 def test_the_command_names_its_parts_and_refuses_what_is_no_campaign(shapes, tmp_path, capsys):
     assert main(["bench", "gpu", "--list", "--device", "cpu", "--work", str(tmp_path)]) == 0
     listed = capsys.readouterr().out.splitlines()
-    assert listed[0] == "check device: not run"
+    assert [line.split(":")[0] for line in listed[:2]] == ["left out"] * 2, "float8 and int4_weights"
+    assert listed[2] == "check device: not run"
     assert "latency compiled: not run" in listed
     assert not list(tmp_path.iterdir())
     (tmp_path / "rows.json").write_text('{"rows": []}')

@@ -9,12 +9,12 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from spec_vla_ros.errors import CommandError, ConfigurationError
+from spec_vla_ros.errors import CommandError
 from spec_vla_ros.inspection.memory import cache_bytes, weight_bytes
 from spec_vla_ros.machine import available_memory
 from spec_vla_ros.openvla.config import OpenVLAConfig
 from spec_vla_ros.openvla.devices import named_device
-from spec_vla_ros.openvla.precisions import named_precision
+from spec_vla_ros.openvla.precisions import had_by
 
 from . import act
 from .checkpoint import forget_files, full_size_checkpoint
@@ -34,13 +34,9 @@ def measure(
     actions: int = 3,
 ) -> list[dict[str, Any]]:
     """One row per precision that this device has and that fits its memory; why not is said of the others."""
-    todo = []
-    for precision in precisions:
-        try:
-            named_precision(precision, named_device(device))
-            todo.append(precision)
-        except ConfigurationError as error:
-            say(f"left out: {error}")
+    todo, why_not = had_by(named_device(device), precisions)
+    for why in why_not:
+        say(f"left out: {why}")
     if not todo:
         raise CommandError("none of these precisions can be measured here")
     rows = []

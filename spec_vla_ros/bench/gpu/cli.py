@@ -54,6 +54,7 @@ def _run(arguments: argparse.Namespace) -> int:
             raise CommandError(f"{arguments.table} holds no campaign: {type(error).__name__}: {error}") from error
         return 0
     from spec_vla_ros.openvla.devices import named_device
+    from spec_vla_ros.openvla.precisions import had_by
 
     if bool(arguments.bandwidth) != bool(arguments.tflops):
         raise UsageError("--bandwidth and --tflops belong together")
@@ -64,7 +65,12 @@ def _run(arguments: argparse.Namespace) -> int:
     names = ("layers", "actions", "bandwidth", "tflops", "threads", "trace", "base_model")
     given = {name: value for name in names if (value := getattr(arguments, name)) is not None}
     options = Options(str(device), shapes, **given)
-    campaign = Campaign(arguments.work, options, list(dict.fromkeys(arguments.precisions)))
+    precisions, why_not = had_by(device, arguments.precisions)
+    for why in why_not:
+        print(f"left out: {why}")
+    if not precisions:
+        raise CommandError("none of these precisions can be measured here")
+    campaign = Campaign(arguments.work, options, precisions)
     if arguments.list:
         for name in campaign.names:
             part = campaign.part(name)
