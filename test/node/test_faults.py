@@ -2,6 +2,7 @@
 
 import array
 import threading
+import time
 
 
 def assert_stopped(one):
@@ -99,6 +100,8 @@ def test_an_image_that_cannot_be_read(rig):
         assert_stopped(one)
         assert one.policy.inferences <= inferences[0] + 1
         one.camera = lambda: image(one.now())
+        good = time.monotonic() + 0.15  # what was on its way is over
+        one.until(lambda good=good: time.monotonic() > good)
         one.rearm()
 
 
