@@ -381,8 +381,9 @@ def test_a_signal_ends_training_with_one_line_and_without_helpers(tmp_path, numb
         while not (found := children.read_text().split()):
             assert process.poll() is None, process.stderr.read()
             time.sleep(0.05)
+        time.sleep(0.5)  # it has been started, and is known to who started it
         process.send_signal(getattr(signal, number))
-        _, err = process.communicate()
+        _, err = process.communicate(timeout=120)
     assert err == f"spec-vla train-tabletop: {word}\n"
     assert process.returncode == status
     assert not any(Path(f"/proc/{child}").exists() for child in found)

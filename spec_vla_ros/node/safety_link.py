@@ -27,7 +27,6 @@ from spec_vla_ros.motion.intent import LARGEST, Intent, IntentError, Report
 from spec_vla_ros.motion.watchdog import Fault
 
 from . import safety_transport
-from .middleware import middleware
 from .safety_node import Setup
 
 MODULE = "spec_vla_ros.node.safety_node"
@@ -176,6 +175,8 @@ class SafetyLink:
 
 def surroundings() -> tuple[str, Mapping[str, str], Path, Callable[[str], Path]]:
     """What :mod:`.safety_transport` wants to know."""
+    from .middleware import middleware  # of rclpy, which may not be found yet where this file is imported first
+
     return middleware(), os.environ, Path.cwd(), share_path
 
 
