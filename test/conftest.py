@@ -61,6 +61,17 @@ def pytest_collection_modifyitems(items):
 
 
 @pytest.fixture(scope="module")
+def one_thread():
+    """Small matrices are faster on one thread, above all on shared cores."""
+    import torch
+
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture(scope="module")
 def ros():
     """rclpy, initialised once for a file; tests that shut it down do so in a process of their own."""
     if WHY_NOT:

@@ -6,7 +6,6 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-import torch
 
 from spec_vla_ros.decoding import timing
 from spec_vla_ros.decoding.costs import PassCosts
@@ -17,17 +16,9 @@ from spec_vla_ros.openvla.loader import load_model
 from spec_vla_ros.policy import OpenVLAPolicy, ScriptedPolicy
 from spec_vla_ros.policy_types import DecodeSettings, Policy
 
+pytestmark = pytest.mark.usefixtures("one_thread")
 SETTINGS, GREEDY = DecodeSettings(acceptance_radius=0), DecodeSettings(decoder="autoregressive")
 TEXT = "pick up the red block"
-
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread():
-    """Small matrices are faster on one thread, above all on shared cores."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 @pytest.fixture(scope="module")

@@ -20,20 +20,12 @@ from spec_vla_ros.openvla.example import example_config, example_model
 from spec_vla_ros.policy_types import DecodeSettings
 from spec_vla_ros.tolerance import Tolerance
 
+pytestmark = pytest.mark.usefixtures("one_thread")
 A = 7
 CONFIG = example_config()
 TOKENS = ActionTokens(CONFIG.action_vocab_end, CONFIG.n_action_bins)
 GREEDY = DecodeSettings(decoder="autoregressive")
 ONE_LOOK = DecodeSettings(second_look=0.0)
-
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread():
-    """Small matrices are faster on one thread."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 @pytest.fixture(scope="module")

@@ -26,6 +26,7 @@ from spec_vla_ros.openvla.example import example_config, example_model
 from spec_vla_ros.policy_types import DecodeSettings
 from spec_vla_ros.tolerance import Tolerance
 
+pytestmark = pytest.mark.usefixtures("one_thread")
 A, WIDEST = 7, 8
 CPU = PassCosts((0, 64), (10.0, 30.0), (1.0, 21.0))
 
@@ -59,15 +60,6 @@ class Near(Drafter):
 def model_of(seed):
     chance = random.Random(seed)
     return Arithmetic(chance.randrange(VOCABULARY) for _ in range(chance.choice([5, 20, 37])))
-
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread():
-    """Small matrices are faster on one thread."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 @pytest.fixture(scope="module")

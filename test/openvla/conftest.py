@@ -3,18 +3,13 @@
 import shutil
 
 import pytest
-import torch
 
 from spec_vla_ros.openvla.example import write_example_checkpoint
 
 
-@pytest.fixture(scope="package", autouse=True)
-def one_thread():
-    """Small matrices are faster on one thread, above all on shared cores."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+@pytest.fixture(scope="module", autouse=True)
+def small(one_thread):
+    """All models here are."""
 
 
 @pytest.fixture(scope="session")
