@@ -53,6 +53,7 @@ AT_ONCE = 0.001  # the same while the act node waits for a recorder
 REPORT = 0.2  # s between two reports where nothing has changed
 SPACE = 1.0  # s between two looks at the free space
 AGAIN = 5.0  # s after something has failed until the next recorder is started
+STEADY = 60.0  # s
 NICE = 5
 CALLBACKS = 20  # at most in one turn
 
@@ -86,7 +87,7 @@ class Keeper:
         self._node.create_subscription(TwistStamped, setup.velocities, self._copy, beside, raw=True)
         self._velocity = b""  # the newest
         self._spare: Recorder | None = None
-        self._confirmed = False  # how the spare hears images
+        self._confirmed, self._restarted_at = False, -STEADY  # how the spare hears images
         self._jobs: list[Job] = []
         self._number = 0  # of recorders
         self._next_try = self._space_at = 0.0
@@ -152,7 +153,7 @@ class Keeper:
             if job.end is None:
                 job.end = {"outcome": int(Outcome.UNKNOWN), "message": "another episode has begun"}
         recorder, self._spare = self._spare, None
-        if recorder is None or not self._enough():
+        if recorder is None or not recorder.usable or not self._enough():
             self._spare, self._missed = recorder, told["number"]
             self._note(f"{told['name']} is not recorded: {self._trouble() or 'no recorder is ready'}")
             return
@@ -239,7 +240,7 @@ class Keeper:
             if job.end is not None and not job.ended:
                 job.ended = True
                 self._publish({**job.told, "elapsed": now - job.told["at"], **job.end}, ENDED)
-        if job.end is not None and (job.ended or not job.begun):
+        if job.end is not None and (job.ended or not (job.begun or recorder.phase is Phase.RESUMING)):
             recorder.end()
         if recorder.phase is not Phase.GONE:
             return
@@ -259,8 +260,10 @@ class Keeper:
         except OSError as error:
             self._spare.trouble = _words(error)
             self._spare.end()
-        if self._spare.phase in (Phase.STARTING, Phase.READY) and self._reliable() not in (self._confirmed, None):
-            self._spare.end()  # it would miss some of the images, or all of them
+        if self._spare.usable and self._deaf(now):
+            self._note("the spare recorder is started anew: images are published with another reliability now")
+            self._restarted_at = now
+            self._spare.end()
         elif self._spare.phase is Phase.READY:
             self._failure = ""
         elif self._spare.phase is Phase.GONE:
@@ -275,12 +278,15 @@ class Keeper:
     def _start(self, now: float) -> None:
         self._number += 1
         name = f"{self._setup.node}_{os.getpid()}_{self._number}"
+        ear = None
         try:
             ear = RosEar(self._node, name, self._setup.required, self._settled)
             self._confirmed = bool(self._reliable())
             said = functools.partial(words, self._setup, name, confirmed=self._confirmed)
             self._spare = Recorder(self._root, self._number, said, ear)
         except (OSError, ImportError) as error:
+            if ear is not None:
+                ear.close()
             self._failure, self._next_try = _words(error), now + AGAIN
             self._note(self._failure)
 
@@ -289,6 +295,15 @@ class Keeper:
         infos = self._node.get_publishers_info_by_topic(self._setup.images)
         offered = weakest(info.qos_profile.reliability for info in infos)
         return offered == ReliabilityPolicy.RELIABLE if infos else None
+
+    def _deaf(self, now: float) -> bool:
+        """Whether the spare would miss images: all where it wants more than is offered, else many of large ones, for
+        which none is started anew more often than every :data:`STEADY`: publishers may come and go.
+        """
+        offered = self._reliable()
+        if offered is None or offered == self._confirmed:
+            return False
+        return self._confirmed or now - self._restarted_at > STEADY
 
     def _settled(self) -> bool:
         """Whether all that was said for recorders has arrived there, and the arm stands."""

@@ -157,6 +157,11 @@ class Recorder:
         self._end_asked = True
 
     @property
+    def usable(self) -> bool:
+        """Whether it can be told to begin."""
+        return self.phase in (Phase.STARTING, Phase.READY) and not self._end_asked
+
+    @property
     def hears(self) -> bool:
         """Whether what is said now may get into its bag."""
         return self.phase in (Phase.RESUMING, Phase.RECORDING, Phase.SETTLING, Phase.PAUSING)

@@ -15,6 +15,7 @@ PROFILES = ("FASTRTPS_DEFAULT_PROFILES_FILE", "FASTDDS_DEFAULT_PROFILES_FILE")  
 TRANSPORTS = "FASTDDS_BUILTIN_TRANSPORTS"
 FILES = ("DEFAULT_FASTRTPS_PROFILES.xml", "DEFAULT_FASTDDS_PROFILES.xml")  # that are read where the process runs
 RANGE, LOCALHOST_ONLY, PEERS = "ROS_AUTOMATIC_DISCOVERY_RANGE", "ROS_LOCALHOST_ONLY", "ROS_STATIC_PEERS"
+EASY_MODE = "ROS2_EASY_MODE"  # of Fast DDS 3: transports of its own
 OURS = "config/fastdds.xml"  # for images; launch/middleware.launch.py sets it
 
 
@@ -28,7 +29,7 @@ def variables(
     """
     if not middleware.startswith("rmw_fastrtps") or unsure(middleware, environment, folder, share):
         return {}
-    if environment.get(TRANSPORTS):
+    if environment.get(TRANSPORTS) and _builtin(environment):
         return {}  # sockets alone, which the user has chosen himself
     found = dict.fromkeys(PROFILES, str(share(_profile(environment))))
     return {**found, RANGE: "SYSTEM_DEFAULT"} if _local(environment) else found
@@ -41,17 +42,20 @@ def unsure(middleware: str, environment: Mapping[str, str], folder: Path, share:
     for name in PROFILES:
         if (set_to := environment.get(name)) and not _same(set_to, share):
             return f"{name} is set to a file of yours"
-    if environment.get(TRANSPORTS):
-        return "" if environment[TRANSPORTS] in ("UDPv4", "UDPv6") else f"{TRANSPORTS} is {environment[TRANSPORTS]}"
     for file in FILES:
         if (folder / file).exists():
             return f"{file} is in {folder}"
+    if environment.get(EASY_MODE):
+        return f"{EASY_MODE} is set"
     if environment.get(LOCALHOST_ONLY) == "1":
         return f"{LOCALHOST_ONLY} is 1"
-    if environment.get(RANGE, "").upper() == "OFF":
+    if _scope(environment) == "OFF":
         return f"{RANGE} is OFF"
     if _local(environment) and environment.get(PEERS):
-        return f"{RANGE} is LOCALHOST, with {PEERS}"
+        return f"{RANGE} is {environment[RANGE]}, which allows this machine alone, with {PEERS}"
+    transports = environment.get(TRANSPORTS, "")
+    if transports and transports != "UDPv4" and not (transports == "UDPv6" and _builtin(environment)):
+        return f"{TRANSPORTS} is {transports}"
     try:
         share(_profile(environment))
     except FileNotFoundError as error:
@@ -59,8 +63,26 @@ def unsure(middleware: str, environment: Mapping[str, str], folder: Path, share:
     return ""
 
 
+def _scope(environment: Mapping[str, str]) -> str:
+    """The range of discovery as ROS 2 reads it: what it does not know, words in small letters among them, is LOCALHOST.
+    Humble reads none.
+    """
+    said = environment.get(RANGE, "")
+    if not said or environment.get("ROS_DISTRO") == "humble":
+        return "SUBNET"
+    return said if said in ("SUBNET", "OFF", "SYSTEM_DEFAULT") else "LOCALHOST"
+
+
 def _local(environment: Mapping[str, str]) -> bool:
-    return environment.get(RANGE, "").upper() == "LOCALHOST"
+    return _scope(environment) == "LOCALHOST"
+
+
+def _builtin(environment: Mapping[str, str]) -> bool:
+    """Whether ``TRANSPORTS`` means anything: a profile with transports goes before it, LOCALHOST brings its own, and
+    the Fast DDS of Humble does not know it.
+    """
+    profile = any(environment.get(name) for name in PROFILES)
+    return not (profile or _local(environment) or environment.get("ROS_DISTRO") == "humble")
 
 
 def _profile(environment: Mapping[str, str]) -> str:

@@ -168,6 +168,15 @@ def test_a_spare_that_was_not_needed_leaves_nothing(make, tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+def test_one_that_was_told_to_end_is_of_no_use_any_more(make):
+    one = make()
+    assert one.usable
+    one.end()
+    assert not one.usable
+    drive(one, Phase.GONE)
+    assert not one.usable
+
+
 def test_an_episode_that_is_over_before_the_recorder_is_ready(make, tmp_path):
     one = make(hears=False)
     one.begin("short")

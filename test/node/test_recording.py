@@ -208,6 +208,23 @@ def test_a_recorder_is_ready_when_those_who_publish_have_found_it_as_well(monkey
     assert ear.listens()
 
 
+def test_a_spare_is_not_started_anew_whenever_a_publisher_comes_and_goes():
+    """Each start takes seconds, and none would ever be ready."""
+    from spec_vla_ros.node.record_node import STEADY, Keeper
+
+    keeper, offered = Keeper.__new__(Keeper), [True]
+    keeper._reliable = lambda: offered[0]
+    keeper._confirmed, keeper._restarted_at = False, 100.0
+    assert not keeper._deaf(100.0 + STEADY - 1.0), "best effort hears everybody, large images aside"
+    assert keeper._deaf(100.0 + STEADY + 1.0)
+    keeper._confirmed = True
+    assert not keeper._deaf(101.0)
+    offered[0] = None
+    assert not keeper._deaf(101.0), "nobody publishes"
+    offered[0] = False
+    assert keeper._deaf(101.0), "a reliable listener hears nothing of a publisher that is not, however soon"
+
+
 class Graph:
     """A node whose graph has one recorder, that listens to ``topics``."""
 

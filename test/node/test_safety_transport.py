@@ -51,6 +51,9 @@ def test_there_is_no_shared_memory_between_the_stream_and_whoever_starts(tmp_pat
         ({"ROS_LOCALHOST_ONLY": "1"}, "ROS_LOCALHOST_ONLY"),
         ({RANGE: "LOCALHOST", "ROS_STATIC_PEERS": "10.0.0.2"}, "ROS_STATIC_PEERS"),
         ({RANGE: "OFF"}, "OFF"),
+        ({"ROS2_EASY_MODE": "127.0.0.1"}, "ROS2_EASY_MODE"),
+        ({"ROS_LOCALHOST_ONLY": "1", "FASTDDS_BUILTIN_TRANSPORTS": "UDPv4"}, "ROS_LOCALHOST_ONLY"),
+        ({RANGE: "LOCALHOST", "FASTDDS_BUILTIN_TRANSPORTS": "UDPv6"}, "UDPv6"),
     ],
 )
 def test_what_the_user_has_set_up_stays_and_what_that_may_cost_is_said(tmp_path, environment, word):
@@ -62,6 +65,28 @@ def test_what_the_user_has_set_up_stays_and_what_that_may_cost_is_said(tmp_path,
 def test_sockets_that_the_user_has_chosen_are_as_good(tmp_path):
     assert of(tmp_path, FASTDDS_BUILTIN_TRANSPORTS="UDPv4") == {}
     assert why(tmp_path, FASTDDS_BUILTIN_TRANSPORTS="UDPv4") == ""
+
+
+@pytest.mark.parametrize("more", [{RANGE: "LOCALHOST"}, dict.fromkeys(PROFILES, str(share_path("config/fastdds.xml")))])
+def test_sockets_that_have_no_effect_are_not_relied_upon(tmp_path, more):
+    """A profile goes before them, and for LOCALHOST rmw brings shared memory of its own."""
+    found = of(tmp_path, FASTDDS_BUILTIN_TRANSPORTS="UDPv4", **more)
+    assert "fastdds_safety" in found[PROFILES[0]]
+    assert found[PROFILES[0]] == found[PROFILES[1]]
+
+
+@pytest.mark.parametrize(
+    ("environment", "local"),
+    [
+        ({RANGE: "subnet"}, True),  # which ROS 2 takes for LOCALHOST, as everything that it does not know
+        ({RANGE: "of this machine"}, True),
+        ({RANGE: "LOCALHOST", "ROS_DISTRO": "humble"}, False),  # which does not read it: nobody else would be local
+    ],
+)
+def test_the_range_is_read_as_ros_reads_it(tmp_path, environment, local):
+    found = of(tmp_path, **environment)
+    assert found.get(RANGE) == ("SYSTEM_DEFAULT" if local else None)
+    assert ("localhost" in Path(found[PROFILES[0]]).name) == local
 
 
 def test_a_profile_beside_the_process_is_one_of_the_user(tmp_path):
