@@ -15,9 +15,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .quantize import SMALLEST, QuantisedLinear
+from .quantize import INT8_MAX, SMALLEST, QuantisedLinear
 
-INT8_MAX, FLOAT8_MAX = 127.0, 448.0
+FLOAT8_MAX = 448.0
 ZERO = 128  # of unsigned bytes, which oneDNN is quick with
 PADDED, MIN_ROWS = ("cuda",), 24  # cuBLAS multiplies integers of more than 16 rows only, by the eight
 FLOAT8_AGREE = 0.01  # of the largest output: tensor cores keep fewer bits of a sum than float32

@@ -10,6 +10,7 @@ Layers with the same input (q, k and v; gate and up) become one: a row is quanti
 from __future__ import annotations
 
 import functools
+import threading
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -20,10 +21,29 @@ from torch import Tensor, nn
 GROUPS = (128, 64, 32)  # inputs that share a scale in 4 bits; the largest that divides the width
 FAST_ROWS = {"cpu": 8}  # with more rows than that, elsewhere 16, unpacking costs less than torch's kernel
 BLOCK = {"cpu": 2**18}  # weights that are quantised at a time, elsewhere 2 ** 24: what a core's cache holds
-UNPACKED = {"cpu": 2048}  # outputs that are unpacked at a time, elsewhere all
 AGREE = 0.02  # of the largest output; bf16 rounds to 0.4 %
+INT8_MAX = 127.0
 SMALLEST = 1e-12  # a scale is never less, so that zeros stay zeros
 JOINED = {"q_proj": "qkv", "k_proj": "qkv", "v_proj": "qkv", "gate_proj": "gate_up", "up_proj": "gate_up"}
+
+
+class Workspace(threading.local):
+    """Memory of each thread that the layers of one model unpack their weights into, one after the other.
+
+    On a CPU fresh memory of this size has its pages cleared first, which takes several times as long as to unpack. A GPU
+    has an allocator that keeps what it has.
+    """
+
+    def __init__(self) -> None:
+        self._memory: Tensor | None = None
+
+    def unpacked(self, packed: Tensor, dtype: torch.dtype) -> Tensor:
+        """``packed`` (out, in) in ``dtype``, until the next call of this thread."""
+        if packed.device.type != "cpu":
+            return packed.to(dtype)
+        if self._memory is None or self._memory.dtype != dtype or self._memory.numel() < packed.numel():
+            self._memory = torch.empty(packed.numel(), dtype=dtype)
+        return self._memory[: packed.numel()].view(packed.shape).copy_(packed)
 
 
 class QuantisedLinear(nn.Module):
@@ -38,6 +58,7 @@ class QuantisedLinear(nn.Module):
         super().__init__()
         self.in_features, self.out_features, self.dtype = in_features, out_features, dtype
         self.left = out_features  # outputs that are not filled yet
+        self.workspace = Workspace()
         for name in ("packed", "scale"):
             self.register_buffer(name, None, persistent=False)
 
@@ -87,8 +108,9 @@ class Int8Weights(QuantisedLinear):
 
     def _store(self, first: int, rows: Tensor) -> None:
         part = slice(first, first + len(rows))
-        self.scale[part] = rows.abs().amax(1).clamp_min(1e-8) / 127
-        self.packed[part] = rows.div_(self.scale[part].float()[:, None]).round_().clamp_(-127, 127)
+        self.scale[part] = rows.abs().amax(1).clamp_min_(SMALLEST) / INT8_MAX
+        # The scale as it was rounded, which makes the largest a quarter of a step too large at most.
+        self.packed[part] = rows.mul_(self.scale[part].float().reciprocal()[:, None]).round_()
 
     def _seal(self) -> None:
         if _kernel_agrees(self.packed.device, self.dtype):
@@ -109,9 +131,7 @@ class Int8Weights(QuantisedLinear):
         if len(rows) <= self._fast_rows:
             return torch._weight_int8pack_mm(rows, self.packed, self.scale).unflatten(0, x.shape[:-1])
         # Integers of 8 bits are exact in every floating-point type.
-        blocks = self.packed.split(UNPACKED.get(x.device.type, self.out_features))
-        said = [F.linear(x, block.to(self.dtype)) for block in blocks]
-        return (said[0] if len(said) == 1 else torch.cat(said, dim=-1)) * self.scale
+        return F.linear(x, self.workspace.unpacked(self.packed, self.dtype)).mul_(self.scale)
 
 
 class Int4Weights(QuantisedLinear):
@@ -168,21 +188,28 @@ def quantise_layers(language_model: nn.Module, kind: type[QuantisedLinear], dtyp
     that the checkpoint has.
     """
     parts: dict[str, Part] = {}
+    workspace = Workspace()
     for name, module in list(language_model.model.layers.named_modules()):
         together: dict[str, list[str]] = {}
         for child, layer in module.named_children():
             if isinstance(layer, nn.Linear):
                 together.setdefault(JOINED.get(child, child), []).append(child)
         for target, children in together.items():
-            parts |= {f"{name}.{child}": part for child, part in _join(module, target, children, kind, dtype)}
+            parts |= {f"{name}.{child}": part for child, part in _join(module, target, children, kind, dtype, workspace)}
     return parts
 
 
 def _join(
-    module: nn.Module, target: str, children: Sequence[str], kind: type[QuantisedLinear], dtype: torch.dtype
+    module: nn.Module,
+    target: str,
+    children: Sequence[str],
+    kind: type[QuantisedLinear],
+    dtype: torch.dtype,
+    workspace: Workspace,
 ) -> list[tuple[str, Part]]:
     sizes = [getattr(module, child).out_features for child in children]
     made = kind(getattr(module, children[0]).in_features, sum(sizes), dtype)
+    made.workspace = workspace
     for child in children:
         delattr(module, child)
     setattr(module, target, made)

@@ -1,5 +1,7 @@
 """Quantised layers: how far off they are, what they save, what becomes of numbers that no scale fits."""
 
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 import pytest
 import torch
@@ -56,7 +58,6 @@ def test_blocks_of_outputs_change_nothing(precision, monkeypatch):
     x = torch.randn(40, 256, generator=torch.Generator().manual_seed(3))
     whole = filled(precision)[0](x)
     monkeypatch.setitem(quantize.BLOCK, "cpu", 7 * 256)
-    monkeypatch.setitem(quantize.UNPACKED, "cpu", 7)
     assert torch.allclose(filled(precision)[0](x), whole, atol=1e-4)
 
 
@@ -67,6 +68,31 @@ def test_rows_are_multiplied_alike_with_and_without_the_kernel(monkeypatch):
     plain, _ = filled("int8_weights")
     assert torch.allclose(fast(x), plain(x), atol=1e-3)
     assert torch.allclose(plain(x), F.linear(x, plain.weight()), atol=1e-3)
+
+
+def test_layers_that_unpack_into_the_same_memory_do_not_disturb_each_other():
+    """Fresh memory for every layer took four times as long as to unpack; q, k and v of one thread are used up before
+    the next layer comes, and another thread has memory of its own.
+    """
+    shared, (small, big) = quantize.Workspace(), (filled("int8_weights", width=256, out=out)[0] for out in (96, 200))
+    x = torch.randn(40, 256, generator=torch.Generator().manual_seed(3))
+    expected = [F.linear(x, layer.weight()) for layer in (small, big)]
+    for layer in (small, big):
+        layer.workspace = shared
+    before = [layer(x) for layer in (small, big, small)]
+    memory = shared.unpacked(big.packed, torch.float32).data_ptr()
+    assert shared.unpacked(small.packed, torch.float32).data_ptr() == memory
+    for said, layer in zip(before, (0, 1, 0), strict=True):
+        assert torch.allclose(said, expected[layer], atol=1e-3)
+    with ThreadPoolExecutor(1) as other:
+        assert other.submit(shared.unpacked, small.packed, torch.float32).result().data_ptr() != memory
+
+
+def test_a_model_has_one_memory_to_unpack_into(tmp_path):
+    model = load_model(write_example_checkpoint(tmp_path / "base"), dtype="int8_weights").model
+    layers = [m for m in model.language_model.modules() if isinstance(m, Int8Weights)]
+    assert len(layers) > 1
+    assert len({id(layer.workspace) for layer in layers}) == 1
 
 
 def test_a_kernel_that_disagrees_is_not_used(monkeypatch):
