@@ -56,6 +56,7 @@ class OpenVLAPolicy:
         from .decoding.verifier import Verifier, cache_slots
         from .kernels import kernel
         from .openvla.device_image import DeviceTransform
+        from .openvla.devices import wait_for
 
         self._torch = torch
         self.loaded, self.trained, self._problems = loaded, dict(trained or {}), tuple(problems)
@@ -76,6 +77,7 @@ class OpenVLAPolicy:
         self._habits, self._at_end = habits, at_end
         self.identity: dict[str, Any] = {}  # what it is made of, for recordings; whoever loads the files knows
         self._read: tuple[str, str, Any] = ("", "", None)  # instruction, prompt, ids (1, T) where the model is
+        self._wait_for, self._asked = wait_for, False  # the device may have something to do that nobody waited for
 
     def infer(self, image: np.ndarray, instruction: str, settings: DecodeSettings) -> PolicyResult:
         """The next action for ``image`` (H, W, 3) uint8 RGB.
@@ -88,6 +90,10 @@ class OpenVLAPolicy:
         from .decoding.presets import resolve
 
         began = time.perf_counter()
+        if self._asked:
+            # An inference was broken off: what the device still copies is not to be overwritten by this one.
+            self._wait_for(self.loaded.model.device)
+        self._asked = True
         if self.loaded.files is not None:
             self.loaded.files.check(time.monotonic())
         settings = resolve(settings, self.trained)
@@ -119,6 +125,7 @@ class OpenVLAPolicy:
         if not np.isfinite(values).all():
             raise NonFiniteError(f"the action is not finite: {values}")
         self._note(decoded.tokens)
+        self._asked = False
         ended, vision_ms = time.perf_counter(), watch.milliseconds()
         report = replace(
             decoded.report,

@@ -11,6 +11,7 @@ from spec_vla_ros.decoding import timing
 from spec_vla_ros.decoding.costs import PassCosts
 from spec_vla_ros.decoding.planner import Planner
 from spec_vla_ros.errors import ImageError, InstructionError, NonFiniteError
+from spec_vla_ros.openvla import devices
 from spec_vla_ros.openvla.example import write_example_checkpoint
 from spec_vla_ros.openvla.loader import load_model
 from spec_vla_ros.policy import OpenVLAPolicy, ScriptedPolicy
@@ -55,6 +56,25 @@ def test_speculative_and_greedy_agree_over_an_episode(loaded):
         np.testing.assert_array_equal(ours.values, theirs.values)
         actions.add(tuple(ours.tokens))
     assert len(actions) > 5
+
+
+def test_what_a_broken_off_inference_left_on_the_device_is_waited_for(loaded, monkeypatch):
+    """The next one writes into memory that a GPU may still copy from: its drafts would have been of another image."""
+    waited = []
+    monkeypatch.setattr(devices, "wait_for", waited.append)
+    policy = OpenVLAPolicy(loaded, planner=Planner(PassCosts.free()))
+    image = next(frames(1))
+    policy.infer(image, TEXT, SETTINGS)
+    policy.infer(image, TEXT, SETTINGS)
+    assert waited == [], "the last transfer of an inference that ended has been waited for"
+    with monkeypatch.context() as broken, pytest.raises(NonFiniteError):
+        broken.setattr(type(loaded.tokens), "to_bins", lambda *_: np.full(7, 0))
+        broken.setattr(type(loaded.statistics), "unnormalise", lambda *_: np.full(7, np.nan))
+        policy.infer(image, TEXT, SETTINGS)
+    policy.infer(image, TEXT, SETTINGS)
+    assert waited == [loaded.model.device]
+    policy.infer(image, TEXT, SETTINGS)
+    assert len(waited) == 1
 
 
 def test_the_result_is_complete_and_consistent(policy, loaded):

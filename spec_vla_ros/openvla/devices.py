@@ -40,3 +40,9 @@ def use_threads(count: int) -> None:
         raise ConfigurationError(f"{count} threads: expected 0 (one per core) or more")
     if count:
         torch.set_num_threads(count)
+
+
+def wait_for(device: torch.device) -> None:
+    """Until ``device`` has done all that it was asked for."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
