@@ -30,8 +30,8 @@ JOINED = {"q_proj": "qkv", "k_proj": "qkv", "v_proj": "qkv", "gate_proj": "gate_
 class Workspace(threading.local):
     """Memory of each thread that the layers of one model unpack their weights into, one after the other.
 
-    On a CPU fresh memory of this size has its pages cleared first, which takes several times as long as to unpack. A GPU
-    has an allocator that keeps what it has.
+    On a CPU fresh memory of this size has its pages cleared first, which takes several times as long as to unpack. The
+    allocator of a GPU keeps what it has.
     """
 
     def __init__(self) -> None:
@@ -188,28 +188,24 @@ def quantise_layers(language_model: nn.Module, kind: type[QuantisedLinear], dtyp
     that the checkpoint has.
     """
     parts: dict[str, Part] = {}
-    workspace = Workspace()
     for name, module in list(language_model.model.layers.named_modules()):
         together: dict[str, list[str]] = {}
         for child, layer in module.named_children():
             if isinstance(layer, nn.Linear):
                 together.setdefault(JOINED.get(child, child), []).append(child)
         for target, children in together.items():
-            parts |= {f"{name}.{child}": part for child, part in _join(module, target, children, kind, dtype, workspace)}
+            parts |= {f"{name}.{child}": part for child, part in _join(module, target, children, kind, dtype)}
+    workspace = Workspace()
+    for part in parts.values():
+        part.layer.workspace = workspace
     return parts
 
 
 def _join(
-    module: nn.Module,
-    target: str,
-    children: Sequence[str],
-    kind: type[QuantisedLinear],
-    dtype: torch.dtype,
-    workspace: Workspace,
+    module: nn.Module, target: str, children: Sequence[str], kind: type[QuantisedLinear], dtype: torch.dtype
 ) -> list[tuple[str, Part]]:
     sizes = [getattr(module, child).out_features for child in children]
     made = kind(getattr(module, children[0]).in_features, sum(sizes), dtype)
-    made.workspace = workspace
     for child in children:
         delattr(module, child)
     setattr(module, target, made)
