@@ -16,7 +16,7 @@ import signal
 import stat
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from spec_vla_ros.errors import CommandError, SpecVlaError
@@ -76,6 +76,34 @@ def main_of(module: str, name: str) -> int:
         if (status := _told(name, error)) is None:
             raise
         return status
+
+
+@contextlib.contextmanager
+def undisturbed() -> Iterator[None]:
+    """Within it Ctrl-C and SIGTERM wait: what is being started would go on alone if they raised before it is known.
+
+    They are not blocked, because a new process would inherit that.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    waiting: list[int] = []
+    before = _handled(dict.fromkeys((signal.SIGINT, signal.SIGTERM), lambda number, _: waiting.append(number)))
+    try:
+        yield
+    finally:
+        _handled(before)
+        if waiting:
+            signal.raise_signal(waiting[0])
+
+
+def _handled(handlers: Mapping[signal.Signals, Any]) -> dict[signal.Signals, Any]:
+    """Set all ``handlers`` at once; returns those before. What Python has not set itself stays."""
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, handlers)
+    try:
+        return {number: signal.signal(number, to) for number, to in handlers.items() if signal.getsignal(number)}
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
 
 
 def any_text() -> None:

@@ -380,8 +380,7 @@ def test_a_signal_ends_training_with_one_line_and_without_helpers(tmp_path, numb
         children = Path(f"/proc/{process.pid}/task/{process.pid}/children")
         while not (found := children.read_text().split()):
             assert process.poll() is None, process.stderr.read()
-            time.sleep(0.05)
-        time.sleep(0.5)  # it has been started, and is known to who started it
+            time.sleep(0.002)  # while it is still being started
         process.send_signal(getattr(signal, number))
         _, err = process.communicate(timeout=120)
     assert err == f"spec-vla train-tabletop: {word}\n"

@@ -2,6 +2,7 @@
 
 import errno
 import signal
+import subprocess
 import sys
 import types
 
@@ -66,6 +67,33 @@ def test_sigterm_ends_a_command_like_ctrl_c_with_its_own_status(capsys):
     assert outermost.run("spec-vla x", lambda: signal.raise_signal(signal.SIGTERM)) == 143
     assert capsys.readouterr().err == "spec-vla x: terminated\n"
     assert signal.getsignal(signal.SIGTERM) is before
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_process_that_is_being_started_is_known_before_a_signal_ends_the_command(number):
+    """Between fork and the end of ``Popen`` nobody could have ended it: it went on alone."""
+    known, before = [], [signal.getsignal(n) for n in (signal.SIGINT, signal.SIGTERM)]
+
+    def command():
+        with outermost.undisturbed():
+            signal.raise_signal(number)
+            signal.raise_signal(number)
+            known.append("child")
+        known.append("more")
+
+    assert outermost.run("spec-vla x", command) == 128 + number
+    assert known == ["child"]
+    assert [signal.getsignal(n) for n in (signal.SIGINT, signal.SIGTERM)] == before
+
+
+def test_what_is_started_while_signals_wait_can_be_ended_by_one():
+    with outermost.undisturbed():
+        child = subprocess.Popen([sys.executable, "-c", "import time; print('up', flush=True); time.sleep(60)"],
+                                 stdout=subprocess.PIPE)  # fmt: skip
+    assert child.stdout.readline() == b"up\n"
+    child.terminate()
+    assert child.wait(30) == -signal.SIGTERM
+    child.stdout.close()
 
 
 def test_a_pipe_that_is_not_standard_output_is_an_error_like_any(capsys):

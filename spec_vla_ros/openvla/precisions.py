@@ -48,7 +48,7 @@ def named_precision(name: str, device: torch.device) -> tuple[torch.dtype, type[
                      "int8_weights")  # fmt: skip
     if name == "int8_weights" and device.type == "cpu" and computes("int8", device):
         _log.warning("dtype int8_weights unpacks every layer for every prompt on a CPU; int8 takes as little memory,"
-                     " and half the time on this one")  # fmt: skip
+                     " and two thirds of the time or less on this one")  # fmt: skip
     return beside(device), QUANTISED[name]
 
 

@@ -15,6 +15,7 @@ from spec_vla_ros.machine import available_memory
 from spec_vla_ros.openvla.config import OpenVLAConfig
 from spec_vla_ros.openvla.devices import named_device
 from spec_vla_ros.openvla.precisions import had_by
+from spec_vla_ros.outermost import undisturbed
 
 from . import act
 from .checkpoint import forget_files, full_size_checkpoint
@@ -63,11 +64,13 @@ def no_room(config: OpenVLAConfig, precision: str, device: str) -> str:
 
 
 def _in_process(options: act.Options) -> dict[str, Any]:
-    process = subprocess.Popen(act.command(options), stdout=subprocess.PIPE, text=True)  # noqa: S603
+    process = None
     try:
+        with undisturbed():
+            process = subprocess.Popen(act.command(options), stdout=subprocess.PIPE, text=True)  # noqa: S603
         said, _ = process.communicate()
     finally:
-        if process.poll() is None:
+        if process is not None and process.poll() is None:
             process.terminate()
             try:
                 process.wait(GRACE)

@@ -22,6 +22,7 @@ from typing import Any
 import torch
 
 from spec_vla_ros.foreign_text import printable
+from spec_vla_ros.outermost import undisturbed
 from spec_vla_ros.outputs import write_text
 
 from .plan import SAMPLED, Options, identity, key_of, nvidia_smi, parts
@@ -105,13 +106,15 @@ class Campaign:
             str(out),
         ]
         began, status, samples = time.monotonic(), FAILED, []
-        with log.open("wb") as stream:
-            child = subprocess.Popen(  # noqa: S603 - our own interpreter and module
-                command, stdout=stream, stderr=subprocess.STDOUT, start_new_session=True
-            )
-            try:
-                samples, over = self._watch(child, began + limit)
-            finally:
+        child = None
+        try:
+            with log.open("wb") as stream, undisturbed():
+                child = subprocess.Popen(  # noqa: S603 - our own interpreter and module
+                    command, stdout=stream, stderr=subprocess.STDOUT, start_new_session=True
+                )
+            samples, over = self._watch(child, began + limit)
+        finally:
+            if child is not None:
                 _end(child)
         rows, error = [], ""
         if over:

@@ -32,6 +32,7 @@ from spec_vla_ros.openvla.picture import PictureRule
 from spec_vla_ros.openvla.prompt import Prompt
 from spec_vla_ros.openvla.tokenizer_small import build_small_tokenizer
 from spec_vla_ros.openvla.vision import VisionBackbone
+from spec_vla_ros.outermost import undisturbed
 from spec_vla_ros.outputs import require, write_text, writing
 from spec_vla_ros.outputs import whole as whole_file
 from spec_vla_ros.policy import OpenVLAPolicy
@@ -114,11 +115,14 @@ def train(args: argparse.Namespace, log: Callable[[str], None]) -> None:
     require(work, args.out, folder=True)
     with writing(work):
         work.mkdir(parents=True, exist_ok=True)
-    children = [_spawn(work, "expert", args.expert_files, EXPERT_SEED)]
+    children: list[subprocess.Popen[bytes]] = []
     try:
+        with undisturbed():
+            children.append(_spawn(work, "expert", args.expert_files, EXPERT_SEED))
         _wait_for_frames(args, children[0])
         backbone = _vision_stage(args, log)
-        children.append(_spawn(work, "learner", 10_000, LEARNER_SEED))
+        with undisturbed():
+            children.append(_spawn(work, "learner", 10_000, LEARNER_SEED))
         trainer = _policy_stage(args, backbone, log)
     finally:
         for child in children:
