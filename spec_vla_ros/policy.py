@@ -260,8 +260,8 @@ class OpenVLAPolicy:
 
     @property
     def _kernels(self) -> list[Kernel]:
-        used = [self.loaded.model.language_model.kernel, *(drafter.kernel for drafter in self.trained.values())]
-        return [kernel for kernel in used if kernel is not None]
+        heads = (drafter.kernel for drafter in self.trained.values() if drafter.kernel is not None)
+        return [*self.loaded.model.language_model.kernels.values(), *heads]
 
     def _note(self, tokens: tuple[int, ...]) -> None:
         self._history.append(tokens)

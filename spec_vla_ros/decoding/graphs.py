@@ -1,6 +1,6 @@
 """CUDA graphs: a function that always reads and writes the same tensors, recorded once and replayed by one launch.
 
-At batch size one a fast GPU waits for the host most of the time: a pass over a 7B model is four hundred launches
+At batch size one a fast GPU waits for the host most of the time: a pass over a 7B model is three hundred launches
 (``spec-vla bench launches`` counts them). Whatever changes between two calls must therefore lie in tensors, never in
 Python values, and nothing may be copied from or to the host on the way: no ``torch.tensor``, no ``torch.where`` with a
 number, no ``item``.

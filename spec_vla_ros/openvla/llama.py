@@ -11,12 +11,13 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from spec_vla_ros.kernels.kernel import Kernel
-from spec_vla_ros.kernels.operators import silu_times
+from spec_vla_ros.kernels.operators import rotary_write, silu_times, turnable
 
 from .config import LlamaConfig
 
 ALIGNED = 8  # slots that a mask's rows are filled up to a multiple of: attention would do it itself in every layer
 GATED_CLOSE = 1e-5  # of a number: the quick exponential of a GPU is not that of torch
+TURNED_CLOSE = 1e-5  # between numbers of about 1: what float32 loses where two of them nearly cancel
 Rope = tuple[Tensor, Tensor] | Tensor  # of :func:`rope_tables` or of :func:`rope_matrices`
 
 
@@ -37,6 +38,10 @@ class KVCache:
                 part[:, :, at : at + rows.shape[2]] = rows
             else:
                 part.index_copy_(2, at, rows)
+        return self.seen(layer, end)
+
+    def seen(self, layer: int, end: int) -> tuple[Tensor, Tensor]:
+        """Keys and values (batch, heads, ``end``, head_dim) of the slots before ``end``."""
         return self.data[layer, 0, :, :, :end], self.data[layer, 1, :, :, :end]
 
     def clear(self) -> None:
@@ -109,6 +114,42 @@ def rope_matrices(config: LlamaConfig, positions: Tensor, dtype: torch.dtype) ->
     return rotate(directions, cos.transpose(0, 1), sin.transpose(0, 1))
 
 
+def turned(qkv: Tensor, rope: Rope) -> tuple[Tensor, Tensor, Tensor]:
+    """Queries, keys and values of ``qkv`` (3, B, heads, N, head_dim), of which the first two are turned."""
+    q, k = turn(qkv[:2], rope) if isinstance(rope, Tensor) else rotate(qkv[:2], *rope)
+    return q, k, qkv[2]
+
+
+def _fits(qkv: Tensor, rope: Rope, cache: KVCache) -> bool:
+    """Whether :func:`.kernels.operators.rotary_write` knows such rows: one sequence, with tables, of the cache's type
+    (not so under autocast), of which nothing is learnt.
+    """
+    return (
+        isinstance(rope, tuple)
+        and len(qkv) == cache.data.shape[2] == 1
+        and qkv.dtype == rope[0].dtype == cache.data.dtype
+        and not torch.is_grad_enabled()
+    )
+
+
+def try_rotary(config: LlamaConfig, device: torch.device, dtype: torch.dtype) -> None:
+    """Run the kernel and plain torch. Raises ``RuntimeError`` where they differ, and what a compiler does."""
+    heads, size, slots, rows = config.num_attention_heads, config.head_dim, 7, 3
+    parts = torch.randn(3, 1, heads, rows, size, generator=torch.Generator().manual_seed(0)).to(device, dtype)
+    qkv = parts.permute(1, 3, 0, 2, 4).reshape(1, rows, -1)
+    tables = rope_tables(config, torch.tensor([0, 3, 200], device=device), dtype)
+    # In float32, as the kernel does: a product of matrices may be rounded otherwise there.
+    q, k = rotate(parts[:2].float(), *(table.float() for table in tables)).to(dtype)
+    for at in (2, torch.tensor([5, 0, 3], device=device)):
+        found, expected = (torch.full((2, 1, heads, slots, size), 9.0, device=device, dtype=dtype) for _ in range(2))
+        places = torch.arange(at, at + rows, device=device) if isinstance(at, int) else at
+        expected.index_copy_(3, places, torch.stack([k, parts[2]]))
+        pairs = (rotary_write(qkv, *tables, found, at), q), (found, expected)
+        close = {"rtol": 2 * torch.finfo(dtype).eps, "atol": TURNED_CLOSE}
+        if not all(torch.allclose(one.float(), other.float(), **close) for one, other in pairs):
+            raise RuntimeError("rotary embedding and writes are not what plain torch says")
+
+
 def _fuse(*layers: nn.Linear) -> Tensor:
     """One matrix of several; the layers keep their names and become views of it."""
     fused = torch.cat([layer.weight.detach() for layer in layers])
@@ -150,14 +191,17 @@ class SelfAttention(nn.Module):
         self.v_proj = nn.Linear(width, width, bias=False)
         self.o_proj = nn.Linear(width, width, bias=False)
         self.register_buffer("qkv", None, persistent=False)
+        self.at_once = False  # rotary embedding and both writes to the cache are one kernel of our own
 
     def project(self, x: Tensor) -> Tensor:
-        """Queries, keys and values (B, heads, N, head_dim), stacked as (3, ...)."""
+        """Queries, keys and values of rows (B, N, C) side by side, (B, N, 3 * heads * head_dim)."""
         if self.qkv is None:
-            parts = torch.stack([self.q_proj(x), self.k_proj(x), self.v_proj(x)], dim=2)
-        else:
-            parts = _times(x, self.qkv)
-        return parts.view(*x.shape[:2], 3, self.heads, -1).permute(2, 0, 3, 1, 4)
+            return torch.cat([self.q_proj(x), self.k_proj(x), self.v_proj(x)], dim=-1)
+        return _times(x, self.qkv)
+
+    def split(self, qkv: Tensor) -> Tensor:
+        """The same as queries, keys and values (B, heads, N, head_dim), stacked as (3, ...)."""
+        return qkv.view(*qkv.shape[:2], 3, self.heads, -1).permute(2, 0, 3, 1, 4)
 
 
 def gated(both: Tensor) -> Tensor:
@@ -226,10 +270,13 @@ class DecoderLayer(nn.Module):
         b, n, width = x.shape
         attn = self.self_attn
         qkv = attn.project(self.input_layernorm(x))
-        q, k = turn(qkv[:2], rope) if isinstance(rope, Tensor) else rotate(qkv[:2], *rope)
-        v = qkv[2]
-        if cache is not None:
-            k, v = cache.write(self.index, start, k, v, start + n if end is None else end)
+        end = start + n if end is None else end
+        if attn.at_once and attn.qkv is not None and cache is not None and _fits(qkv, rope, cache):
+            q = rotary_write(qkv, *rope, cache.data[self.index], start)
+            k, v = cache.seen(self.index, end)
+        else:
+            q, k, v = turned(attn.split(qkv), rope)
+            k, v = (k, v) if cache is None else cache.write(self.index, start, k, v, end)
         h = attend(q, k, v, mask)
         x = _added(x, h.transpose(1, 2).reshape(b, n, width), attn.o_proj, owned)
         return _added(x, self.mlp.inner(self.post_attention_layernorm(x)), self.mlp.down_proj, True)
@@ -260,7 +307,7 @@ class Llama(nn.Module):
         self.config = config
         self.model = _Decoder(config)
         self.lm_head = nn.Linear(config.hidden_size, config.vocab_size, bias=False)
-        self.kernel: Kernel | None = None  # of :meth:`use_kernels`
+        self.kernels: dict[str, Kernel] = {}  # of :meth:`use_kernels`
 
     def forward(
         self,
@@ -297,15 +344,24 @@ class Llama(nn.Module):
             attn.qkv = _fuse(attn.q_proj, attn.k_proj, attn.v_proj)
             mlp.gate_up = _fuse(mlp.gate_proj, mlp.up_proj)
 
-    def use_kernels(self, wanted: bool | None = None) -> Kernel:
-        """Run kernels of our own where two of torch's would have to (``wanted`` as in :class:`.kernels.kernel.Kernel`),
-        for inference only and once weights are where they stay; where matrices are joined.
+    def use_kernels(self, wanted: bool | None = None) -> None:
+        """Run kernels of our own where two or three of torch's would have to (``wanted`` as in
+        :class:`.kernels.kernel.Kernel`), for inference only and once weights are where they stay; where matrices are
+        joined. That of the rotary embedding is for passes that are given tables.
         """
-        weight, width = self.lm_head.weight, self.config.intermediate_size
-        self.kernel = Kernel("silu_times", weight.device, lambda: try_gated(width, weight.device, weight.dtype), wanted)
+        config, width, weight = self.config, self.config.intermediate_size, self.lm_head.weight
+        device, dtype = weight.device, weight.dtype
+        product = Kernel("silu_times", device, lambda: try_gated(width, device, dtype), wanted)
+        known = wanted if turnable(config.head_dim) else False
+        rotary = Kernel("rotary_write", device, lambda: try_rotary(config, device, dtype), known)
+        self.kernels = {"silu_times": product, "rotary_write": rotary}
         for layer in self.model.layers:
-            layer.mlp.at_once = self.kernel.on
-        return self.kernel
+            layer.mlp.at_once, layer.self_attn.at_once = product.on, rotary.on
+
+    @property
+    def wants_tables(self) -> bool:
+        """Whether a pass takes less with the tables of its positions than with their matrices."""
+        return any(layer.self_attn.at_once for layer in self.model.layers)
 
     def embed(self, ids: Tensor) -> Tensor:
         """Input embeddings of token ids."""

@@ -23,7 +23,7 @@ from spec_vla_ros.decoding.drafters.beams import grown, windows_of
 from spec_vla_ros.decoding.drafters.vision import Vision
 from spec_vla_ros.kernels.kernel import Kernel
 from spec_vla_ros.openvla.example import example_config, write_example_checkpoint
-from spec_vla_ros.openvla.llama import gated
+from spec_vla_ros.openvla.llama import gated, rotate
 
 ROOT = Path(__file__).parents[2]
 # What the machine of a campaign has beside the standard library: the packages of the brief, and what they need.
@@ -93,7 +93,7 @@ def test_every_other_part_runs_and_is_in_the_table(shapes, monkeypatch, tmp_path
     }
     for check in ("check recorded", "check fused"):
         assert all(row["ok"] for row in rows[check]), rows[check]
-    assert [row["ok"] for row in rows["check kernels"]] == [True, True, None, True]
+    assert [row["ok"] for row in rows["check kernels"]] == [True, True, None, True, True]
     assert {row["ours"] for row in rows["check kernels"]} == {"plain torch"}, "no kernel runs here, and the rows say so"
     compared = {row["what"]: row for row in rows["check int8"]}
     assert compared["choices, random weights"]["ok"] is None
@@ -200,13 +200,21 @@ def test_a_kernel_that_is_wrong_or_failed_does_not_pass(monkeypatch):
     def product(both):
         return gated(both) * (1.1 if "product" in faults else 1.0)
 
+    def rotary(qkv, cos, sin, cache, slots, start):
+        q, k, v = qkv.view(1, qkv.shape[1], 3, cache.shape[2], -1).permute(2, 0, 3, 1, 4).float()
+        at = torch.arange(start, start + qkv.shape[1]) if slots is None or "slots" in faults else slots
+        q, k = (rotate(x, cos.float(), sin.float()) for x in (q * (1.1 if "queries" in faults else 1.0), k))
+        cache.index_copy_(3, at, torch.stack([k, v]).to(cache.dtype))
+        return q.to(qkv.dtype)
+
     played.impl("beam_step", step, "CPU")
+    played.impl("rotary_write", rotary, "CPU")
     played.impl("silu_times", product, "CPU")
     for fault, expected in (
-        ("", [True, True, None, True]), ("order", [False, True, None, True]), ("range", [True, False, None, True]),
-        ("product", [True, True, None, False]),
+        ("", [True, True, None, True, True]), ("order slots", [False, True, None, True, False]),
+        ("range queries", [True, False, None, True, False]), ("product", [True, True, None, False, True]),
     ):  # fmt: skip
-        faults |= {fault}
+        faults |= set(fault.split())
         rows = kernel_checks.kernels_against_plain(config, torch.device("cpu"))
         assert [row["ok"] for row in rows] == expected, fault
         assert {row["ours"] for row in rows} == {"kernel"}

@@ -83,6 +83,8 @@ class Counting:
         )
         self.device, self.dtype, self.language_model = torch.device("cpu"), torch.float64, self
 
+    wants_tables = False
+
     def embed(self, ids):
         assert ((ids >= 0) & (ids < VOCABULARY)).all()
         codes = ids * 7919 % 1009 + 1

@@ -1,6 +1,9 @@
-"""Logits of all kinds, and what a step of beams makes of them in plain, exact arithmetic."""
+"""Logits of all kinds, and what a step of beams makes of them in plain, exact arithmetic; rows of attention."""
 
 import torch
+
+from spec_vla_ros.openvla.config import LlamaConfig
+from spec_vla_ros.openvla.llama import rope_tables, rotate
 
 BINS = 255
 
@@ -49,3 +52,22 @@ def exact_modes(probability, radius, count):
         found.append((best, masses[best]))
         left[(columns - best).abs() <= radius] = 0
     return found
+
+
+def rows_of_attention(heads, size, rows, dtype=torch.float32, seed=0):
+    """Queries, keys and values side by side (1, rows, 3 * heads * size), and tables of positions in no order."""
+    generator = torch.Generator().manual_seed(seed)
+    config = LlamaConfig(hidden_size=heads * size, num_attention_heads=heads)
+    places = torch.randint(0, 600, (rows,), generator=generator)
+    qkv = torch.randn(1, rows, 3 * heads * size, generator=generator).to(dtype)
+    return qkv, *rope_tables(config, places, dtype)
+
+
+def plain_rotary(qkv, cos, sin, cache, slots, start):
+    """Queries turned in float32 and rounded once, and what goes to the cache."""
+    _, rows, _ = qkv.shape
+    q, k, v = qkv.view(1, rows, 3, cache.shape[2], -1).permute(2, 0, 3, 1, 4)
+    q, k = (rotate(x.float(), cos.float(), sin.float()).to(x.dtype) for x in (q, k))
+    places = torch.arange(start, start + rows) if slots is None else slots
+    cache.index_copy_(3, places, torch.stack([k, v]))
+    return q

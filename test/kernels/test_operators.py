@@ -10,20 +10,23 @@ import pytest
 pytest.importorskip("torch")
 
 import torch
+from inputs import plain_rotary, rows_of_attention
 
 from spec_vla_ros.bench.decoding.shapes import random_model, vision_head
+from spec_vla_ros.bench.gpu.checks import FIXED, PLAIN, TREES, answers, compared
 from spec_vla_ros.decoding.drafters.base import DraftContext, Observation
 from spec_vla_ros.decoding.drafters.beams import TRIAL_RADII, clear_logits, grown, modes, try_kernel, windows_of
 from spec_vla_ros.decoding.drafters.vision import Vision
 from spec_vla_ros.kernels.kernel import Kernel, state_of
-from spec_vla_ros.kernels.operators import NAMESPACE, beam_step, silu_times
+from spec_vla_ros.kernels.operators import NAMESPACE, beam_step, rotary_write, silu_times
 from spec_vla_ros.kernels.sizes import WIDEST
 from spec_vla_ros.node.diagnostics import DecodeWindow, decoding_summary
 from spec_vla_ros.openvla.example import example_config
-from spec_vla_ros.openvla.llama import gated, try_gated
+from spec_vla_ros.openvla.llama import KVCache, causal_mask, gated, rope_matrices, rope_tables, try_gated, try_rotary
 from spec_vla_ros.policy import OpenVLAPolicy
 
 CUDA = torch.device("cuda")
+CPU = torch.device("cpu")
 
 
 def plain_step(logits, scores, radii, dimension, chains, width):
@@ -70,6 +73,44 @@ def test_more_beams_than_the_kernel_has_room_for_are_refused(beams, chains, widt
     radii, rows = torch.zeros(7, dtype=torch.long, **like), torch.zeros(chains, 2, dtype=torch.long, **like)
     with pytest.raises(ValueError, match="there may be 8"):
         beam_step(logits, scores, radii, 0, rows, width)
+
+
+def rotary_arguments(heads=2, size=8, rows=3, slots=9, dtype=torch.bfloat16):
+    """On the device without memory, by name."""
+    qkv, cos, sin = (tensor.to("meta") for tensor in rows_of_attention(heads, size, rows, dtype))
+    cache = torch.zeros(2, 1, heads, slots, size, dtype=dtype, device="meta")
+    return {"qkv": qkv, "cos": cos, "sin": sin, "cache": cache, "at": 0}
+
+
+@pytest.mark.parametrize("at", [6, torch.tensor([8, 0, 3], device="meta")])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_without_memory_turned_queries_lie_row_by_row(at, dtype):
+    """As (N, heads, head_dim), so that attention finds them as it found those of plain torch."""
+    found = rotary_write(**rotary_arguments(dtype=dtype) | {"at": at})
+    assert (found.shape, found.dtype) == ((1, 2, 3, 8), dtype)
+    assert found.transpose(1, 2).is_contiguous()
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"at": 7}, {"at": -1}, {"at": torch.zeros(2, dtype=torch.long)}, {"at": torch.zeros(3, dtype=torch.int32)},
+        {"qkv": torch.zeros(2, 3, 48, dtype=torch.bfloat16)}, {"qkv": torch.zeros(1, 3, 48)},
+        {"qkv": torch.zeros(1, 3, 32, dtype=torch.bfloat16)}, {"cos": torch.zeros(1, 2, 8, dtype=torch.bfloat16)},
+        {"sin": torch.zeros(1, 3, 4, dtype=torch.bfloat16)}, {"sin": torch.zeros(1, 3, 8)},
+        {"cos": torch.zeros(2, 1, 3, 8, dtype=torch.bfloat16)}, {"cos": torch.zeros(1, 8, 3, dtype=torch.bfloat16)},
+        {"sin": torch.zeros(1, 8, 3, dtype=torch.bfloat16)},
+        {"cache": torch.zeros(2, 2, 2, 9, 8, dtype=torch.bfloat16)}, {"cache": torch.zeros(2, 1, 2, 9, 8)},
+        {"cache": torch.zeros(2, 1, 9, 2, 8, dtype=torch.bfloat16).transpose(2, 3)},
+        {"cache": torch.zeros(2, 1, 2, 12, 8, dtype=torch.bfloat16, device="meta")[:, :, :, :9]},
+        rotary_arguments(size=12), rotary_arguments(size=4),
+    ],
+)  # fmt: skip
+def test_rows_and_caches_that_do_not_go_together_are_refused(wrong):
+    """A kernel that believed them would write anywhere."""
+    given = rotary_arguments() | wrong
+    with pytest.raises(ValueError, match=r"do not go together|from slot|slots"):
+        rotary_write(*(part.to("meta") if isinstance(part, torch.Tensor) else part for part in given.values()))
 
 
 # -- plain torch, which the kernels are held to
@@ -120,6 +161,51 @@ def test_a_trial_finds_a_kernel_that_is_wrong(on_cpu):
     wrong["silu"] = lambda both: gated(both.flip(-1))
     with pytest.raises(RuntimeError, match="not what plain torch says"):
         try_gated(1000, torch.device("cpu"), torch.bfloat16)
+
+
+def test_a_trial_finds_a_rotary_kernel_that_is_wrong(on_cpu, loaded):
+    config, wrong = loaded.config.llama, {"what": plain_rotary}
+    on_cpu("rotary_write", lambda *arguments: wrong["what"](*arguments))
+    for dtype in (torch.float32, torch.bfloat16, torch.float16):
+        try_rotary(config, CPU, dtype)
+
+    def other_way(qkv, cos, sin, *rest):
+        return plain_rotary(qkv, cos, -sin, *rest)
+
+    def other_position(qkv, cos, sin, *rest):
+        return plain_rotary(qkv, cos.roll(1, -2), sin.roll(1, -2), *rest)
+
+    def next_slot(qkv, cos, sin, cache, slots, start):
+        return plain_rotary(qkv, cos, sin, cache, None if slots is None else slots + 1, start + 1)
+
+    def in_order(qkv, cos, sin, cache, slots, start):
+        return plain_rotary(qkv, cos, sin, cache, None if slots is None else slots.sort().values, start)
+
+    def first_slot(qkv, cos, sin, cache, slots, start):
+        return plain_rotary(qkv, cos, sin, cache, slots, 0)
+
+    def keys_and_values_exchanged(qkv, cos, sin, cache, slots, start):
+        kept = cache.clone()
+        q = plain_rotary(qkv, cos, sin, kept, slots, start)
+        cache.copy_(kept.flip(0))
+        return q
+
+    def queries_as_they_were(qkv, cos, sin, cache, slots, start):
+        plain_rotary(qkv, cos, sin, cache, slots, start)
+        return plain_rotary(qkv, torch.ones_like(cos), torch.zeros_like(sin), cache.clone(), slots, start)
+
+    def one_slot_more(qkv, cos, sin, cache, slots, start):
+        q = plain_rotary(qkv, cos, sin, cache, slots, start)
+        cache[:, :, :, 6] = 0
+        return q
+
+    for what in (
+        other_way, other_position, next_slot, in_order, first_slot, keys_and_values_exchanged, queries_as_they_were,
+        one_slot_more,
+    ):  # fmt: skip
+        wrong["what"] = what
+        with pytest.raises(RuntimeError, match="not what plain torch says"):
+            try_rotary(config, CPU, torch.bfloat16)
 
 
 # -- the switch
@@ -234,6 +320,80 @@ def test_passes_go_through_the_operator_and_are_what_they_were(loaded, on_cpu):
     assert seen == [(1, 5, 2 * config.intermediate_size)] * config.num_hidden_layers
 
 
+@pytest.fixture
+def layers(loaded):
+    """The language model with kernels, until the test is over."""
+    llama = loaded.model.language_model
+    llama.use_kernels(True)
+    yield llama
+    llama.use_kernels()
+
+
+@pytest.mark.parametrize("at", [3, torch.tensor([3, 9, 4, 11, 6])])
+@torch.inference_mode()
+def test_rows_are_turned_and_kept_by_the_operator_and_are_what_they_were(layers, on_cpu, at):
+    seen, config, caches, hidden = [], layers.config, [], []
+    on_cpu("silu_times", gated)
+    on_cpu("rotary_write", lambda *given: seen.append((given[4], given[5])) or plain_rotary(*given))
+    rows, places = torch.randn(1, 5, config.hidden_size), torch.tensor([3, 4, 5, 4, 5])
+    mask = torch.rand(5, 12) < 0.7
+    mask[:, 3] = True
+    for rope in (rope_tables(config, places, torch.float32), rope_matrices(config, places, torch.float32)):
+        cache = KVCache(config, 14, "cpu", torch.float32)
+        cache.data.normal_(generator=torch.Generator().manual_seed(1))
+        hidden.append(layers(rows, places, mask, cache, at, rope, 12))
+        caches.append(cache.data)
+        assert len(seen) == config.num_hidden_layers, "tables only"
+    torch.testing.assert_close(hidden[0], hidden[1], rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(caches[0], caches[1], rtol=1e-5, atol=1e-5)
+    assert all(slots is at and start == 0 if isinstance(at, torch.Tensor) else start == at for slots, start in seen)
+
+
+def test_what_the_operator_does_not_know_goes_the_plain_way(layers, on_cpu, loaded):
+    """Several sequences, no cache, what is learnt from, autocast, layers that are not joined, other heads."""
+    on_cpu("silu_times", gated)
+    on_cpu("rotary_write", lambda *given: pytest.fail("it was asked"))
+    config = layers.config
+    rows, places, mask = torch.randn(1, 5, config.hidden_size), torch.arange(5), causal_mask(5, "cpu")
+
+    def run(model=layers, batch=1, dtype=torch.float32, cached=True):
+        cache = KVCache(model.config, 5, "cpu", dtype, batch=batch) if cached else None
+        return model(rows.expand(batch, -1, -1), places, mask, cache).float()
+
+    expected = run(cached=False).detach()  # with gradients
+    torch.testing.assert_close(run().detach(), expected)
+    with torch.inference_mode():
+        torch.testing.assert_close(run(batch=2), expected.expand(2, -1, -1))
+        torch.testing.assert_close(run(cached=False), expected)
+        with torch.autocast("cpu", torch.bfloat16):
+            torch.testing.assert_close(run(), expected, rtol=0.1, atol=0.1)
+        separate = random_model(example_config(), CPU, "float32", kernels=True).model.language_model
+        for layer in separate.model.layers:
+            layer.self_attn.qkv = None
+        torch.testing.assert_close(run(separate), expected)
+        other = random_model(example_config(width=48), CPU, "float32", kernels=True).model.language_model
+        assert (other.config.head_dim, other.kernels["rotary_write"].problem, other.wants_tables) == (24, "", False)
+        rows = torch.randn(1, 5, 48)
+        run(other)
+
+
+@pytest.mark.parametrize("precision", ["float32", "int8_weights"])
+@pytest.mark.parametrize("way", [FIXED, PLAIN])
+def test_passes_of_a_verifier_go_through_the_operator_and_are_what_they_were(on_cpu, precision, way):
+    """Those of fixed shapes take tables where the kernel runs and matrices elsewhere, with lists of slots; the others
+    take tables, and say from which slot on.
+    """
+    seen, found = [], []
+    on_cpu("silu_times", gated)
+    on_cpu("rotary_write", lambda *given: seen.append(given[4] is None) or plain_rotary(*given))
+    for kernels in (False, True):
+        assert seen == []
+        loaded = random_model(example_config(), CPU, precision, kernels=kernels)
+        found.append(answers(loaded, way))
+    assert compared("", "", *found, "float32" if precision == "float32" else "bfloat16")["ok"]
+    assert seen == [way is PLAIN] * 2 * len(TREES) * loaded.config.llama.num_hidden_layers
+
+
 def test_the_files_that_need_triton_are_imported_by_no_other():
     import spec_vla_ros
 
@@ -241,4 +401,5 @@ def test_the_files_that_need_triton_are_imported_by_no_other():
     assert {path.name for path in root.rglob("*.py") if "\nimport triton" in path.read_text()} == {
         "beams.py",
         "gated.py",
+        "rotary.py",
     }

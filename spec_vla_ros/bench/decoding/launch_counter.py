@@ -17,7 +17,8 @@ A wait is whatever keeps the host until the device has done all it was asked bef
 truth of a tensor, boolean indices, and data of Python put on the device. Copies with ``non_blocking`` are none, for
 which the host's memory has to be pinned.
 
-Bytes are those of the operands, each once, whatever caches do; of a table that rows are gathered from only these rows.
+Bytes are those of the operands, each once, whatever caches do; of a table that rows are gathered from, and of a cache
+that rows are written to, only these rows.
 """
 
 from __future__ import annotations
@@ -39,6 +40,7 @@ DEVICE = torch.device("meta")
 PRODUCTS = ("mm", "bmm", "addmm", "baddbmm", "convolution", "scaled_dot_product_attention")
 GATHERS = ("index", "index_select", "embedding", "gather")
 SCATTERS = ("index_copy_", "index_put_", "scatter_")
+ROTARY = "rotary_write"  # of our own: writes as many numbers as it reads of q, k and v
 ALLOCATIONS = ("empty", "empty_like", "empty_strided", "new_empty", "new_empty_strided", "_unsafe_view", "lift_fresh")
 DATA_OF_PYTHON = ("tensor", "as_tensor", "new_tensor")
 CAT_DIMENSIONS = 4  # up to so many one kernel concatenates all parts
@@ -183,6 +185,8 @@ def _moved(name: str, args: tuple, kwargs: dict[str, Any], written: list[Tensor]
     out = sum(map(_bytes, written))
     if name in GATHERS:
         return 2 * out
+    if name == ROTARY:
+        return sum(_bytes(tensor) for tensor in (*args[:3], args[0], args[4]) if tensor is not None)
     operands = [leaf for leaf in tree_leaves((args, kwargs)) if _on_device(leaf)]
     if name in SCATTERS:
         return 2 * sum(_bytes(operand) for operand in operands[1:])

@@ -99,7 +99,7 @@ def recorded_against_eager(config: OpenVLAConfig, device: torch.device) -> Rows:
 
 
 def fused_against_plain(config: OpenVLAConfig, device: torch.device) -> Rows:
-    """Joined matrices, rotation by products, our own kernel and few shapes, against none of them."""
+    """Joined matrices, our own kernels or rotation by products, and few shapes, against none of them."""
     rows = []
     for precision, shapes in (("float32", _first_layers(config)), ("bfloat16", config)):
         torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = False

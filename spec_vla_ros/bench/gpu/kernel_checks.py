@@ -6,6 +6,7 @@ Where no kernel runs (a CPU, no Triton) plain torch is compared with itself, and
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -17,10 +18,10 @@ from spec_vla_ros.decoding.drafters.beams import CLOSE, grown, windows_of
 from spec_vla_ros.decoding.drafters.vision import Vision
 from spec_vla_ros.decoding.fixed_shapes import TREE_LEVELS
 from spec_vla_ros.kernels.kernel import Kernel
-from spec_vla_ros.kernels.operators import beam_step, silu_times
+from spec_vla_ros.kernels.operators import beam_step, rotary_write, silu_times
 from spec_vla_ros.kernels.sizes import WIDEST
 from spec_vla_ros.openvla.config import OpenVLAConfig
-from spec_vla_ros.openvla.llama import gated
+from spec_vla_ros.openvla.llama import TURNED_CLOSE, KVCache, gated, rope_matrices, rope_tables, turned
 from spec_vla_ros.openvla.loader import LoadedModel
 
 Rows = list[dict[str, Any]]
@@ -31,13 +32,16 @@ ROUNDS = 8  # of every radius, width and number of beams, sharper each time
 # Where a window holds nearly all there is, each that does is as good: not with these, nor in the rounds that there are.
 RADII, WIDE = (0, 1, 9, 40), 254
 ROWS = 352  # of the widest pass
+SLOTS = 400  # of a cache
 PICTURES = 24
 SEED = 11
 
 
 @torch.inference_mode()
 def kernels_against_plain(config: OpenVLAConfig, device: torch.device) -> Rows:
-    """Steps of beams with clear guesses and with none, whole drafts of a random head, and the gated product."""
+    """Steps of beams with clear guesses and with none, whole drafts of a random head, the gated product, and rotary
+    embedding with what is written to a cache.
+    """
     loaded = random_model(config, device, "bfloat16")
     head = vision_head(loaded)
     ours, plain = Vision(head, fixed_shapes=True), Vision(head, fixed_shapes=True, fused=False)
@@ -45,7 +49,8 @@ def kernels_against_plain(config: OpenVLAConfig, device: torch.device) -> Rows:
         _row("steps of beams", ours.kernel, *_steps(ours.kernel, head.config.bins, device), ENOUGH),
         _row("steps, odd logits", ours.kernel, *_odd_steps(ours.kernel, head.config.bins, device), 1.0),
         _row("drafts, random weights", ours.kernel, *_drafts(ours, plain, loaded), None),
-        _row("gated product", loaded.model.language_model.kernel, *_products(loaded), 1.0),
+        _row("gated product", loaded.model.language_model.kernels["silu_times"], *_products(loaded), 1.0),
+        _row("rotary and writes", loaded.model.language_model.kernels["rotary_write"], *_rotations(loaded), 1.0),
     ]
 
 
@@ -131,6 +136,28 @@ def _products(loaded: LoadedModel) -> tuple[int, int, str]:
     device, dtype, width = loaded.model.device, loaded.model.dtype, loaded.config.llama.intermediate_size
     both = (3 * torch.randn(ROWS, 2 * width, generator=torch.Generator().manual_seed(SEED))).to(device, dtype)
     expected = gated(both)
-    found = silu_times(both) if loaded.model.language_model.kernel.on else expected
+    found = silu_times(both) if loaded.model.language_model.kernels["silu_times"].on else expected
     near = torch.isclose(found.float(), expected.float(), rtol=2 * torch.finfo(dtype).eps, atol=0.0)
     return int(near.sum()), near.numel(), f"{int((found == expected).sum())} bit for bit"
+
+
+def _rotations(loaded: LoadedModel) -> tuple[int, int, str]:
+    """The same of queries of the widest pass and of the whole cache that its keys and values went to: from a slot on,
+    then to slots that lie anywhere.
+    """
+    device, dtype, config = loaded.model.device, loaded.model.dtype, loaded.config.llama
+    generator, positions = torch.Generator().manual_seed(SEED), torch.arange(ROWS, device=device)
+    parts = torch.randn(3, 1, config.num_attention_heads, ROWS, config.head_dim, generator=generator).to(device, dtype)
+    near, count, same = 0, 0, 0
+    for at in (SLOTS - ROWS, torch.randperm(SLOTS, generator=generator)[:ROWS].to(device)):
+        ours, theirs = (KVCache(replace(config, num_hidden_layers=1), SLOTS, device, dtype) for _ in range(2))
+        q, k, v = turned(parts, rope_matrices(config, positions, dtype))
+        theirs.write(0, at, k, v, SLOTS)
+        found = expected = torch.cat([q.flatten(), theirs.data.flatten()])
+        if loaded.model.language_model.kernels["rotary_write"].on:
+            rows, tables = parts.permute(1, 3, 0, 2, 4).reshape(1, ROWS, -1), rope_tables(config, positions, dtype)
+            found = rotary_write(rows, *tables, ours.data[0], at)
+            found = torch.cat([found.flatten(), ours.data.flatten()])
+        close = torch.isclose(found.float(), expected.float(), rtol=2 * torch.finfo(dtype).eps, atol=TURNED_CLOSE)
+        near, count, same = near + int(close.sum()), count + close.numel(), same + int((found == expected).sum())
+    return near, count, f"{same} bit for bit"
