@@ -21,8 +21,9 @@ ROW = 16  # bins of a chain that are copied at once, at least
 
 
 # Every number here changes from step to step or from shape to shape: a variant for those that are 1 or divisible by 16
-# would be compiled when it is met, with an arm waiting.
-@triton.jit(do_not_specialize=["beams", "bins", "dimension", "length", "modes", "width"])
+# would be compiled when it is met, with an arm waiting. So would one for radii that lie at a multiple of 16 bytes or
+# not, which depends on how many dimensions an action has.
+@triton.jit(do_not_specialize=["radii", "beams", "bins", "dimension", "length", "modes", "width"])
 def beam_step(
     logits, scores, radii, chains, new_scores, new_chains, beams, bins, dimension, length, modes, width,
     rows: tl.constexpr, columns: tl.constexpr, guesses: tl.constexpr, cells: tl.constexpr,
