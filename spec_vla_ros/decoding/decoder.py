@@ -114,10 +114,11 @@ def decode_speculative(
     while len(emitted) < action_dim:
         first = len(emitted)
         count = min(settings.draft_depth, action_dim - 1 - first)
+        defers = verifier.defers and _fit_apart(drafters, settings, planner, first, count)
         context = DraftContext(
             first, count, settings.draft_width or TREE_ROWS, radii, tokens, history, tuple(emitted), rejected,
             passes[-1] if passes else None, tuple(kept), habits,
-            Deferred() if verifier.defers and _fit_apart(drafters, settings, planner, first, count) else None,
+            Deferred(shapes=planner is None) if defers else None,
         )  # fmt: skip
         history = context.history  # which need not be looked through again
         tree = _grow(drafters, context, planner, not looked, settings.draft_width > 0)
@@ -210,7 +211,7 @@ def _fit_apart(
     if planner is not None:  # which counts rows itself
         return True
     asked = [drafter for drafter in drafters if not (drafter.opening_only if first else drafter.from_verifier)]
-    return count * sum(settings.draft_width or drafter.widest for drafter in asked) <= TREE_ROWS
+    return sum(drafter.most_rows(settings.draft_width or drafter.widest, count) for drafter in asked) <= TREE_ROWS
 
 
 def _second_thoughts(tree: DraftTree, verdict: Verdict, last: int, tokens: ActionTokens) -> tuple[int, ...]:

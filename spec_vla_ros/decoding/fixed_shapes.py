@@ -154,7 +154,7 @@ class FixedShapes:
             self.passes[shape] = Replay(partial(self.forward, shape), self._pool, shape.words)
         outcome, hidden = self.passes[shape]()
         if question.tree.deferred is not None and len(question.tree.deferred):
-            outcome = torch.cat([outcome, *question.tree.deferred.parts])  # whoever asked for them wants all of them
+            outcome = torch.cat([outcome, *question.tree.deferred.numbers])  # whoever asked for them wants all of them
         return Answer(outcome, hidden, shape.settled)
 
     def _show(self, question: Question, shape: Shape) -> None:
@@ -188,8 +188,12 @@ class FixedShapes:
         branches[: len(tree), : len(tree)].masked_fill_(torch.from_numpy(ancestors_of(tree)), 0.0)
         self._control[:length].copy_(self._host[:length], non_blocking=True)
         if later:
-            (ids, picked, *_), _, _ = _parts(self._control, shape, self._model.dtype)
+            (ids, picked, places, *_), branches, _ = _parts(self._control, shape, self._model.dtype)
             torch.index_select(torch.cat([ids, *tree.deferred.parts]), 0, picked, out=ids)
+            for nodes, grown, _ in tree.grown:  # which the host has put side by side
+                here, count = slice(nodes.start, nodes.stop), len(nodes)
+                places[shape.settled :][here].add_(grown.depths[:count])
+                branches[here, here].copy_(grown.sees[:count, :count])
 
     def forward(self, shape: Shape) -> tuple[Tensor, Tensor]:
         """What is recorded: outcome (4 * (``drafted`` + 1),) and the states of all rows. Reads its buffers only."""

@@ -98,10 +98,14 @@ def agree(
 
 
 @dataclass(frozen=True)
-class _Settled:
+class Settled:
     """As many states as the pass over the prompt leaves: its own rows, which are as good to compute with."""
 
     hidden: Tensor
+
+    def among(self) -> tuple[Tensor, Sequence[int]]:
+        """All of them."""
+        return self.hidden, range(self.hidden.shape[1])
 
 
 def time_drafting(
@@ -126,7 +130,7 @@ def time_drafting(
             history=history,
             emitted=said[:first],
             rejected=said[first:-1] if first else (),
-            states=_Settled(observation.prompt) if first else None,
+            states=Settled(observation.prompt) if first else None,
             rows=said[:first],
             habits=habits,
         )

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 
 import numpy as np
 
-from .deferred import Deferred, Later
+from .deferred import Deferred, Grown, Later
 
 ROOT = -1  # parent of the nodes that continue what is settled
 TREE_ROWS = 64  # drafted rows of a pass at most; the verifier's cache has room for them
@@ -17,8 +18,8 @@ TREE_ROWS = 64  # drafted rows of a pass at most; the verifier's cache has room 
 @dataclass(frozen=True)
 class DraftTree:
     """M nodes, every parent before its children. ``tokens``: ids, or what stands for those that are in ``deferred``
-    until the pass has run. ``parents``: node before it, -1 for none. ``names``: whose guess a node is (the first
-    drafter's where several agree).
+    until the pass has run. ``parents``: node before it, -1 for none, until then for all of ``grown``. ``names``: whose
+    guess a node is (the first drafter's where several agree).
     """
 
     tokens: tuple[int | Later, ...] = ()
@@ -81,24 +82,45 @@ class DraftTree:
         return tuple(dict.fromkeys(self.names))
 
     @cached_property
+    def grown(self) -> list[tuple[range, Grown, int]]:
+        """What grew on the device: its nodes of this tree, as many as there was room for, and its place among all that
+        is deferred.
+        """
+        found = []
+        for number, (place, grown) in enumerate(self.deferred.grown if self.deferred is not None else ()):
+            first = next((node for node, token in enumerate(self.tokens) if token == Later(place)), len(self))
+            found.append((range(first, min(first + len(grown), len(self))), grown, number))
+        return found
+
+    @cached_property
     def known(self) -> tuple[DraftTree, Sequence[int]]:
         """The tree with all its ids and equal beginnings joined, and which node of this one each of its nodes is, of
         equal ones the first. Raises ``IndexError`` before the pass has run.
         """
         if self.deferred is None:
             return self, range(len(self))
-        tokens, parents, nodes = self.deferred.known(self.tokens), [], []
+        tokens, nodes, (before, order) = self.deferred.known(self.tokens), [], self._shape()
         found: dict[tuple[int, int], int] = {}
-        places: list[int] = []  # of the nodes of this tree in the other one
-        for node, (token, parent) in enumerate(zip(tokens, self.parents, strict=True)):
-            key = ROOT if parent == ROOT else places[parent], token
+        places: dict[int, int] = {ROOT: ROOT}  # of the nodes of this tree in the other one
+        parents = []
+        for node in order:
+            key = places[before[node]], tokens[node]
             if key not in found:
                 found[key] = len(nodes)
                 parents.append(key[0])
                 nodes.append(node)
-            places.append(found[key])
+            places[node] = found[key]
         names = tuple(self.names[node] for node in nodes)
         return DraftTree(tuple(tokens[node] for node in nodes), tuple(parents), names), nodes
+
+    def _shape(self) -> tuple[list[int], list[int]]:
+        """Parents, what grew on the device included, and the nodes in the order in which their branches are given."""
+        parents, order = list(self.parents), list(range(len(self)))
+        for nodes, _, number in self.grown:
+            first, shape = nodes.start, self.deferred.shape(number).first(len(nodes))
+            parents[first : nodes.stop] = [first + above - 1 if above else ROOT for above in shape.parents]
+            order[first : nodes.stop] = [first + n for n in dict.fromkeys(itertools.chain(*shape.branches()))]
+        return parents, order
 
     def path(self, node: int) -> list[int]:
         """Nodes from the root to ``node``, which is the last; empty for the root."""

@@ -45,8 +45,8 @@ def cache_slots(loaded: LoadedModel) -> int:
 class Verdict:
     """``greedy``: the verifier's argmax after the last settled row, then after each node (M + 1 ids) of the tree whose
     ids are all known (:attr:`.tree.DraftTree.known`). ``margins``: how sure it is of each, nats
-    (:func:`.acceptance.margins_of`). ``path``: the accepted nodes from the root on. ``states``: gives ``hidden`` when
-    asked, before the next pass.
+    (:func:`.acceptance.margins_of`). ``path``: the accepted nodes from the root on. ``among``: gives the states
+    (1, R, H) of all rows of the pass, and which of them are settled or accepted, when asked before the next one.
     ``finished``: when the pass was over, ``time.perf_counter()``. ``rows``: that were computed, those that only fill a
     pass up included; 0 where no model was asked.
     """
@@ -54,7 +54,7 @@ class Verdict:
     greedy: list[int]
     margins: list[float]
     path: list[int]
-    states: Callable[[], Tensor]
+    among: Callable[[], tuple[Tensor, Sequence[int]]]
     finished: float
     rows: int = 0
 
@@ -63,7 +63,8 @@ class Verdict:
         """States (1, K + len(path), H) of the settled and the accepted rows, after the final norm; only until the next
         pass runs.
         """
-        return self.states()
+        hidden, kept = self.among()
+        return hidden[:, kept]
 
     def after(self, node: int) -> int:
         """The verifier's choice after ``node`` (-1: after the settled rows)."""
@@ -146,8 +147,8 @@ class Verifier:
         path, hidden = [nodes[node] for node in found.path], answer.hidden
         self._accepted = edge, path
         kept = [*range(question.count), *(answer.nodes_at + node for node in path)]
-        states, rows = lambda: hidden[:, kept], hidden.shape[1]
-        return Verdict(found.greedy, found.margins, found.path, states, time.perf_counter(), rows)
+        among, rows = lambda: (hidden, kept), hidden.shape[1]
+        return Verdict(found.greedy, found.margins, found.path, among, time.perf_counter(), rows)
 
     def _close_gaps(self, start: int) -> None:
         """Move the accepted rows of the last pass to where one that begins at ``start`` expects them."""

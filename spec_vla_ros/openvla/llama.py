@@ -281,6 +281,13 @@ class DecoderLayer(nn.Module):
         x = _added(x, h.transpose(1, 2).reshape(b, n, width), attn.o_proj, owned)
         return _added(x, self.mlp.inner(self.post_attention_layernorm(x)), self.mlp.down_proj, True)
 
+    @torch.no_grad()
+    def fuse(self) -> None:
+        """As :meth:`Llama.fuse`, of this layer."""
+        attn, mlp = self.self_attn, self.mlp
+        attn.qkv = _fuse(attn.q_proj, attn.k_proj, attn.v_proj)
+        mlp.gate_up = _fuse(mlp.gate_proj, mlp.up_proj)
+
 
 class Embedding(nn.Embedding):
     """Draws no values for tensors without data: torch would import its compiler for it, a second of every start."""
@@ -340,9 +347,7 @@ class Llama(nn.Module):
         ``state_dict`` are as before.
         """
         for layer in self.model.layers:
-            attn, mlp = layer.self_attn, layer.mlp
-            attn.qkv = _fuse(attn.q_proj, attn.k_proj, attn.v_proj)
-            mlp.gate_up = _fuse(mlp.gate_proj, mlp.up_proj)
+            layer.fuse()
 
     def use_kernels(self, wanted: bool | None = None) -> None:
         """Run kernels of our own where two or three of torch's would have to (``wanted`` as in

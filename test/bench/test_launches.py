@@ -13,8 +13,9 @@ import torch.nn.functional as F
 from spec_vla_ros.bench.decoding.launch_counter import DEVICE, counting
 from spec_vla_ros.bench.decoding.launches import counted, measure
 from spec_vla_ros.bench.decoding.replayed import RecordedLuck
-from spec_vla_ros.bench.decoding.shapes import SEVEN_B, random_model, shortened, vision_head
+from spec_vla_ros.bench.decoding.shapes import SEVEN_B, eagle_head, random_model, shortened, vision_head
 from spec_vla_ros.cli import main
+from spec_vla_ros.decoding.drafters.eagle import Eagle, eagle_slots
 from spec_vla_ros.decoding.drafters.vision import Vision
 from spec_vla_ros.decoding.planner import Planner
 from spec_vla_ros.decoding.verifier import Verifier, cache_slots
@@ -36,11 +37,18 @@ PARTS = {
     "vision head, one look": (145, []),
     "vision head again, 8 branches": (104, []),
     "vision head again, 1 branch": (104, []),
+    "eagle head, prompt and tree": (180, []),
     "one action, autoregressive": (653, ["tolist"] * 7),
+    "one action, spec_vla": (847, ["tolist"] * 3),
     "one action, training_free": (562, ["tolist"] * 2),
     "one action, fastest": (691, ["tolist"]),
 }
-PASSES = {"one action, autoregressive": 7, "one action, training_free": 2, "one action, fastest": 1}
+PASSES = {
+    "one action, autoregressive": 7,
+    "one action, spec_vla": 3,
+    "one action, training_free": 2,
+    "one action, fastest": 1,
+}
 
 
 @pytest.fixture(scope="module")
@@ -62,22 +70,34 @@ def test_no_launch_and_no_wait_creeps_in(rows, part):
     assert row["host_waits"] == len(waits)
 
 
-@pytest.mark.parametrize("preset", ["auto", "fastest"])
-def test_the_host_waits_once_per_pass_whoever_drafts(preset):
-    """And so at no place in between. (The head of Spec-VLA grows its tree on the host.)"""
+@pytest.mark.parametrize(
+    ("preset", "accepted", "count"),
+    [
+        ("auto", (2, 3, 1, 1), 6),  # the last two are a second look
+        ("fastest", (2, 3, 1, 1), 6),
+        ("spec_vla", (0, 2, 2), 3),
+        ("spec_vla", (), 7),
+    ],
+)
+def test_the_host_waits_once_per_pass_whoever_drafts(preset, accepted, count):
+    """And so at no place in between: the head of Spec-VLA waited in every step of its tree."""
     loaded = random_model(shortened(SEVEN_B, 1), DEVICE, "bfloat16")
-    heads, luck = {"vision": Vision(vision_head(loaded), fixed_shapes=True)}, RecordedLuck(loaded.tokens)
+    heads = {
+        "vision": Vision(vision_head(loaded), fixed_shapes=True),
+        "eagle": Eagle(eagle_head(loaded), loaded.model, eagle_slots(loaded), fixed_shapes=True),
+    }
+    luck = RecordedLuck(loaded.tokens)
     verifier = Verifier(loaded.model, loaded.tokens, cache_slots(loaded), fixed_shapes=True, graphs=False, judge=luck)
     policy, image = OpenVLAPolicy(loaded, heads, verifier=verifier, planner=Planner.steady()), np.zeros((9, 9, 3), "u1")
     passes = []
 
     def act():
-        luck.replay((2, 3, 1, 1))  # the last two are a second look
+        luck.replay(accepted)
         result = policy.infer(image, EXAMPLE_INSTRUCTIONS[0], DecodeSettings(preset=preset))
         passes.append(result.report.verifier_passes)
 
     assert counted(act, loaded.tokens.first).waits == ["tolist"] * passes[-1]
-    assert passes[-1] == 6
+    assert passes[-1] == count
 
 
 def test_a_pass_reads_the_weights_once(rows):

@@ -9,7 +9,8 @@ pytest.importorskip("torch")
 
 import torch
 
-from spec_vla_ros.bench.decoding.shapes import random_heads, random_model, vision_head
+from spec_vla_ros.bench.decoding.shapes import eagle_head, random_heads, random_model, vision_head
+from spec_vla_ros.decoding.drafters.eagle import Eagle, eagle_slots
 from spec_vla_ros.decoding.drafters.vision import Vision
 from spec_vla_ros.decoding.graphs import Pool, Replay, state_of
 from spec_vla_ros.decoding.heads.store import save_head, trained_drafters
@@ -146,7 +147,10 @@ def test_a_warm_up_asks_for_everything_that_parameters_allow(loaded, monkeypatch
     """Every preset, and branches of the vision head up to its widest; a prompt of any size that there is."""
     asked = set()
     monkeypatch.setattr(Pool, "may_record", lambda self, name: asked.add(name))
-    heads = random_heads(loaded) | {"vision": Vision(vision_head(loaded), fixed_shapes=True)}
+    heads = {
+        "vision": Vision(vision_head(loaded), fixed_shapes=True),
+        "eagle": Eagle(eagle_head(loaded), loaded.model, eagle_slots(loaded), fixed_shapes=True),
+    }
     verifier = Verifier(loaded.model, loaded.tokens, cache_slots(loaded), fixed_shapes=True)
     monkeypatch.setattr(loaded.tokens.__class__, "is_action", lambda self, token: True)  # of random weights
     monkeypatch.setattr(loaded.tokens.__class__, "to_bins", lambda self, ids: np.asarray(ids) % 255)

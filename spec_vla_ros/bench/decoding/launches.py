@@ -8,15 +8,18 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from spec_vla_ros.decoding.acceptance import far_apart
 from spec_vla_ros.decoding.deferred import Deferred
 from spec_vla_ros.decoding.drafters import Drafter
 from spec_vla_ros.decoding.drafters.base import DraftContext, Observation
+from spec_vla_ros.decoding.drafters.eagle import NODES, Eagle, eagle_slots
 from spec_vla_ros.decoding.drafters.vision import Vision
 from spec_vla_ros.decoding.fixed_shapes import TREE_LEVELS
-from spec_vla_ros.decoding.outcome import outcome_of
+from spec_vla_ros.decoding.outcome import PARTS, outcome_of
 from spec_vla_ros.decoding.planner import Planner
+from spec_vla_ros.decoding.timing import Settled
 from spec_vla_ros.decoding.tree import TREE_ROWS, DraftTree
 from spec_vla_ros.decoding.verifier import Verifier, cache_slots
 from spec_vla_ros.openvla.config import OpenVLAConfig
@@ -27,12 +30,12 @@ from spec_vla_ros.policy_types import DecodeSettings
 
 from .launch_counter import DEVICE, Count, counting
 from .replayed import RecordedLuck
-from .shapes import random_model, vision_head
+from .shapes import eagle_head, random_model, vision_head
 
 TEXT = 32  # prompt ids that a usual instruction is filled up to
-BRANCHES = 8  # of the vision head
+BRANCHES = 8  # of a head
 # What is accepted in each pass of the action that is counted: the usual one of each preset on the table top.
-ACTIONS = {"autoregressive": (), "training_free": (1, 4), "fastest": (6,)}
+ACTIONS = {"autoregressive": (), "spec_vla": (0, 2, 2), "training_free": (1, 4), "fastest": (6,)}
 
 Part = tuple[str, int | None, Callable[[], Any]]
 
@@ -42,25 +45,40 @@ def measure(config: OpenVLAConfig, say: Callable[[str], None]) -> list[dict[str,
     kernels, as on CUDA where Triton is installed.
     """
     loaded = random_model(config, DEVICE, "bfloat16", kernels=True)
-    heads = {"vision": Vision(vision_head(loaded), fixed_shapes=True, fused=True)}
+    heads = {
+        "vision": Vision(vision_head(loaded), fixed_shapes=True, fused=True),
+        "eagle": Eagle(eagle_head(loaded), loaded.model, eagle_slots(loaded), fixed_shapes=True),
+    }
     rows = []
-    for name, size, work in (*parts(loaded, heads["vision"]), *actions(loaded, heads)):
+    for name, size, work in (*parts(loaded, **heads), *actions(loaded, heads)):
         row = _row(name, size, counted(work, loaded.tokens.first))
         say(line(row))
         rows.append(row)
     return rows
 
 
-def counted(work: Callable[[], Any], answer: int = 0) -> Count:
-    """What ``work`` asks of the device, where it has been done before; all that the host reads is ``answer``."""
+def counted(work: Callable[[], Any], token: int = 0) -> Count:
+    """What ``work`` asks of the device, where it has been done before; the host reads ``token`` wherever it reads."""
     with torch.inference_mode():
         for _ in range(2):
-            with counting(lambda asked: torch.full(asked.shape, answer, dtype=asked.dtype)) as count:
+            with counting(partial(_heard, token)) as count:
                 work()
     return count
 
 
-def parts(loaded: LoadedModel, vision: Vision) -> Iterator[Part]:
+def _heard(token: int, asked: Tensor) -> Tensor:
+    """Behind the outcome of a pass with a tree of the eagle head it also reads who is before whom: nobody in one level,
+    else every second node before the next one.
+    """
+    found = torch.full(asked.shape, token, dtype=asked.dtype)
+    for rows, nodes, levels in ((TREE_ROWS, NODES, 2), (BRANCHES, BRANCHES, 1)):
+        if found.numel() == PARTS * (rows + 1) + 3 * nodes:
+            numbers = torch.arange(nodes)
+            found[-2 * nodes : -nodes] = numbers * (numbers % levels)
+    return found
+
+
+def parts(loaded: LoadedModel, vision: Vision, eagle: Eagle) -> Iterator[Part]:
     """Name, rows and the work of each part of an action; passes with what takes them to the device and back."""
     model, config = loaded.model, loaded.config
     slots, patches = cache_slots(loaded), config.towers[0].patches
@@ -96,6 +114,13 @@ def parts(loaded: LoadedModel, vision: Vision) -> Iterator[Part]:
     yield "vision head, one look", None, look
     yield f"vision head again, {BRANCHES} branches", None, lambda: draft(BRANCHES)
     yield "vision head again, 1 branch", None, lambda: draft(1)
+
+    def grow() -> None:
+        settled = {"states": Settled(rows), "rows": (token,), "deferred": Deferred(shapes=True)}
+        eagle.begin(observation)
+        eagle.propose(DraftContext(1, TREE_LEVELS - 1, BRANCHES, (*radii, 0), loaded.tokens, **settled))
+
+    yield "eagle head, prompt and tree", prompt, grow
 
 
 def actions(loaded: LoadedModel, heads: dict[str, Drafter]) -> Iterator[Part]:

@@ -77,10 +77,17 @@ def random_model(
 @torch.no_grad()
 def random_heads(loaded: LoadedModel) -> dict[str, Drafter]:
     """Both trained drafters, untrained."""
-    model = loaded.model
-    with torch.device(model.device):
-        eagle = EagleHead(loaded.config.llama).to(model.dtype).eval().requires_grad_(False)
-    return {"vision": Vision(vision_head(loaded)), "eagle": Eagle(eagle, model, eagle_slots(loaded))}
+    eagle = Eagle(eagle_head(loaded), loaded.model, eagle_slots(loaded))
+    return {"vision": Vision(vision_head(loaded)), "eagle": eagle}
+
+
+@torch.no_grad()
+def eagle_head(loaded: LoadedModel) -> EagleHead:
+    """An untrained one where the model is."""
+    with torch.device(loaded.model.device):
+        head = EagleHead(loaded.config.llama).to(loaded.model.dtype).eval().requires_grad_(False)
+    head.fuse(loaded.model.language_model)
+    return head
 
 
 @torch.no_grad()

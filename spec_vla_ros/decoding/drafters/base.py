@@ -40,6 +40,11 @@ class HasHidden(Protocol):
     def hidden(self) -> Tensor:
         """(1, K, H) after the final norm."""
 
+    def among(self) -> tuple[Tensor, Sequence[int]]:
+        """States (1, R, H) of all rows of the pass, and which of them these are, in their order: to take rows by
+        numbers of Python, a GPU would have to be waited for.
+        """
+
 
 class Looked(tuple):
     """A history in which every id is an action token."""
@@ -58,8 +63,8 @@ class DraftContext:
     previous pass rejected; they are conditioned on a prefix that was not kept. Empty before the first pass.
     In both of these whatever is no action token, which a model may well say after a prefix that makes no sense, is
     replaced when a context is made: in ``history`` by no motion, in ``rejected`` by the newest action's token.
-    ``states``: has ``hidden`` (1, K, H), the verifier's states of the rows that the previous pass settled, to be read
-    while drafting; None before the first pass.
+    ``states``: has the verifier's states of the K rows that the previous pass settled, to be read while drafting; None
+    before the first pass.
     ``rows``: the ids behind the prompt that the verifier has read or is about to read: the accepted drafts, each
     pass closed by the token emitted after them.
     ``habits``: what the model said in earlier episodes as well, told of all of this one; None where nothing is kept.
@@ -141,6 +146,10 @@ class Drafter:
 
     def warm_up(self, width: int) -> None:
         """Build and record what drafting ``width`` branches may need, so that none of it happens while an arm moves."""
+
+    def most_rows(self, width: int, count: int) -> int:
+        """Rows that ``width`` branches of ``count`` ids may be, where those that are deferred share nothing."""
+        return width * count
 
     def propose(self, context: DraftContext) -> Sequence[Sequence[int | Later]]:
         """Branches, the likeliest first, each up to ``context.count`` ids for the dimensions from ``context.first``

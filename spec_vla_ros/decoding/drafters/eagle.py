@@ -6,24 +6,26 @@ from collections.abc import Sequence
 from typing import ClassVar
 
 import torch
-from torch import Tensor
 
+from spec_vla_ros.decoding.deferred import Later, Shape
+from spec_vla_ros.decoding.fixed_shapes import TREE_LEVELS
 from spec_vla_ros.decoding.heads.eagle_head import EagleHead
-from spec_vla_ros.decoding.tree import ROOT, DraftTree
 from spec_vla_ros.decoding.verifier import cache_slots
-from spec_vla_ros.openvla.llama import causal_mask, rope_tables
+from spec_vla_ros.openvla.action_tokens import ActionTokens
+from spec_vla_ros.openvla.llama import KVCache
 from spec_vla_ros.openvla.loader import LoadedModel
 from spec_vla_ros.openvla.model import OpenVLA
 
 from .base import DraftContext, Drafter, Observation
-
-NODES = 49  # of the published tree, its root not counted
-LEVELS = 6  # of a tree, as deep as an action of seven tokens lets it be
+from .eagle_rows import NODES, ExactRows, FixedRows
+from .growth import scored
 
 
 def eagle_slots(loaded: LoadedModel) -> int:
-    """Rows that the head's cache needs: what the verifier settles, and a full frontier on all levels but the last."""
-    return cache_slots(loaded) + (LEVELS - 1) * NODES
+    """Rows that the head's cache needs: what the verifier settles, a full frontier on all levels but the last, and a
+    spare one.
+    """
+    return cache_slots(loaded) + (TREE_LEVELS - 1) * NODES + 1
 
 
 class Eagle(Drafter):
@@ -36,6 +38,10 @@ class Eagle(Drafter):
     first pass. Only action tokens are drafted. Rows stand at their true positions; the public implementation starts its
     levels at 0, which heads trained by it have never seen in training: ``published_positions`` repeats that for
     comparison.
+
+    ``fixed_shapes``: compute in few shapes, by default on CUDA only, where they are recorded as CUDA graphs, trees of
+    the width that was warmed up; others are not recorded. Where a tree's shape may be deferred it stays on the device
+    like its ids, so that nobody waits for it. What is drafted is the same.
     """
 
     name: ClassVar[str] = "eagle"
@@ -43,93 +49,61 @@ class Eagle(Drafter):
     widest: ClassVar[int] = 8
     expected: ClassVar[tuple[float, float]] = (0.1, 0.4)
 
-    def __init__(self, head: EagleHead, model: OpenVLA, slots: int, published_positions: bool = False) -> None:
-        self.head, self.model = head, model
-        self.published_positions = published_positions
-        self.cache = head.make_cache(slots, model.device, model.dtype)
-        self._rope = rope_tables(model.config.llama, torch.arange(slots, device=model.device), model.dtype)
-        self._mask = causal_mask(slots, model.device)
+    def __init__(
+        self,
+        head: EagleHead,
+        model: OpenVLA,
+        slots: int,
+        published_positions: bool = False,
+        *,
+        fixed_shapes: bool | None = None,
+    ) -> None:
+        self.head = head
+        self._tokens = ActionTokens(model.config.action_vocab_end, model.config.n_action_bins)
+        self._fixed = model.device.type == "cuda" if fixed_shapes is None else fixed_shapes
+        make = FixedRows if self._fixed else ExactRows
+        self._rows = make(head, model, slots, published_positions)
+        self.pool = self._rows.pool
+        self.one_width = self._fixed  # another one is another recording
         self._observation: Observation | None = None
-        self._rows = 0  # caught up with
+        self._fed = 0  # rows that it has caught up with
+
+    @property
+    def cache(self) -> KVCache:
+        """Of the head."""
+        return self._rows.cache
 
     def begin(self, observation: Observation | None) -> None:
         """A new prompt: nothing of the old one stays."""
-        self._observation, self._rows = observation, 0
+        self._observation, self._fed = observation, 0
+        self._rows.begin()
 
     @torch.inference_mode()
-    def propose(self, context: DraftContext) -> Sequence[Sequence[int]]:
-        """The branches of the tree, the likeliest leaf first; nothing where it was not asked behind every pass."""
+    def warm_up(self, width: int) -> None:
+        """Trees of ``width`` children, of all depths; exact shapes have nothing to record."""
+        self._rows.warm_up(self._tokens, width)
+
+    def most_rows(self, width: int, count: int) -> int:
+        """Those of its tree, whose branches share them."""
+        return min(scored(min(width, NODES), count), NODES)
+
+    @torch.inference_mode()
+    def propose(self, context: DraftContext) -> Sequence[Sequence[int | Later]]:
+        """The branches of the tree, the likeliest leaf first; nothing where it was not asked behind every pass. What is
+        deferred is valid until the next call.
+        """
         if context.states is None or self._observation is None:
             return []
-        states = context.states.hidden
-        if self._rows + states.shape[1] != self._observation.prompt.shape[1] + len(context.rows) - 1:
+        prompt, settled = self._observation.prompt, len(context.states.among()[1])
+        if self._fed + settled != prompt.shape[1] + len(context.rows) - 1:
             return []  # the states of an earlier pass are gone
-        state = self._catch_up(context, states)
+        self._rows.catch_up(prompt, context.rows, context.states, self._fed)
+        self._fed += settled
         width = min(context.width, NODES, context.tokens.n_bins)
-        parents, tokens, scores = self._expand(state, context, width)
-        keep = sorted(sorted(range(len(tokens)), key=lambda n: -scores[n])[:NODES])
-        inner = {parents[n] for n in keep}
-        leaves = sorted((n for n in keep if n not in inner), key=lambda n: -scores[n])
-        tree = DraftTree(tuple(tokens), tuple(parents))
-        return [[tokens[node] for node in tree.path(leaf)] for leaf in leaves]
-
-    def _catch_up(self, context: DraftContext, states: Tensor) -> Tensor:
-        """Feed the rows that the verifier has settled since; the estimate (1, 1, H) after the last of them."""
-        prompt = self._observation.prompt
-        kept = self.model.language_model.embed(torch.tensor([list(context.rows)], device=prompt.device))
-        embeds = torch.cat([prompt, kept], dim=1)[:, self._rows + 1 :]
-        end = self._rows + states.shape[1]
-        mask = self._mask[self._rows : end, :end]
-        out = self.head(embeds, states, self._tables(range(self._rows, end)), mask, self.cache, self._rows)
-        self._rows = end
-        return out[:, -1:]
-
-    def _expand(self, state: Tensor, context: DraftContext, width: int) -> tuple[list[int], list[int], list[float]]:
-        """All scored nodes: parents, tokens, cumulative log-probabilities, parents first."""
-        log_p, ids = self._guess(state, context, width)
-        parents, tokens, scores = [ROOT] * width, ids[0].tolist(), log_p[0].tolist()
-        frontier, score = list(range(width)), log_p[0]
-        states = state.expand(1, width, -1)
-        ancestors = torch.zeros(0, 0, dtype=torch.bool, device=state.device)
-        above = [[] for _ in frontier]  # places in the cache, behind the settled rows, that each frontier node sees
-        for level in range(1, context.count):
-            used = ancestors.shape[0]
-            if self._rows + used + width > self.cache.slots:
-                break
-            rows = torch.tensor([[tokens[n] for n in frontier]], device=state.device)
-            grown = torch.eye(used + width, dtype=torch.bool, device=state.device)
-            grown[:used, :used] = ancestors
-            for i, seen in enumerate(above):
-                grown[used + i, seen] = True
-            ancestors = grown
-            prefix = torch.ones(width, self._rows, dtype=torch.bool, device=state.device)
-            mask = torch.cat([prefix, ancestors[used:]], dim=1)
-            place = self._rows + level - 1 if not self.published_positions else level - 1
-            rope = self._tables([place] * width)
-            embeds = self.model.language_model.embed(rows)
-            states = self.head(embeds, states, rope, mask, self.cache, self._rows + used)
-            log_p, ids = self._guess(states, context, width)  # [width, width]
-            total = score[:, None] + log_p
-            first = len(tokens)
-            for i, node in enumerate(frontier):
-                parents += [node] * width
-                tokens += ids[i].tolist()
-                scores += total[i].tolist()
-            score, best = total.flatten().topk(width)
-            origin = (best // width).tolist()
-            frontier = [first + n for n in best.tolist()]
-            above = [[*above[i], used + i] for i in origin]
-            states = states[:, origin]
-        return parents, tokens, scores
-
-    def _guess(self, states: Tensor, context: DraftContext, width: int) -> tuple[Tensor, Tensor]:
-        """The ``width`` likeliest action tokens after each of the states (1, N, H): log-probabilities and ids."""
-        tokens = context.tokens
-        weight = self.model.language_model.lm_head.weight[tokens.first : tokens.vocab_end]
-        log_p = (states[0] @ weight.T).float().log_softmax(-1)
-        values, places = log_p.topk(width)
-        return values, places + tokens.first
-
-    def _tables(self, places: Sequence[int]) -> tuple[Tensor, Tensor]:
-        index = torch.tensor(list(places), device=self._mask.device)
-        return self._rope[0][..., index, :], self._rope[1][..., index, :]
+        count = min(context.count, 1 + (self._rows.room - self._fed) // width)
+        found = self._rows.grow(context.tokens, width, count)
+        if self._fixed and context.deferred is not None and context.deferred.shapes:
+            return context.deferred.put_grown(found)
+        nodes, numbers = len(found.ids), torch.cat([found.ids, found.parents, found.scores]).tolist()
+        ids, parents = ([int(number) for number in part] for part in (numbers[:nodes], numbers[nodes : 2 * nodes]))
+        return [[ids[node] for node in branch] for branch in Shape(parents, numbers[2 * nodes :]).branches()]

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from spec_vla_ros.openvla.config import LlamaConfig
-from spec_vla_ros.openvla.llama import DecoderLayer, KVCache
+from spec_vla_ros.openvla.llama import DecoderLayer, KVCache, Llama, Rope
 
 
 class EagleHead(nn.Module):
@@ -29,18 +29,27 @@ class EagleHead(nn.Module):
         self,
         embeds: Tensor,
         states: Tensor,
-        rope: tuple[Tensor, Tensor],
+        rope: Rope,
         mask: Tensor | None,
         cache: KVCache | None = None,
-        start: int = 0,
+        start: int | Tensor = 0,
+        end: int | None = None,
     ) -> Tensor:
         """Estimated next states (B, N, H).
 
         ``embeds`` (B, N, H) of the tokens one further, ``states`` (B, N, H) of the verifier or estimated; ``rope``
-        the tables of the rows' positions; ``mask`` as in :class:`..openvla.llama.Llama`.
+        the tables or matrices of the rows' positions; ``mask``, ``start`` and ``end`` as in
+        :class:`..openvla.llama.Llama`.
         """
         x = self.fc(torch.cat([embeds, states], dim=-1))
-        return self.layers[0](x, rope, mask, cache, start, owned=True)
+        return self.layers[0](x, rope, mask, cache, start, end, owned=True)
+
+    def fuse(self, like: Llama) -> None:
+        """Join matrices and run kernels of our own as the verifier does, for inference only and once weights are where
+        they stay.
+        """
+        self.layers[0].fuse()
+        self.layers[0].mlp.at_once = like.kernel is not None and like.kernel.on
 
     def make_cache(self, slots: int, device: torch.device, dtype: torch.dtype) -> KVCache:
         """A cache for this head's single layer."""

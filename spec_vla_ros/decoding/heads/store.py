@@ -105,6 +105,7 @@ def _vision(loaded: LoadedModel, folder: Path) -> Drafter:
 
 def _eagle(loaded: LoadedModel, folder: Path) -> Drafter:
     head = load_eagle_head(folder, loaded.config.llama).to(loaded.model.device, loaded.model.dtype)
+    head.fuse(loaded.model.language_model)
     return Eagle(head, loaded.model, eagle_slots(loaded))
 
 
