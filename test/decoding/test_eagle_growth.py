@@ -232,6 +232,27 @@ def test_what_is_no_number_stays_in_its_action(model):
     assert eagle.propose(context(rows, states, 8, 5)) == expected
 
 
+@pytest.mark.parametrize("fixed", [False, True])
+@torch.inference_mode()
+def test_a_node_after_which_nothing_is_a_number_is_a_leaf(model, fixed):
+    """Its children count as the least likely of all, not as likelier than it is."""
+    head, rows, width = head_of(5), Random(model, 5), 8
+    states, eagle = rows.settle(PROMPT), Eagle(head, model, SLOTS, fixed_shapes=fixed)
+    (first, *_), *_ = by_the_rule(head, model, rows, 1, 1, False)
+
+    def spoil(module, args, out):
+        if out.shape[1] == width:  # a level, of which the likeliest is first
+            out[:, 0] = math.nan
+
+    head.register_forward_hook(spoil)
+    eagle.begin(rows.observation)
+    branches = eagle.propose(context(rows, states, width, 4))
+    nodes = {tuple(branch[: depth + 1]) for branch in branches for depth in range(len(branch))}
+    assert len(nodes) == NODES
+    assert [first] in branches
+    assert len([branch for branch in branches if branch[0] == first]) == 1
+
+
 @pytest.mark.parametrize("emit", ["draft", "verifier"])
 @pytest.mark.parametrize("names", [("eagle",), ("refine", "eagle")])
 @torch.inference_mode()
