@@ -178,13 +178,19 @@ def test_what_is_wrong_with_any_pool_is_said(loaded):
     assert policy.describe()["cuda_graphs"] == policy.recording
 
 
-def test_a_bench_measures_the_head_that_the_node_has(tmp_path):
-    """The same types and sizes, in every precision; or its time says nothing."""
+def test_a_bench_measures_the_heads_that_the_node_has(tmp_path):
+    """The same types and sizes, in every precision, and as few products; or their time says nothing."""
     loaded = random_model(example_config(), torch.device("cpu"), "bfloat16")
-    bench = vision_head(loaded)
-    save_head(bench, tmp_path / "vision", {})
+    bench = {"vision": vision_head(loaded), "eagle": eagle_head(loaded)}
+    for name, head in bench.items():
+        save_head(head, tmp_path / name, {})
     trained, problems = trained_drafters(loaded, tmp_path)
     assert not problems
-    ours = {name: (tensor.dtype, tensor.shape) for name, tensor in trained["vision"].head.state_dict().items()}
-    assert ours == {name: (tensor.dtype, tensor.shape) for name, tensor in bench.state_dict().items()}
-    assert {dtype for dtype, _ in ours.values()} == {torch.bfloat16}
+    for name, head in bench.items():
+        ours = {key: (tensor.dtype, tensor.shape) for key, tensor in trained[name].head.state_dict().items()}
+        assert ours == {key: (tensor.dtype, tensor.shape) for key, tensor in head.state_dict().items()}
+        assert {dtype for dtype, _ in ours.values()} == {torch.bfloat16}
+    for head in (bench["eagle"], trained["eagle"].head):
+        (layer,) = head.layers
+        assert layer.self_attn.qkv is not None
+        assert layer.mlp.gate_up is not None
