@@ -37,9 +37,9 @@ PARTS = {
     "vision head, one look": (145, []),
     "vision head again, 8 branches": (104, []),
     "vision head again, 1 branch": (104, []),
-    "eagle head, prompt and tree": (180, []),
+    "eagle head, prompt and tree": (170, []),
     "one action, autoregressive": (653, ["tolist"] * 7),
-    "one action, spec_vla": (847, ["tolist"] * 3),
+    "one action, spec_vla": (833, ["tolist"] * 3),
     "one action, training_free": (562, ["tolist"] * 2),
     "one action, fastest": (691, ["tolist"]),
 }

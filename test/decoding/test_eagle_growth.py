@@ -187,12 +187,13 @@ class _Recorder(TorchDispatchMode):
         return found
 
 
-@pytest.mark.parametrize("published", [False, True])
+@pytest.mark.parametrize(("published", "tables"), [(False, True), (True, False)])
 @torch.inference_mode()
-def test_what_was_recorded_while_warming_up_grows_every_later_tree(model, monkeypatch, published):
-    """Whatever changes from pass to pass lies in tensors."""
+def test_what_was_recorded_while_warming_up_grows_every_later_tree(model, monkeypatch, published, tables):
+    """Whatever changes from pass to pass lies in tensors. ``tables``: as where our own kernel turns rows."""
     monkeypatch.setattr(eagle_rows, "Replay", Recorded)
     head = head_of(4)
+    head.layers[0].self_attn.at_once = tables
     eagle = Eagle(head, model, SLOTS, published, fixed_shapes=True)
     eagle.warm_up(8)
     monkeypatch.setattr(eagle_rows, "Replay", None)

@@ -20,7 +20,7 @@ from spec_vla_ros.decoding.graphs import Pool, Replay
 from spec_vla_ros.decoding.heads.eagle_head import EagleHead
 from spec_vla_ros.decoding.outcome import bias_of
 from spec_vla_ros.openvla.action_tokens import ActionTokens
-from spec_vla_ros.openvla.llama import ALIGNED, causal_mask, rope_matrices, rope_tables
+from spec_vla_ros.openvla.llama import ALIGNED, Rope, causal_mask, rope_matrices, rope_tables
 from spec_vla_ros.openvla.model import OpenVLA
 
 from .base import HasHidden
@@ -91,7 +91,9 @@ class FixedRows:
         self.pool = Pool(device)
         self.cache = head.make_cache(slots, device, dtype)
         self._slots, self._numbers = slots, torch.arange(-(-slots // ALIGNED) * ALIGNED, device=device)
-        self._rope = rope_matrices(llama, self._numbers[:slots], dtype)
+        self._tables = any(layer.self_attn.at_once for layer in head.layers)  # or matrices, as of the verifier's passes
+        rope = (rope_tables if self._tables else rope_matrices)(llama, self._numbers[:slots], dtype)
+        self._rope = torch.stack(rope) if self._tables else rope
         # Row n of it: what a row sees that may look at the first n slots.
         self._sight = bias_of(self._numbers < self._numbers[:slots, None], dtype)
         patches = model.config.towers[0].patches
@@ -172,7 +174,7 @@ class FixedRows:
         """Reads its buffers only. ``opening``: the rows are those of a prompt."""
         _, last, _, ids, places, slots, sight = self._fields(self._control, size)
         embeds = self._embeds[:, :size] if opening else self._model.language_model.embed(ids)[None]
-        mask, rope = self._sight.index_select(0, sight)[:, : self._slots], self._rope.index_select(0, places)
+        mask, rope = self._sight.index_select(0, sight)[:, : self._slots], self._rope_of(places)
         out = self._head(embeds, self._states[:, :size], rope, mask, self.cache, slots, self._slots)
         torch.index_select(out, 1, last, out=self._state)
 
@@ -186,5 +188,8 @@ class FixedRows:
         rows = self._control[:1].expand(len(ids))
         places = self._numbers[level - 1 : level].expand(len(ids)) if self._published else rows + (level - 1)
         mask = self._sight.index_select(0, rows).scatter_(1, above, 0.0)[:, : self._slots]
-        embeds, rope = self._model.language_model.embed(ids)[None], self._rope.index_select(0, places)
+        embeds, rope = self._model.language_model.embed(ids)[None], self._rope_of(places)
         return self._head(embeds, states, rope, mask, self.cache, above[:, -1], self._slots)
+
+    def _rope_of(self, places: Tensor) -> Rope:
+        return self._rope.index_select(2, places).unbind() if self._tables else self._rope.index_select(0, places)

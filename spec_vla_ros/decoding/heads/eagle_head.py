@@ -48,8 +48,9 @@ class EagleHead(nn.Module):
         """Join matrices and run kernels of our own as the verifier does, for inference only and once weights are where
         they stay.
         """
-        self.layers[0].fuse()
-        self.layers[0].mlp.at_once = like.kernel is not None and like.kernel.on
+        (ours,), theirs = self.layers, like.model.layers[0]
+        ours.fuse()
+        ours.mlp.at_once, ours.self_attn.at_once = theirs.mlp.at_once, theirs.self_attn.at_once
 
     def make_cache(self, slots: int, device: torch.device, dtype: torch.dtype) -> KVCache:
         """A cache for this head's single layer."""
