@@ -2,7 +2,8 @@
 
 With its defaults Fast DDS loses images of 640 x 480 and more, Cyclone DDS those of 1280 x 720 (docs/two_machines.md,
 "Large images"). The launch files of this package include this one; include it in yours before the camera's driver,
-because on Fast DDS the setting is the publisher's:
+because on Fast DDS the setting is the publisher's. It is for rviz, rqt and recorders there: the act node hears images
+by sockets, and sees to those itself.
 
     IncludeLaunchDescription(PythonLaunchDescriptionSource([
         get_package_share_directory("spec_vla_ros"), "/launch/middleware.launch.py"]))

@@ -47,6 +47,7 @@ from .goal_link import GoalLink, Host
 from .guarded import guarded, log_traceback
 from .instructions import InstructionParameter, Instructions, tell
 from .label_guard import guard_labels
+from .middleware import settle
 from .policy_factory import make_policy
 from .recording import Records
 from .reporter import Part, Reporter
@@ -444,5 +445,6 @@ class ActNode(LifecycleNode):
 def main(args: list[str] | None = None) -> NoReturn:
     """Run the node until SIGINT or SIGTERM; zero is the last command either way. The process ends with it."""
     sys.setswitchinterval(0.001)  # s; with 5 ms the worker's Python code holds up heartbeats and answers
+    settle()
     how = (ActNode.stop_for_good, args, ActNode.on_stray, parameters.REMOVED)
     process.leave(process.run("act", lambda stop: ActNode(stop=stop), *how))

@@ -21,11 +21,12 @@ from spec_vla_ros.motion.watchdog import Fault, Limits, silent
 
 from .audience import Audience
 from .cycle import Cycle
+from .fast_dds import unsure
 from .gripper_link import gripper_link
+from .middleware import surroundings
 from .parameters import Fixed, read_box, read_limits
-from .safety_link import START, SafetyLink, surroundings
+from .safety_link import START, SafetyLink
 from .safety_node import Setup
-from .safety_transport import unsure
 from .servo_link import ServoLink
 from .stand_in import StandIn
 from .states import UNDER_WAY
@@ -78,8 +79,8 @@ class ArmLink:
         self._stand_in: StandIn | None = None
         if why := unsure(*surroundings()):
             node.get_logger().warning(
-                f"velocities may pause for 0.3 s whenever a process starts on this machine: {why}, so Fast DDS may use "
-                "shared memory for them; docs/two_machines.md"
+                "node and velocities may pause for 0.3 s whenever a process starts on this machine, and the arm stop: "
+                f"{why}, so Fast DDS may use shared memory for them; docs/two_machines.md"
             )
         self.safety = SafetyLink(self._setup, on_news)
 

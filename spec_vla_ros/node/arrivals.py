@@ -20,8 +20,9 @@ FRAGMENT = 65_000  # bytes; what does not fit into one packet is lost as a whole
 PROFILE = "config/fastdds.xml"
 RELIABLY = "let it publish reliably (QoS), or JPEG with image_transport compressed"
 CURES = {
-    "fastrtps": "start the camera's driver with FASTRTPS_DEFAULT_PROFILES_FILE (from Kilted on "
-    f"FASTDDS_DEFAULT_PROFILES_FILE) set to {PROFILE} of this package",
+    "fastrtps": "raise net.core.rmem_max to 16 MB (where a Fast DDS profile of yours gives the node shared memory: "
+    "start the camera's driver with FASTRTPS_DEFAULT_PROFILES_FILE, from Kilted on FASTDDS_DEFAULT_PROFILES_FILE, "
+    f"set to {PROFILE} of this package)",
     "cyclonedds": "raise net.core.rmem_max and Cyclone's SocketReceiveBufferSize",
 }
 

@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import os
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
 
 from rclpy.qos import ReliabilityPolicy
+
+from spec_vla_ros.installed import share_path
+
+from . import fast_dds
 
 
 def weakest(offered: Iterable[ReliabilityPolicy]) -> ReliabilityPolicy:
@@ -20,3 +26,13 @@ def middleware() -> str:
     except ImportError:
         return "rmw_cyclonedds_cpp"
     return get_rmw_implementation_identifier()
+
+
+def surroundings() -> tuple[str, Mapping[str, str], Path, Callable[[str], Path]]:
+    """What :mod:`.fast_dds` wants to know."""
+    return middleware(), os.environ, Path.cwd(), share_path
+
+
+def settle() -> None:
+    """Set up the middleware for this process, before rclpy is initialised, and for all that it starts."""
+    os.environ.update(fast_dds.variables(*surroundings()))

@@ -17,16 +17,15 @@ import sys
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 
 import spec_vla_ros
-from spec_vla_ros.installed import share_path
 from spec_vla_ros.motion.intent import LARGEST, Intent, IntentError, Report
 from spec_vla_ros.motion.watchdog import Fault
 
-from . import safety_transport
+from . import fast_dds
 from .safety_node import Setup
 
 MODULE = "spec_vla_ros.node.safety_node"
@@ -44,6 +43,8 @@ class SafetyLink:
     """
 
     def __init__(self, setup: Setup, on_news: Callable[[], None]) -> None:
+        from .middleware import surroundings  # of rclpy, which may not be found yet where this file is imported first
+
         self.setup = setup
         self.report = Report(at=0.0)
         self.gone = False
@@ -56,7 +57,7 @@ class SafetyLink:
                     *(sys.executable, "-m", MODULE, "--fd", str(theirs.fileno()), "--setup", json.dumps(asdict(setup))),
                     *("--ros-args", "--log-level", "warn"),
                 ],
-                env={**environment(), **safety_transport.variables(*surroundings())},
+                env={**environment(), **fast_dds.variables(*surroundings())},
                 stdin=subprocess.DEVNULL,
                 stdout=errors,
                 stderr=errors,
@@ -171,13 +172,6 @@ class SafetyLink:
         with self._errors:
             for line in self._errors:
                 self._lines.append(re.sub(r"[^\x20-\x7e]", " ", line).strip()[:500])
-
-
-def surroundings() -> tuple[str, Mapping[str, str], Path, Callable[[str], Path]]:
-    """What :mod:`.safety_transport` wants to know."""
-    from .middleware import middleware  # of rclpy, which may not be found yet where this file is imported first
-
-    return middleware(), os.environ, Path.cwd(), share_path
 
 
 def environment() -> dict[str, str]:

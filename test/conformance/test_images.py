@@ -43,7 +43,9 @@ sys.stdin.read()
 EAR = f"""{BEGIN}
 from rclpy.clock import Clock, ClockType
 from spec_vla_ros.node.camera import Camera
+from spec_vla_ros.node.middleware import settle
 reliability, kind, image, seconds = sys.argv[1:]
+settle()  # as the act node does
 rclpy.init()
 node, seen = Node("ear", cli_args=["--ros-args", "-r", f"image:={{image}}"]), []
 def take(message):
@@ -63,7 +65,7 @@ print(json.dumps(seen), flush=True)
 sys.stdin.read()
 """
 RAW = [(640, 480, 30), (1280, 720, 30), (1920, 1080, 10)]
-SETTINGS = {  # launch/middleware.launch.py: on Fast DDS the driver's shared memory, on Cyclone DDS the node's socket
+SETTINGS = {  # launch/middleware.launch.py: on Fast DDS for other listeners, on Cyclone DDS the node's socket
     "FASTRTPS_DEFAULT_PROFILES_FILE": str(ROOT / "config" / "fastdds.xml"),
     "CYCLONEDDS_URI": "<Internal><SocketReceiveBufferSize max='16MB'/></Internal>",
 }
@@ -101,19 +103,18 @@ def heard(start, record_property):
 
 @pytest.fixture
 def room():
-    """Skips where the kernel has no room for the burst of one large image, and Cyclone DDS would have to lose it."""
-    from spec_vla_ros.node.camera import middleware
+    """Skips where the kernel has no room for the burst of one large image, and the middleware would have to lose it."""
 
     def need(size):
         most = int(Path("/proc/sys/net/core/rmem_max").read_text())
-        if "cyclonedds" in middleware() and size > 2 * most:
-            pytest.skip(f"net.core.rmem_max is {most}, too little for images of {size} bytes on Cyclone DDS")
+        if size > 2 * most:
+            pytest.skip(f"net.core.rmem_max is {most}, too little for images of {size} bytes")
 
     return need
 
 
 def test_a_reliable_camera_of_640_x_480_arrives_complete_as_everything_is_installed(heard):
-    """On Fast DDS 1 of 180 arrived: the node asked for best effort only, and the shared memory holds less than one."""
+    """On Fast DDS 1 of 180 arrived: the node asked for best effort only, and shared memory holds less than one."""
     figures = heard("RELIABLE", "raw", (640, 480), 30, 921_600)
     assert figures["received"] >= 0.9 * FRAMES, figures
     assert figures["longest_gap_s"] < GAP, figures
