@@ -208,7 +208,7 @@ def test_what_was_recorded_while_warming_up_grows_every_later_tree(model, monkey
 
 @pytest.mark.parametrize("fixed", [False, True])
 @torch.inference_mode()
-def test_there_are_no_more_children_than_bins(fixed):
+def test_where_there_are_fewer_bins_than_branches_all_are_drafted(fixed):
     """Recording ahead asked for eight of six: the model could not be loaded."""
     config = replace(CONFIG, n_action_bins=6)
     made = example_model(config).double()
@@ -219,7 +219,8 @@ def test_there_are_no_more_children_than_bins(fixed):
     eagle.begin(rows.observation)
     tokens = ActionTokens(config.action_vocab_end, config.n_action_bins)
     branches = eagle.propose(replace(context(rows, states, 8, 2), tokens=tokens))
-    assert len(branches) == len(DraftTree.of([("", branch) for branch in branches], TREE_ROWS)) - 6 == 36
+    every = range(tokens.first, tokens.vocab_end)
+    assert sorted(branches) == [[one, two] for one in every for two in every]
     assert eagle.most_rows(8, 2) == 6 + 36
 
 
