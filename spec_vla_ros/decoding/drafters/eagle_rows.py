@@ -107,7 +107,9 @@ class FixedRows:
         self._recorded: dict[tuple, Replay] = {}
 
     def begin(self) -> None:
-        """A new prompt. What is no number would spoil even rows that may not see it, so none of it may stay."""
+        """A new prompt. What is no number spoils even rows that may not see it: the later trees of its action, where
+        nobody clears a part of the cache, and none of the next one.
+        """
         self.cache.clear()
 
     def warm_up(self, width: int) -> None:
