@@ -99,8 +99,9 @@ def undisturbed() -> Iterator[None]:
 
 def _handled(handlers: Mapping[signal.Signals, Any]) -> dict[signal.Signals, Any]:
     """Set all ``handlers`` at once; returns those before. What Python has not set itself stays."""
-    mask = signal.pthread_sigmask(signal.SIG_BLOCK, handlers)
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, ())
     try:
+        signal.pthread_sigmask(signal.SIG_BLOCK, handlers)  # what came just before is handled here, and may raise
         return {number: signal.signal(number, to) for number, to in handlers.items() if signal.getsignal(number)}
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, mask)

@@ -56,7 +56,6 @@ class OpenVLAPolicy:
         from .decoding.verifier import Verifier, cache_slots
         from .kernels import kernel
         from .openvla.device_image import DeviceTransform
-        from .openvla.devices import wait_for
 
         self._torch = torch
         self.loaded, self.trained, self._problems = loaded, dict(trained or {}), tuple(problems)
@@ -77,7 +76,6 @@ class OpenVLAPolicy:
         self._habits, self._at_end = habits, at_end
         self.identity: dict[str, Any] = {}  # what it is made of, for recordings; whoever loads the files knows
         self._read: tuple[str, str, Any] = ("", "", None)  # instruction, prompt, ids (1, T) where the model is
-        self._wait_for, self._asked = wait_for, False  # the device may have something to do that nobody waited for
 
     def infer(self, image: np.ndarray, instruction: str, settings: DecodeSettings) -> PolicyResult:
         """The next action for ``image`` (H, W, 3) uint8 RGB.
@@ -88,12 +86,12 @@ class OpenVLAPolicy:
         from .decoding.decoder import decode_autoregressive, decode_speculative
         from .decoding.drafters import Looked, Observation, make_drafters
         from .decoding.presets import resolve
+        from .openvla.devices import wait_for
 
         began = time.perf_counter()
-        if self._asked:
-            # An inference was broken off: what the device still copies is not to be overwritten by this one.
-            self._wait_for(self.loaded.model.device)
-        self._asked = True
+        # What the device still copies for an inference that was broken off, of whichever policy that has the same
+        # verifier or heads, is not to be overwritten by this one. After all others there is nothing left to wait for.
+        wait_for(self.loaded.model.device)
         if self.loaded.files is not None:
             self.loaded.files.check(time.monotonic())
         settings = resolve(settings, self.trained)
@@ -125,7 +123,6 @@ class OpenVLAPolicy:
         if not np.isfinite(values).all():
             raise NonFiniteError(f"the action is not finite: {values}")
         self._note(decoded.tokens)
-        self._asked = False
         ended, vision_ms = time.perf_counter(), watch.milliseconds()
         report = replace(
             decoded.report,

@@ -86,6 +86,30 @@ def test_a_process_that_is_being_started_is_known_before_a_signal_ends_the_comma
     assert [signal.getsignal(n) for n in (signal.SIGINT, signal.SIGTERM)] == before
 
 
+def test_a_signal_that_came_just_before_leaves_none_blocked(monkeypatch):
+    """Python handles it on the way out of the call that blocks: whatever cleaned up could not be interrupted any more,
+    and whoever it started could not be ended.
+    """
+    mask, handlers = signal.pthread_sigmask(signal.SIG_BLOCK, ()), []
+    block = signal.pthread_sigmask
+
+    def late(how, numbers):
+        before = block(how, numbers)
+        if how == signal.SIG_BLOCK and numbers:
+            raise KeyboardInterrupt
+        return before
+
+    with monkeypatch.context() as patched:
+        patched.setattr(signal, "pthread_sigmask", late)
+        with pytest.raises(KeyboardInterrupt), outermost.undisturbed():
+            handlers.append("started")
+    try:
+        assert signal.pthread_sigmask(signal.SIG_BLOCK, ()) == mask
+        assert not handlers
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+
+
 def test_what_is_started_while_signals_wait_can_be_ended_by_one():
     with outermost.undisturbed():
         child = subprocess.Popen([sys.executable, "-c", "import time; print('up', flush=True); time.sleep(60)"],

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from spec_vla_ros.recordings.recording import Recording
-from spec_vla_ros.ros.children import Child, DemoError, act_arguments, end_all, own_domain
+from spec_vla_ros.ros.children import Child, DemoError, act_arguments, end_all, own_domain, start
 
 from ..errors import CheckpointError
 from ..openvla.sources import local_folder
@@ -66,11 +66,10 @@ def run(options: Options, say: Callable[[str], None] = print) -> dict[str, Any]:
     try:
         who, domain = model or options.policy, env["ROS_DOMAIN_ID"]
         say(f"starting the simulated arm and the act node ({who}), ROS_DOMAIN_ID {domain}")
-        arm = Child("the simulated arm", "spec_vla_ros.tabletop.arm_node", [], options.out / "arm.log", env)
-        children.insert(0, arm)
+        start(children, "the simulated arm", "spec_vla_ros.tabletop.arm_node", [], options.out / "arm.log", env)
         rows = tuple(Setting.of(preset) for preset in options.presets if preset != "fastest" or has_vision_head(model))
-        act = Child("the act node", "spec_vla_ros.node.act_node", _act(options, model), options.out / "act.log", env)
-        children.insert(0, act)
+        about = _act(options, model), options.out / "act.log", env
+        start(children, "the act node", "spec_vla_ros.node.act_node", *about)
         episodes, runtime = _drive(options, rows, recording, children, say, began)
     except DemoError as error:
         logs = "\n".join(f"The end of {child.log}:\n{child.tail()}" for child in children if child.alive)

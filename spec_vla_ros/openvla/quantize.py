@@ -31,7 +31,7 @@ class Workspace(threading.local):
     """Memory of each thread that the layers of one model unpack their weights into, one after the other.
 
     On a CPU fresh memory of this size has its pages cleared first, which takes several times as long as to unpack. The
-    allocator of a GPU keeps what it has.
+    allocator of a GPU keeps what it has. Of a copied model it is another one.
     """
 
     def __init__(self) -> None:
@@ -39,11 +39,16 @@ class Workspace(threading.local):
 
     def unpacked(self, packed: Tensor, dtype: torch.dtype) -> Tensor:
         """``packed`` (out, in) in ``dtype``, until the next call of this thread."""
-        if packed.device.type != "cpu":
+        if packed.device.type != "cpu" or torch.is_grad_enabled():  # gradients ask for weights once more
             return packed.to(dtype)
         if self._memory is None or self._memory.dtype != dtype or self._memory.numel() < packed.numel():
-            self._memory = torch.empty(packed.numel(), dtype=dtype)
+            with torch.inference_mode(False):  # what is made in it cannot be written to elsewhere
+                self._memory = torch.empty(packed.numel(), dtype=dtype)
         return self._memory[: packed.numel()].view(packed.shape).copy_(packed)
+
+    def __reduce__(self) -> tuple[type[Workspace], tuple[()]]:
+        """What copies are made of: nothing, because memory of a thread cannot be."""
+        return Workspace, ()
 
 
 class QuantisedLinear(nn.Module):

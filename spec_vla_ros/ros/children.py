@@ -17,6 +17,7 @@ from typing import IO
 import spec_vla_ros
 from spec_vla_ros.errors import CommandError
 from spec_vla_ros.installed import share_path
+from spec_vla_ros.outermost import undisturbed
 from spec_vla_ros.outputs import writing
 
 GRACE = 5.0  # s that a node gets to send its last zero and leave the graph, as in ros2 launch
@@ -139,6 +140,15 @@ class Child:
                 if escalate is not None:
                     escalate()
                 deadline = time.monotonic() + 1.0
+
+
+def start(
+    children: list[Child], name: str, module: str, arguments: Sequence[str], log: Path, env: dict[str, str]
+) -> Child:
+    """A :class:`Child`, put first into ``children``; a signal waits until whoever ends those knows of it."""
+    with undisturbed():
+        children.insert(0, Child(name, module, arguments, log, env))
+    return children[0]
 
 
 def end_all(children: Sequence[Child]) -> None:

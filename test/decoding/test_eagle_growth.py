@@ -206,6 +206,24 @@ def test_what_was_recorded_while_warming_up_grows_every_later_tree(model, monkey
             assert eagle.propose(context(rows, states, 8, count)) == expected
 
 
+@pytest.mark.parametrize("fixed", [False, True])
+@torch.inference_mode()
+def test_where_there_are_fewer_bins_than_branches_all_are_drafted(fixed):
+    """Recording ahead asked for eight of six: the model could not be loaded."""
+    config = replace(CONFIG, n_action_bins=6)
+    made = example_model(config).double()
+    eagle = Eagle(head_of(1), made, SLOTS, fixed_shapes=fixed)
+    eagle.warm_up(8)
+    rows = Random(made, 1)
+    states = rows.settle(PROMPT)
+    eagle.begin(rows.observation)
+    tokens = ActionTokens(config.action_vocab_end, config.n_action_bins)
+    branches = eagle.propose(replace(context(rows, states, 8, 2), tokens=tokens))
+    every = range(tokens.first, tokens.vocab_end)
+    assert sorted(branches) == [[one, two] for one in every for two in every]
+    assert eagle.most_rows(8, 2) == 6 + 36
+
+
 @torch.inference_mode()
 def test_a_shape_that_is_wanted_on_the_host_is_read(model):
     """Where a planner chooses among branches, or where not all would fit."""

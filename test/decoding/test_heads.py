@@ -313,17 +313,6 @@ def test_a_head_that_was_not_asked_in_the_pass_before_has_nothing_to_say(verifie
     assert eagle.propose(context(first=3, count=3, states=third, rows=[*rows, third.greedy[0]])) == []
 
 
-def test_fewer_tokens_than_branches_are_all_drafted(verifier):
-    few = ActionTokens(CONFIG.action_vocab_end, 5)
-    torch.manual_seed(6)
-    eagle = Eagle(EagleHead(CONFIG.llama).requires_grad_(False), verifier.model, 192)
-    seen = observe(verifier, 3)
-    verdict = verifier.run(seen.prompt, 0)
-    eagle.begin(seen)
-    asked = context(first=1, count=1, width=64, states=verdict, rows=(few.first,), tokens=few)
-    assert sorted(eagle.propose(asked)) == [[token] for token in range(few.first, few.vocab_end)]
-
-
 @pytest.mark.parametrize("foreign", [5, -1, TOKENS.vocab_end, 2**70])
 def test_an_earlier_action_with_a_word_in_it_does_not_stop_heads(verifier, heads, foreign):
     seen = observe(verifier, 3)

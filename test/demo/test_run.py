@@ -1,6 +1,7 @@
 """What happens around the episodes: the plan, the subprocesses, the command line and its errors."""
 
 import signal
+import subprocess
 import sys
 import textwrap
 import time
@@ -10,6 +11,7 @@ import pytest
 from spec_vla_ros import cli
 from spec_vla_ros.demo import run as demo
 from spec_vla_ros.demo.summary import EpisodeRecord, Setting
+from spec_vla_ros.ros import children
 from spec_vla_ros.ros.children import Child, DemoError, end_all, environment
 
 
@@ -125,6 +127,30 @@ def test_the_model_is_found_in_the_package_or_taken_for_a_hub_id(tmp_path):
 def test_sigterm_is_taken_like_ctrl_c():
     with pytest.raises(KeyboardInterrupt):
         demo._interrupt(signal.SIGTERM, None)
+
+
+@pytest.mark.parametrize("which", [1, 2])
+def test_a_node_that_is_being_started_ends_with_the_run(monkeypatch, tmp_path, which):
+    """Ctrl-C between the beginning of the process and the list of those that are ended left it alone, for ever."""
+    started, popen = [], subprocess.Popen
+
+    def interrupted(command, **more):
+        started.append(popen([sys.executable, "-c", "import time; time.sleep(60)"], **more))
+        if len(started) == which:
+            signal.raise_signal(signal.SIGINT)
+        return started[-1]
+
+    monkeypatch.setattr(children.subprocess, "Popen", interrupted)
+    options = demo.Options(tmp_path, "", 1, 1, policy="scripted")
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            demo.run(options, lambda _: None)
+        assert len(started) == which
+        assert all(process.poll() is not None for process in started)
+    finally:
+        for process in started:
+            process.kill()
+            process.wait()
 
 
 def test_a_full_disk_is_one_line(monkeypatch, tmp_path, capsys):

@@ -1,5 +1,6 @@
 """Quantised layers: how far off they are, what they save, what becomes of numbers that no scale fits."""
 
+import copy
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -70,6 +71,7 @@ def test_rows_are_multiplied_alike_with_and_without_the_kernel(monkeypatch):
     assert torch.allclose(plain(x), F.linear(x, plain.weight()), atol=1e-3)
 
 
+@torch.inference_mode()
 def test_layers_that_unpack_into_the_same_memory_do_not_disturb_each_other():
     """Fresh memory for every layer took four times as long as to unpack; q, k and v of one thread are used up before
     the next layer comes, and another thread has memory of its own.
@@ -85,7 +87,8 @@ def test_layers_that_unpack_into_the_same_memory_do_not_disturb_each_other():
     for said, layer in zip(before, (0, 1, 0), strict=True):
         assert torch.allclose(said, expected[layer], atol=1e-3)
     with ThreadPoolExecutor(1) as other:
-        assert other.submit(shared.unpacked, small.packed, torch.float32).result().data_ptr() != memory
+        unpacked = torch.inference_mode()(shared.unpacked)
+        assert other.submit(unpacked, small.packed, torch.float32).result().data_ptr() != memory
 
 
 def test_a_model_has_one_memory_to_unpack_into(tmp_path):
@@ -93,6 +96,39 @@ def test_a_model_has_one_memory_to_unpack_into(tmp_path):
     layers = [m for m in model.language_model.modules() if isinstance(m, Int8Weights)]
     assert len(layers) > 1
     assert len({id(layer.workspace) for layer in layers}) == 1
+
+
+def test_layers_that_were_asked_in_inference_mode_answer_elsewhere_too():
+    """A model checks itself in it while it is loaded: nobody could ask it under ``no_grad`` any more, so that the rows
+    that a draft head learns from were an error.
+    """
+    layer, _ = filled("int8_weights")
+    x = torch.randn(40, 256, generator=torch.Generator().manual_seed(3))
+    with torch.inference_mode():
+        expected = layer(x).clone()
+    with torch.no_grad():
+        assert torch.equal(layer(x), expected)
+    assert torch.equal(layer(x), expected)
+
+
+def test_what_is_learnt_through_several_layers_finds_the_weights_of_each():
+    """The way back reads them again: it found those of the last layer in the place of all, and raised."""
+    first, second = (filled("int8_weights", width=256, out=256, seed=seed)[0] for seed in range(2))
+    second.workspace = first.workspace
+    x = torch.randn(40, 256, generator=torch.Generator().manual_seed(3), requires_grad=True)
+    second(first(x)).sum().backward()
+    expected = torch.ones(40, 256) @ second.weight() @ first.weight()
+    assert torch.allclose(x.grad, expected, rtol=1e-3, atol=1e-2)
+
+
+def test_a_copy_of_quantised_layers_has_a_memory_of_its_own():
+    """Memory of a thread cannot be copied, and with it no model in this precision could be."""
+    layers = torch.nn.Sequential(*(filled("int8_weights", width=96, out=96)[0] for _ in range(2)))
+    layers[1].workspace = layers[0].workspace
+    twin = copy.deepcopy(layers)
+    x = torch.randn(40, 96, generator=torch.Generator().manual_seed(3))
+    assert torch.equal(twin(x), layers(x))
+    assert twin[0].workspace is twin[1].workspace is not layers[0].workspace
 
 
 def test_a_kernel_that_disagrees_is_not_used(monkeypatch):

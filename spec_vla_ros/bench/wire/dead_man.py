@@ -34,7 +34,7 @@ from sensor_msgs.msg import Image
 
 from spec_vla_ros.demo.summary import twist_record
 from spec_vla_ros.figures import median_p99
-from spec_vla_ros.ros.children import Child, DemoError, act_arguments, end_all, own_domain
+from spec_vla_ros.ros.children import Child, DemoError, act_arguments, end_all, own_domain, start
 
 STEP = 2.0  # s of one canned move; a trial has to fit into it
 PATIENCE = 30.0  # s for the node to do what it is asked
@@ -116,8 +116,7 @@ def _measure(options: Options, simulated: bool, say: Callable[[str], None]) -> d
         children = []
         try:
             log = Path(folder, "act.log")
-            act = Child("the act node", "spec_vla_ros.node.act_node", act_arguments(values), log, env)
-            children.append(act)
+            act = start(children, "the act node", "spec_vla_ros.node.act_node", act_arguments(values), log, env)
             world = World(simulated)
             try:
                 late = _trials(world, act, options, say)

@@ -25,6 +25,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 
+from spec_vla_ros.outermost import undisturbed
 from spec_vla_ros.ros.children import DemoError
 
 ARM, ACT = "arm", "act"
@@ -137,9 +138,10 @@ class Hosts:
     def _start_relay(self) -> None:
         wanted = json.dumps({"names": list(self.names.values()), **asdict(self.quality)})
         program = f"from {__name__} import relay_main; relay_main()"
-        self._relay = subprocess.Popen(  # noqa: S603 - our own interpreter and module
-            [sys.executable, "-c", program, wanted], stdout=subprocess.PIPE, text=True, start_new_session=True
-        )
+        with undisturbed():
+            self._relay = subprocess.Popen(  # noqa: S603 - our own interpreter and module
+                [sys.executable, "-c", program, wanted], stdout=subprocess.PIPE, text=True, start_new_session=True
+            )
         if self._relay.stdout is None or self._relay.stdout.readline() != "ready\n":
             raise DemoError("the relay did not start: it needs the tun driver (/dev/net/tun)")
 

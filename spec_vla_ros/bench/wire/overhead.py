@@ -36,7 +36,7 @@ from spec_vla_ros.demo.summary import ActionRecord, TwistRecord, action_record, 
 from spec_vla_ros.figures import histogram, median_p99
 from spec_vla_ros.installed import TABLETOP, model_folder
 from spec_vla_ros.msg import DecodeStats
-from spec_vla_ros.ros.children import Child, DemoError, act_arguments, end_all, own_domain
+from spec_vla_ros.ros.children import Child, DemoError, act_arguments, end_all, own_domain, start
 
 START = 120.0  # s for the node to load its model and become active
 PUBLISH_RATE = 100.0  # Hz, of config/sim.yaml
@@ -158,8 +158,7 @@ def _measure(options: Options, say: Callable[[str], None]) -> dict[str, Any]:
         rclpy.init(args=[], signal_handler_options=SignalHandlerOptions.NO)  # where that fails, no node is left behind
         children = []
         try:
-            act = Child("the act node", "spec_vla_ros.node.act_node", arguments, log, env)
-            children.append(act)
+            act = start(children, "the act node", "spec_vla_ros.node.act_node", arguments, log, env)
             node = WireBench(options, pixels)
             try:
                 _drive(node, act, options, say)

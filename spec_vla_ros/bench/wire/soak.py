@@ -24,7 +24,7 @@ from spec_vla_ros.demo.summary import Setting
 from spec_vla_ros.figures import median_p99
 from spec_vla_ros.installed import TABLETOP, model_folder
 from spec_vla_ros.recordings.recording import Recording, Topic
-from spec_vla_ros.ros.children import Child, DemoError, act_arguments, end_all, own_domain
+from spec_vla_ros.ros.children import DemoError, act_arguments, end_all, own_domain, start
 
 VELOCITIES = Topic("/delta_twist_cmds", "geometry_msgs/msg/TwistStamped")
 HEARD = (
@@ -173,7 +173,7 @@ def measure(options: Options, say: Callable[[str], None]) -> dict[str, Any]:
                 ("arm", "spec_vla_ros.tabletop.arm_node", []),
                 ("act", "spec_vla_ros.node.act_node", act_arguments(values)),
             ):
-                children.insert(0, Child(name, module, arguments, Path(folder, f"{name}.log"), env))
+                start(children, name, module, arguments, Path(folder, f"{name}.log"), env)
             with operator(ear, lambda: [child.check() for child in children]) as node:
                 node.wait_for_nodes()
                 node.apply(Setting.of("fastest"))

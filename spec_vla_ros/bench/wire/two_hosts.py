@@ -22,7 +22,7 @@ import numpy as np
 
 from spec_vla_ros.demo.summary import ActionRecord, TwistRecord
 from spec_vla_ros.installed import model_folder
-from spec_vla_ros.ros.children import Child, DemoError, act_arguments, end_all, environment
+from spec_vla_ros.ros.children import Child, DemoError, act_arguments, end_all, environment, start
 
 from .netns import ACT, ADDRESSES, ARM, Hosts, Quality, command
 
@@ -97,11 +97,11 @@ def run(row: Row, seconds: float, model: str = "", base_model: str = "") -> dict
         act_command = command(hosts.names[ACT], "spec_vla_ros.node.act_node", _act_arguments(row, model, base_model))
         arm_command = command(hosts.names[ARM], f"{__package__}.arm_host_node", [json.dumps(task)])
         module = f"{__package__}.netns"
-        act = Child("the act node", module, act_command, log, {**env, **_discovery(row, ACT)})
-        children = [act]
+        children: list[Child] = []
         try:
-            arm = Child("the arm's host", module, arm_command, Path(folder, "arm.log"), {**env, **_discovery(row, ARM)})
-            children.append(arm)
+            arm_log = Path(folder, "arm.log")
+            arm = start(children, "the arm's host", module, arm_command, arm_log, {**env, **_discovery(row, ARM)})
+            act = start(children, "the act node", module, act_command, log, {**env, **_discovery(row, ACT)})
             _wait(act, arm, result, time.monotonic() + seconds + row.outage + PATIENCE)
         finally:
             end_all(children)

@@ -11,7 +11,6 @@ from spec_vla_ros.decoding.deferred import Later, Shape
 from spec_vla_ros.decoding.fixed_shapes import TREE_LEVELS
 from spec_vla_ros.decoding.heads.eagle_head import EagleHead
 from spec_vla_ros.decoding.verifier import cache_slots
-from spec_vla_ros.openvla.action_tokens import ActionTokens
 from spec_vla_ros.openvla.llama import KVCache
 from spec_vla_ros.openvla.loader import LoadedModel
 from spec_vla_ros.openvla.model import OpenVLA
@@ -59,7 +58,7 @@ class Eagle(Drafter):
         fixed_shapes: bool | None = None,
     ) -> None:
         self.head = head
-        self._tokens = ActionTokens(model.config.action_vocab_end, model.config.n_action_bins)
+        self._widest = min(NODES, model.config.n_action_bins)  # children
         self._fixed = model.device.type == "cuda" if fixed_shapes is None else fixed_shapes
         make = FixedRows if self._fixed else ExactRows
         self._rows = make(head, model, slots, published_positions)
@@ -81,11 +80,11 @@ class Eagle(Drafter):
     @torch.inference_mode()
     def warm_up(self, width: int) -> None:
         """Trees of ``width`` children, of all depths; exact shapes have nothing to record."""
-        self._rows.warm_up(self._tokens, width)
+        self._rows.warm_up(min(width, self._widest))
 
     def most_rows(self, width: int, count: int) -> int:
         """Those of its tree, whose branches share them."""
-        return min(scored(min(width, NODES), count), NODES)
+        return min(scored(min(width, self._widest), count), NODES)
 
     @torch.inference_mode()
     def propose(self, context: DraftContext) -> Sequence[Sequence[int | Later]]:
@@ -99,9 +98,9 @@ class Eagle(Drafter):
             return []  # the states of an earlier pass are gone
         self._rows.catch_up(prompt, context.rows, context.states, self._fed)
         self._fed += settled
-        width = min(context.width, NODES, context.tokens.n_bins)
+        width = min(context.width, self._widest)
         count = min(context.count, 1 + (self._rows.room - self._fed) // width)
-        found = self._rows.grow(context.tokens, width, count)
+        found = self._rows.grow(width, count)
         if self._fixed and context.deferred is not None and context.deferred.shapes:
             return context.deferred.put_grown(found)
         nodes, numbers = len(found.ids), torch.cat([found.ids, found.parents, found.scores]).tolist()

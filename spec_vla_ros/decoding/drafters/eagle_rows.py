@@ -19,7 +19,6 @@ from spec_vla_ros.decoding.fixed_shapes import TEXT_SIZES, TREE_LEVELS
 from spec_vla_ros.decoding.graphs import Pool, Replay
 from spec_vla_ros.decoding.heads.eagle_head import EagleHead
 from spec_vla_ros.decoding.outcome import bias_of
-from spec_vla_ros.openvla.action_tokens import ActionTokens
 from spec_vla_ros.openvla.llama import ALIGNED, Rope, causal_mask, rope_matrices, rope_tables
 from spec_vla_ros.openvla.model import OpenVLA
 
@@ -49,7 +48,7 @@ class ExactRows:
     def begin(self) -> None:
         """A new prompt. Nobody looks at rows that were not written since."""
 
-    def warm_up(self, tokens: ActionTokens, width: int) -> None:
+    def warm_up(self, width: int) -> None:
         """Nothing is worth being done before it is needed."""
 
     def catch_up(self, prompt: Tensor, ids: Sequence[int], states: HasHidden, start: int) -> None:
@@ -62,10 +61,10 @@ class ExactRows:
         mask = self._mask[start:end, :end]
         self._state = self._head(embeds, known, self._tables(start, end), mask, self.cache, start)[:, -1:]
 
-    def grow(self, tokens: ActionTokens, width: int, count: int) -> Best:
+    def grow(self, width: int, count: int) -> Best:
         """The tree behind the settled rows: the best :data:`NODES` of ``count`` levels, as :func:`.growth.grow`."""
         slots = self._numbers[self._rows :]
-        found = grow(guesses(self._model, tokens, width), self._step, self._state, slots, width, count)
+        found = grow(guesses(self._model, width), self._step, self._state, slots, width, count)
         return best_of(*found, NODES)
 
     def _step(self, level: int, ids: Tensor, states: Tensor, above: Tensor) -> Tensor:
@@ -108,17 +107,19 @@ class FixedRows:
         self._recorded: dict[tuple, Replay] = {}
 
     def begin(self) -> None:
-        """A new prompt. What is no number would spoil even rows that may not see it, so none of it may stay."""
+        """A new prompt. What is no number spoils even rows that may not see it: the later trees of its action, where
+        nobody clears a part of the cache, and none of the next one.
+        """
         self.cache.clear()
 
-    def warm_up(self, tokens: ActionTokens, width: int) -> None:
+    def warm_up(self, width: int) -> None:
         """Record every shape that trees of ``width`` children take."""
         self._control.fill_(1)
         for size in self._prompts:
             self._catching(size, True)()
         self._catching(SETTLED, False)()
         for count in range(1, TREE_LEVELS + 1):
-            self.grow(tokens, width, count)
+            self.grow(width, count)
         self.cache.clear()
 
     def catch_up(self, prompt: Tensor, ids: Sequence[int], states: HasHidden, start: int) -> None:
@@ -135,9 +136,9 @@ class FixedRows:
             self._embeds[:, first : first + len(ids)] = self._model.language_model.embed(known[: len(ids)])
         self._catching(size, start == 0)()
 
-    def grow(self, tokens: ActionTokens, width: int, count: int) -> Grown:
+    def grow(self, width: int, count: int) -> Grown:
         """As of :class:`ExactRows`; valid until the next call of anything here."""
-        key = (tokens, width, count)
+        key = (width, count)
         if key not in self._recorded:
             name = f"a tree of {count} levels, {width} wide, of the eagle head"
             self._recorded[key] = Replay(partial(self._grow, *key), self.pool, name)
@@ -178,10 +179,10 @@ class FixedRows:
         out = self._head(embeds, self._states[:, :size], rope, mask, self.cache, slots, self._slots)
         torch.index_select(out, 1, last, out=self._state)
 
-    def _grow(self, tokens: ActionTokens, width: int, count: int) -> Grown:
+    def _grow(self, width: int, count: int) -> Grown:
         """Reads its buffers only."""
         slots = self._numbers[: width * (count - 1)] + self._control[:1]
-        found = grow(guesses(self._model, tokens, width), self._step, self._state, slots, width, count)
+        found = grow(guesses(self._model, width), self._step, self._state, slots, width, count)
         return laid_out(best_of(*found, NODES), width, count, self._model.dtype)
 
     def _step(self, level: int, ids: Tensor, states: Tensor, above: Tensor) -> Tensor:

@@ -29,8 +29,9 @@ class Best:
     places: Tensor
 
 
-def guesses(model: OpenVLA, tokens: ActionTokens, width: int) -> Guess:
-    """Gives the ``width`` likeliest of ``tokens`` after states (1, N, H): log-probabilities and ids (N, width)."""
+def guesses(model: OpenVLA, width: int) -> Guess:
+    """Gives the ``width`` likeliest action tokens after states (1, N, H): log-probabilities and ids (N, width)."""
+    tokens = ActionTokens(model.config.action_vocab_end, model.config.n_action_bins)
     weight, nothing = model.language_model.lm_head.weight[tokens.first : tokens.vocab_end], float("-inf")
 
     def guess(states: Tensor) -> tuple[Tensor, Tensor]:
