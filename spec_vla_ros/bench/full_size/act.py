@@ -20,16 +20,20 @@ import numpy as np
 
 if TYPE_CHECKING:
     from spec_vla_ros.decoding.costs import PassCosts
+    from spec_vla_ros.decoding.planner import Planner
+    from spec_vla_ros.policy import OpenVLAPolicy
+    from spec_vla_ros.policy_types import DecodeReport
 
 INTERVAL = 0.02  # s between two looks at the memory
 EVERYTHING = 254  # bins: every draft counts, so that one pass is enough
+AHEAD = 2  # actions of a row that are not counted
 STAGES = ("total", "vision", "prefill", "decode")  # of a report
 PLAIN, WIDE, PLANNED = "autoregressive", "training_free", "training_free, planned"  # rows
 
 
 @dataclass(frozen=True)
 class Options:
-    """``threads``: of torch on the CPU, 0 = one per core; ``actions`` per preset, one before them is not counted."""
+    """``threads``: of torch on the CPU, 0 = one per core; ``actions`` per row that are counted."""
 
     folder: str
     precision: str
@@ -86,14 +90,21 @@ def measure(options: Options) -> dict[str, Any]:
         loaded = load_model(options.folder, options.device, options.precision)
         load_s, load_cpu_s = time.perf_counter() - began, time.process_time() - worked
     with MemoryWatch() as acting:
-        # Without a warm-up, which would time passes of all sizes for minutes; the first action is one.
+        # Without a warm-up, which would time passes of all sizes for minutes: of two actions the first builds what is
+        # missing, and by the second the tree of the third row is planned.
         policy = OpenVLAPolicy(loaded, planner=Planner.steady())
-        presets = {
-            PLAIN: _act(policy, PLAIN, 0, options.actions),
-            WIDE: _act(policy, WIDE, EVERYTHING, options.actions),
-        }
-        policy = OpenVLAPolicy(loaded, planner=Planner(_costs(presets[PLAIN], presets[WIDE]), learns=False))
-        presets[PLANNED] = _act(policy, WIDE, EVERYTHING, options.actions)
+        rows = {PLAIN: _Row(policy, PLAIN, 0)}
+        rows[WIDE] = _Row(_beside(policy, Planner.steady()), WIDE, EVERYTHING)
+        for _ in range(AHEAD):
+            for row in rows.values():
+                row.act()
+        costs = _costs(rows[PLAIN].figures(1), rows[WIDE].figures(1))
+        rows[PLANNED] = _Row(_beside(policy, Planner(costs, learns=False)), WIDE, EVERYTHING)
+        rows[PLANNED].act()  # drafts look back on it
+        for _ in range(options.actions):  # in turns, because a machine may be a fifth slower minutes later
+            for row in rows.values():
+                row.act()
+        presets = {name: row.figures(options.actions) for name, row in rows.items()}
     peaks = {
         "loading": {"anonymous": loading.anonymous, "mapped": loading.file},
         "acting": {"anonymous": acting.anonymous, "mapped": acting.file},
@@ -111,30 +122,46 @@ def measure(options: Options) -> dict[str, Any]:
     }
 
 
-def _act(policy: Any, preset: str, radius: int, actions: int) -> dict[str, Any]:
-    from spec_vla_ros.openvla.example import EXAMPLE_INSTRUCTIONS
-    from spec_vla_ros.policy_types import DecodeSettings
+def _beside(policy: OpenVLAPolicy, planner: Planner) -> OpenVLAPolicy:
+    """Another policy of the same model, with trees of ``planner`` and a history of its own."""
+    return type(policy)(policy.loaded, verifier=policy.verifier, planner=planner)
 
-    settings = DecodeSettings(preset=preset, acceptance_radius=radius, second_look=0)
-    draw: Callable[..., np.ndarray] = np.random.default_rng(0).integers
-    policy.reset()
-    reports, worked = [], []
-    for _ in range(actions + 1):
-        image = draw(0, 255, (480, 640, 3), dtype=np.uint8)
+
+class _Row:
+    """What ``preset`` takes on ``policy``: images are the same for every row."""
+
+    def __init__(self, policy: OpenVLAPolicy, preset: str, radius: int) -> None:
+        from spec_vla_ros.policy_types import DecodeSettings
+
+        self._policy = policy
+        self._settings = DecodeSettings(preset=preset, acceptance_radius=radius, second_look=0)
+        self._draw: Callable[..., np.ndarray] = np.random.default_rng(0).integers
+        self._reports: list[DecodeReport] = []
+        self._worked: list[float] = []
+
+    def act(self) -> None:
+        """One action more."""
+        from spec_vla_ros.openvla.example import EXAMPLE_INSTRUCTIONS
+
+        image = self._draw(0, 255, (480, 640, 3), dtype=np.uint8)
         began = time.process_time()
-        reports.append(policy.infer(image, EXAMPLE_INSTRUCTIONS[0], settings).report)
-        worked.append(time.process_time() - began)
-    times = {name: [getattr(report, f"{name}_ms") / 1e3 for report in reports[1:]] for name in STAGES}
-    times["cpu"] = worked[1:]
-    return {
-        "actions": actions,
-        "passes_mean": round(float(np.mean([report.verifier_passes for report in reports[1:]])), 2),
-        "drafted_mean": round(float(np.mean([sum(report.drafted_per_pass) for report in reports[1:]])), 1),
-        **{
-            f"{name}_s": {"median": round(float(np.median(v)), 3), "least": round(min(v), 3)}
-            for name, v in times.items()
-        },
-    }
+        self._reports.append(self._policy.infer(image, EXAMPLE_INSTRUCTIONS[0], self._settings).report)
+        self._worked.append(time.process_time() - began)
+
+    def figures(self, actions: int) -> dict[str, Any]:
+        """Of the last ``actions``."""
+        reports = self._reports[-actions:]
+        times = {name: [getattr(report, f"{name}_ms") / 1e3 for report in reports] for name in STAGES}
+        times["cpu"] = self._worked[-actions:]
+        return {
+            "actions": actions,
+            "passes_mean": round(float(np.mean([report.verifier_passes for report in reports])), 2),
+            "drafted_mean": round(float(np.mean([sum(report.drafted_per_pass) for report in reports])), 1),
+            **{
+                f"{name}_s": {"median": round(float(np.median(v)), 3), "least": round(min(v), 3)}
+                for name, v in times.items()
+            },
+        }
 
 
 def _costs(plain: Mapping[str, Any], wide: Mapping[str, Any]) -> PassCosts:
