@@ -51,6 +51,18 @@ def available_memory() -> int | None:
         return None
 
 
+def peak_memory() -> int | None:
+    """Bytes of the most memory that this program had resident; None where the system does not say.
+
+    ``ru_maxrss`` of Linux would begin with what the process had that started it.
+    """
+    try:
+        lines = Path("/proc/self/status").read_text().splitlines()
+        return next(1024 * int(line.split()[1]) for line in lines if line.startswith("VmHWM"))
+    except (OSError, StopIteration, ValueError, IndexError):
+        return None
+
+
 def versions() -> dict[str, str]:
     """Of everything that the figures may depend on."""
     result = {"spec_vla_ros": spec_vla_ros.__version__, "python": platform.python_version()}

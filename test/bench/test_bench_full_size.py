@@ -185,3 +185,16 @@ def test_the_lines_have_what_was_measured(tmp_path):
     assert "int8" in (text := bench.line(json.loads(json.dumps(row))))
     assert "loaded in 60 s (CPU 80 s)" in text
     assert "7.2 GB acting" in text
+
+
+def test_the_peak_of_a_program_is_its_own_and_not_that_of_who_started_it():
+    """``ru_maxrss`` began with what the test process had, so that a bench told that, and no test could fail."""
+    big = bytearray(b"x") * int(300e6)
+    code = (
+        "from spec_vla_ros.machine import peak_memory\n"
+        "before = peak_memory(); filled = bytearray(b'x') * 90_000_000; print(before, peak_memory())"
+    )
+    said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    before, after = map(int, said.split())
+    assert before < 100e6 < len(big)
+    assert after - before > 80e6

@@ -115,9 +115,9 @@ def test_memory_does_not_grow_with_the_recording(tmp_path):
             message = image_message(store, START + index * PERIOD, pixels)
             writer.write(images, START + index * PERIOD, store.serialize_cdr(message, "sensor_msgs/msg/Image"))
     code = (
-        "import resource, sys; from spec_vla_ros.recordings.reader import Bag\n"
+        "import sys; from spec_vla_ros.recordings.reader import Bag\n"
         "from spec_vla_ros.recordings.frames import Frames\n"
-        "peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\n"
+        "from spec_vla_ros.machine import peak_memory as peak\n"
         "bag = Bag(sys.argv[1]); early = 0\n"
         "for frame in Frames(bag, bag.image_topic(), instruction='go', period=0.0):\n"
         "    frame.rgb(); early = peak() if frame.index == 9 else early\n"
@@ -129,7 +129,7 @@ def test_memory_does_not_grow_with_the_recording(tmp_path):
     )
     grown, images = map(int, done.stdout.split())
     assert images == 160
-    assert grown < 20_000, "KiB"
+    assert grown < 20e6
 
 
 def test_a_recording_without_a_camera_says_so_and_what_it_has_instead(tmp_path):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import resource
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -14,6 +13,7 @@ from spec_vla_ros.decoding.planner import Planner
 from spec_vla_ros.decoding.presets import PRESETS
 from spec_vla_ros.decoding.verifier import Verifier, cache_slots
 from spec_vla_ros.figures import median_p99
+from spec_vla_ros.machine import peak_memory
 from spec_vla_ros.openvla.config import OpenVLAConfig
 from spec_vla_ros.openvla.example import EXAMPLE_INSTRUCTIONS
 from spec_vla_ros.openvla.loader import LoadedModel
@@ -181,7 +181,8 @@ def _peak_gib(device: torch.device) -> float | None:
     """Largest memory of the process so far: on the GPU where there is one, else resident."""
     if device.type == "cuda":
         return round(torch.cuda.max_memory_allocated(device) / 2**30, 2)
-    return round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20, 2)
+    peak = peak_memory()
+    return None if peak is None else round(peak / 2**30, 2)
 
 
 def line(row: dict[str, Any]) -> str:
