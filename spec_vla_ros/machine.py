@@ -44,11 +44,7 @@ def machine() -> dict[str, Any]:
 
 def available_memory() -> int | None:
     """Bytes of memory that can be had without swapping; None where the system does not say."""
-    try:
-        lines = Path("/proc/meminfo").read_text().splitlines()
-        return next(1024 * int(line.split()[1]) for line in lines if line.startswith("MemAvailable"))
-    except (OSError, StopIteration, ValueError, IndexError):
-        return None
+    return _told(Path("/proc/meminfo"), "MemAvailable")
 
 
 def peak_memory() -> int | None:
@@ -56,9 +52,14 @@ def peak_memory() -> int | None:
 
     ``ru_maxrss`` of Linux would begin with what the process had that started it.
     """
+    return _told(Path("/proc/self/status"), "VmHWM")
+
+
+def _told(file: Path, name: str) -> int | None:
+    """Bytes of what ``file`` calls ``name``, in kB there."""
     try:
-        lines = Path("/proc/self/status").read_text().splitlines()
-        return next(1024 * int(line.split()[1]) for line in lines if line.startswith("VmHWM"))
+        lines = file.read_text().splitlines()
+        return next(1024 * int(line.split()[1]) for line in lines if line.startswith(name))
     except (OSError, StopIteration, ValueError, IndexError):
         return None
 

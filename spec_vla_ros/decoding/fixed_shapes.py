@@ -19,7 +19,7 @@ from torch import Tensor
 
 from spec_vla_ros.errors import InstructionError
 from spec_vla_ros.openvla.action_tokens import ActionTokens
-from spec_vla_ros.openvla.llama import ALIGNED, KVCache, rope_matrices, rope_tables
+from spec_vla_ros.openvla.llama import ALIGNED, KVCache, Rotations
 from spec_vla_ros.openvla.model import OpenVLA
 from spec_vla_ros.openvla.prompt import MAX_PROMPT_IDS
 
@@ -126,10 +126,7 @@ class FixedShapes:
         slots, device, dtype = cache.slots, model.device, model.dtype
         positions = torch.arange(slots, device=device)
         self._positions, self._apart = positions, far_apart(tokens, device)
-        # Either is one tensor, of which one launch takes what belongs to the rows of a pass.
-        self._tables = model.language_model.wants_tables
-        rope = (rope_tables if self._tables else rope_matrices)(model.config.llama, positions, dtype)
-        self._rope = torch.stack(rope) if self._tables else rope
+        self._rope = Rotations(model.config.llama, positions, dtype, model.language_model.wants_tables)
         # Row n of it: what a row sees that may look at the first n slots.
         self._sight = bias_of(positions < positions[:, None], dtype)
         # What every recording reads: rows of a prompt, and bytes that say what the pass is about.
@@ -206,8 +203,7 @@ class FixedShapes:
         mask = self._sight[:, : shape.end].index_select(0, sight)
         if shape.drafted:
             mask[shape.settled :].scatter_(1, columns.expand(shape.drafted, -1), branches)
-        rope = self._rope.index_select(2, places).unbind() if self._tables else self._rope.index_select(0, places)
-        hidden = language_model(rows, places, mask, self._cache, slots, rope, shape.end)
+        hidden = language_model(rows, places, mask, self._cache, slots, self._rope.of(places), shape.end)
         logits = language_model.logits(hidden[0].index_select(0, asked))
         return outcome_of(logits, self._tokens, self._apart), hidden
 

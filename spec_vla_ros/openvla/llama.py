@@ -114,6 +114,22 @@ def rope_matrices(config: LlamaConfig, positions: Tensor, dtype: torch.dtype) ->
     return rotate(directions, cos.transpose(0, 1), sin.transpose(0, 1))
 
 
+class Rotations:
+    """What turns rows at any of ``positions`` (S,), in one tensor, of which one launch takes that of a pass.
+
+    ``tables``: where our own kernel turns them (:attr:`Llama.wants_tables`), else matrices.
+    """
+
+    def __init__(self, config: LlamaConfig, positions: Tensor, dtype: torch.dtype, tables: bool) -> None:
+        self._tables = tables
+        made = (rope_tables if tables else rope_matrices)(config, positions, dtype)
+        self._made = torch.stack(made) if tables else made
+
+    def of(self, places: Tensor) -> Rope:
+        """Of the rows at ``places`` (N,) among the positions."""
+        return self._made.index_select(2, places).unbind() if self._tables else self._made.index_select(0, places)
+
+
 def turned(qkv: Tensor, rope: Rope) -> tuple[Tensor, Tensor, Tensor]:
     """Queries, keys and values of ``qkv`` (3, B, heads, N, head_dim), of which the first two are turned."""
     q, k = turn(qkv[:2], rope) if isinstance(rope, Tensor) else rotate(qkv[:2], *rope)

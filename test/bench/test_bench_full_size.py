@@ -43,9 +43,9 @@ def test_what_is_written_loads_and_answers_with_action_tokens(tmp_path, monkeypa
     assert row["precision"] == "int8_weights"
     plain, wide, planned = (row["presets"][name] for name in (act.PLAIN, act.WIDE, act.PLANNED))
     assert [preset["passes_mean"] for preset in (plain, wide)] == [7, 1]
-    assert (plain["drafted_mean"], planned["passes_mean"] in (1, 7)) == (0, True), (
-        "by its times, which are of a busy moment"
-    )
+    assert planned["passes_mean"] in (1, 7), "by its times, which are of a busy moment"
+    assert plain["drafted_mean"] == 0
+    assert 6 <= wide["drafted_mean"] <= 64
     assert planned["drafted_mean"] <= 64
     for preset in (plain, wide, planned):
         parts = sum(preset[f"{stage}_s"]["median"] for stage in ("vision", "prefill", "decode"))

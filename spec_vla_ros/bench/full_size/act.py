@@ -13,6 +13,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,7 +21,6 @@ import numpy as np
 
 if TYPE_CHECKING:
     from spec_vla_ros.decoding.costs import PassCosts
-    from spec_vla_ros.decoding.planner import Planner
     from spec_vla_ros.policy import OpenVLAPolicy
     from spec_vla_ros.policy_types import DecodeReport
 
@@ -93,13 +93,13 @@ def measure(options: Options) -> dict[str, Any]:
         # Without a warm-up, which would time passes of all sizes for minutes: of two actions the first builds what is
         # missing, and by the second the tree of the third row is planned.
         policy = OpenVLAPolicy(loaded, planner=Planner.steady())
-        rows = {PLAIN: _Row(policy, PLAIN, 0)}
-        rows[WIDE] = _Row(_beside(policy, Planner.steady()), WIDE, EVERYTHING)
+        beside = partial(OpenVLAPolicy, loaded, verifier=policy.verifier)  # with a history of its own
+        rows = {PLAIN: _Row(policy, PLAIN, 0), WIDE: _Row(beside(planner=Planner.steady()), WIDE, EVERYTHING)}
         for _ in range(AHEAD):
             for row in rows.values():
                 row.act()
         costs = _costs(rows[PLAIN].figures(1), rows[WIDE].figures(1))
-        rows[PLANNED] = _Row(_beside(policy, Planner(costs, learns=False)), WIDE, EVERYTHING)
+        rows[PLANNED] = _Row(beside(planner=Planner(costs, learns=False)), WIDE, EVERYTHING)
         rows[PLANNED].act()  # drafts look back on it
         for _ in range(options.actions):  # in turns, because a machine may be a fifth slower minutes later
             for row in rows.values():
@@ -120,11 +120,6 @@ def measure(options: Options) -> dict[str, Any]:
         "peak_gb": {when: {kind: round(value, 2) for kind, value in both.items()} for when, both in peaks.items()},
         "gpu_peak_gb": _gpu_peak(loaded.model.device),
     }
-
-
-def _beside(policy: OpenVLAPolicy, planner: Planner) -> OpenVLAPolicy:
-    """Another policy of the same model, with trees of ``planner`` and a history of its own."""
-    return type(policy)(policy.loaded, verifier=policy.verifier, planner=planner)
 
 
 class _Row:

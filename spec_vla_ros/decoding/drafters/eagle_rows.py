@@ -6,7 +6,7 @@ same tree.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
@@ -19,7 +19,7 @@ from spec_vla_ros.decoding.fixed_shapes import TEXT_SIZES, TREE_LEVELS
 from spec_vla_ros.decoding.graphs import Pool, Replay
 from spec_vla_ros.decoding.heads.eagle_head import EagleHead
 from spec_vla_ros.decoding.outcome import bias_of
-from spec_vla_ros.openvla.llama import ALIGNED, Rope, causal_mask, rope_matrices, rope_tables
+from spec_vla_ros.openvla.llama import ALIGNED, Rotations, causal_mask, rope_tables
 from spec_vla_ros.openvla.model import OpenVLA
 
 from .base import HasHidden
@@ -90,9 +90,7 @@ class FixedRows:
         self.pool = Pool(device)
         self.cache = head.make_cache(slots, device, dtype)
         self._slots, self._numbers = slots, torch.arange(-(-slots // ALIGNED) * ALIGNED, device=device)
-        self._tables = any(layer.self_attn.at_once for layer in head.layers)  # or matrices, as of the verifier's passes
-        rope = (rope_tables if self._tables else rope_matrices)(llama, self._numbers[:slots], dtype)
-        self._rope = torch.stack(rope) if self._tables else rope
+        self._rope = Rotations(llama, self._numbers[:slots], dtype, head.wants_tables)
         # Row n of it: what a row sees that may look at the first n slots.
         self._sight = bias_of(self._numbers < self._numbers[:slots, None], dtype)
         patches = model.config.towers[0].patches
@@ -116,8 +114,8 @@ class FixedRows:
         """Record every shape that trees of ``width`` children take."""
         self._control.fill_(1)
         for size in self._prompts:
-            self._catching(size, True)()
-        self._catching(SETTLED, False)()
+            self._settle(size, True)
+        self._settle(SETTLED, False)
         for count in range(1, TREE_LEVELS + 1):
             self.grow(width, count)
         self.cache.clear()
@@ -134,15 +132,12 @@ class FixedRows:
             first = prompt.shape[1] - 1
             self._embeds[:, :first] = prompt[:, 1:]
             self._embeds[:, first : first + len(ids)] = self._model.language_model.embed(known[: len(ids)])
-        self._catching(size, start == 0)()
+        self._settle(size, start == 0)
 
     def grow(self, width: int, count: int) -> Grown:
         """As of :class:`ExactRows`; valid until the next call of anything here."""
-        key = (width, count)
-        if key not in self._recorded:
-            name = f"a tree of {count} levels, {width} wide, of the eagle head"
-            self._recorded[key] = Replay(partial(self._grow, *key), self.pool, name)
-        return self._recorded[key]()
+        name = f"a tree of {count} levels, {width} wide, of the eagle head"
+        return self._replay(partial(self._grow, width, count), name)
 
     def _tell(self, among: Sequence[int], ids: Sequence[int], start: int, size: int) -> None:
         """Write what is settled into the integers that recordings read. Rows that only fill up repeat the first one."""
@@ -164,18 +159,21 @@ class FixedRows:
         """
         return control[: 2 + 5 * size].split((1, 1, *[size] * 5))
 
-    def _catching(self, size: int, opening: bool) -> Callable[[], Any]:
-        key = (size, opening)
+    def _replay(self, function: partial, name: str) -> Any:
+        """What ``function`` gives, recorded under its own name and arguments."""
+        key = (function.func.__name__, *function.args)
         if key not in self._recorded:
-            name = f"{size} settled rows of the eagle head"
-            self._recorded[key] = Replay(partial(self._catch_up, *key), self.pool, name)
-        return self._recorded[key]
+            self._recorded[key] = Replay(function, self.pool, name)
+        return self._recorded[key]()
+
+    def _settle(self, size: int, opening: bool) -> None:
+        self._replay(partial(self._catch_up, size, opening), f"{size} settled rows of the eagle head")
 
     def _catch_up(self, size: int, opening: bool) -> None:
         """Reads its buffers only. ``opening``: the rows are those of a prompt."""
         _, last, _, ids, places, slots, sight = self._fields(self._control, size)
         embeds = self._embeds[:, :size] if opening else self._model.language_model.embed(ids)[None]
-        mask, rope = self._sight.index_select(0, sight)[:, : self._slots], self._rope_of(places)
+        mask, rope = self._sight.index_select(0, sight)[:, : self._slots], self._rope.of(places)
         out = self._head(embeds, self._states[:, :size], rope, mask, self.cache, slots, self._slots)
         torch.index_select(out, 1, last, out=self._state)
 
@@ -189,8 +187,5 @@ class FixedRows:
         rows = self._control[:1].expand(len(ids))
         places = self._numbers[level - 1 : level].expand(len(ids)) if self._published else rows + (level - 1)
         mask = self._sight.index_select(0, rows).scatter_(1, above, 0.0)[:, : self._slots]
-        embeds, rope = self._model.language_model.embed(ids)[None], self._rope_of(places)
+        embeds, rope = self._model.language_model.embed(ids)[None], self._rope.of(places)
         return self._head(embeds, states, rope, mask, self.cache, above[:, -1], self._slots)
-
-    def _rope_of(self, places: Tensor) -> Rope:
-        return self._rope.index_select(2, places).unbind() if self._tables else self._rope.index_select(0, places)

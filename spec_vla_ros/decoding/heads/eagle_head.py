@@ -52,6 +52,11 @@ class EagleHead(nn.Module):
         ours.fuse()
         ours.mlp.at_once, ours.self_attn.at_once = theirs.mlp.at_once, theirs.self_attn.at_once
 
+    @property
+    def wants_tables(self) -> bool:
+        """As of :class:`..openvla.llama.Llama`."""
+        return self.layers[0].self_attn.at_once
+
     def make_cache(self, slots: int, device: torch.device, dtype: torch.dtype) -> KVCache:
         """A cache for this head's single layer."""
         return KVCache(replace(self.config, num_hidden_layers=1), slots, device, dtype)
